@@ -1,0 +1,158 @@
+package postrider
+
+import (
+	"slices"
+	"time"
+)
+
+// DeliveryState says where a delivery is in its life.
+type DeliveryState string
+
+// The states, see the picture in the package's doc.
+const (
+	StatePending    DeliveryState = "pending"    // accepted, its workflow not started
+	StateDelivering DeliveryState = "delivering" // handed to its workflow, first attempt not ended
+	StateRetrying   DeliveryState = "retrying"   // an attempt failed, another will be made
+	StateParked     DeliveryState = "parked"     // waits for its webhook to be active
+	StateSucceeded  DeliveryState = "succeeded"
+	StateFailed     DeliveryState = "failed"
+	StateCancelled  DeliveryState = "cancelled"
+)
+
+// DeliveryStates returns every state.
+func DeliveryStates() []DeliveryState {
+	return []DeliveryState{StatePending, StateDelivering, StateRetrying, StateParked, StateSucceeded, StateFailed, StateCancelled}
+}
+
+// Finished reports whether the state is final.
+func (s DeliveryState) Finished() bool {
+	return s == StateSucceeded || s == StateFailed || s == StateCancelled
+}
+
+// Result says how an attempt ended. The words are few and fixed, so that metrics
+// can be labelled with them.
+type Result string
+
+// The results.
+const (
+	ResultSuccess     Result = "success"      // 2xx
+	ResultRedirect    Result = "redirect"     // 3xx: not followed
+	ResultClientError Result = "client_error" // 4xx
+	ResultServerError Result = "server_error" // 5xx
+	ResultTimeout     Result = "timeout"      // timeout_ms was over before the answer had ended
+	ResultDNS         Result = "dns"          // the name did not resolve
+	ResultConnect     Result = "connect"      // refused, reset or unreachable before a request was sent
+	ResultTLS         Result = "tls"          // handshake or certificate
+	ResultBlocked     Result = "blocked"      // the address may not be delivered to
+	ResultProtocol    Result = "protocol"     // not an HTTP answer, or cut off
+	ResultCancelled   Result = "cancelled"    // the delivery was called off before the attempt
+)
+
+// Results returns every result.
+func Results() []Result {
+	return []Result{
+		ResultSuccess, ResultRedirect, ResultClientError, ResultServerError, ResultTimeout, ResultDNS,
+		ResultConnect, ResultTLS, ResultBlocked, ResultProtocol, ResultCancelled,
+	}
+}
+
+// Delivery is one event on its way to one webhook.
+type Delivery struct {
+	ID            string
+	WorkspaceID   string
+	WebhookID     string
+	EventID       string // public id of the event
+	EventKey      string // key of the event, see [Event]
+	EventType     string
+	State         DeliveryState
+	Policy        Policy // of the webhook when the event was accepted
+	AttemptCount  int
+	NextAttemptAt *time.Time // set while retrying
+	LastError     *string    // why the latest failed attempt failed
+	ReplayOf      *string    // the delivery that this one repeats
+	CreatedAt     time.Time
+	FinishedAt    *time.Time
+	WorkflowID    string // "" while no workflow was started for it
+}
+
+// MaxExcerpt is the most of a response body that is read and kept, in bytes.
+const MaxExcerpt = 16 << 10
+
+// Attempt is one POST, as it is shown to people and kept in the database.
+// Temporal carries it too, without the response's text.
+type Attempt struct {
+	Number            int       `json:"number" doc:"1 is the first."`
+	StartedAt         time.Time `json:"started_at"`
+	DurationMS        int64     `json:"duration_ms" doc:"From before connecting to the end of the response body."`
+	StatusCode        *int      `json:"status_code" doc:"Null without an answer."`
+	Result            Result    `json:"result" enum:"success,redirect,client_error,server_error,timeout,dns,connect,tls,blocked,protocol,cancelled"`
+	Error             *string   `json:"error" doc:"What went wrong, in words; null after a success."`
+	ResponseExcerpt   *string   `json:"response_excerpt" doc:"The response body's first 16 KiB, as UTF-8; null without an answer and in a history answered by the workflow, which holds no bodies."`
+	ResponseTruncated bool      `json:"response_truncated" doc:"The response body was longer than what was kept."`
+	RemoteIP          *string   `json:"remote_ip" doc:"The address dialled; null when none was."`
+}
+
+// WithoutBody returns the attempt without the response's text: what may go into
+// Temporal's history.
+func (a Attempt) WithoutBody() Attempt {
+	a.ResponseExcerpt = nil
+	return a
+}
+
+// MergeAttempts returns known with the attempts of news that it lacks, by number,
+// in order. The same attempt may arrive on several ways, or twice on one.
+func MergeAttempts(known []Attempt, news ...Attempt) []Attempt {
+	merged := slices.Clone(known)
+	for _, a := range news {
+		at, found := slices.BinarySearchFunc(merged, a.Number, func(b Attempt, n int) int { return b.Number - n })
+		if !found {
+			merged = slices.Insert(merged, at, a)
+		}
+	}
+	return merged
+}
+
+// Dispatch is a delivery that was claimed for its workflow to be started: what
+// the workflow needs to know, ids and policy and nothing else.
+type Dispatch struct {
+	DeliveryID  string
+	WorkspaceID string
+	WebhookID   string
+	EventType   string
+	Policy      Policy
+	AcceptedAt  time.Time
+	// Cancel asks for the running workflow to be cancelled instead: the delivery
+	// was called off in the database.
+	Cancel bool
+}
+
+// Target is everything that one attempt needs.
+type Target struct {
+	Delivery      Delivery
+	WebhookStatus WebhookStatus
+	URL           string
+	Headers       map[string]string
+	SigningMethod SigningMethod
+	Secrets       []string // live ones, current first
+	Body          []byte
+	// EventExpired is true when the event's body is past its retention and gone.
+	EventExpired bool
+}
+
+// Outcome is an attempt together with what it means for its delivery.
+type Outcome struct {
+	DeliveryID  string
+	WorkspaceID string
+	WebhookID   string
+	Attempt     Attempt
+	State       DeliveryState // the delivery's state from now on
+	NextAttempt *time.Time    // set when State is retrying
+	// DisableWebhook, when not "", is the reason for which the webhook gets
+	// disabled; what waits for it is parked.
+	DisableWebhook string
+}
+
+// FinishedAt returns when the attempt ended.
+func (o Outcome) FinishedAt() time.Time {
+	return Timestamp(o.Attempt.StartedAt.Add(time.Duration(o.Attempt.DurationMS) * time.Millisecond))
+}

@@ -1,0 +1,104 @@
+package postrider
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Prefixes of the public ids, each followed by an underscore and 32 hex digits.
+const (
+	PrefixWebhook   = "wh"
+	PrefixEvent     = "evt"
+	PrefixDelivery  = "dlv"
+	PrefixWorkspace = "ws"
+	PrefixAPIKey    = "key"
+	PrefixSecret    = "sec"
+	PrefixReplay    = "rpl"
+)
+
+// ticksPerMilli is the resolution of the time inside an id: a UUIDv7 has 48 bits
+// of milliseconds, and RFC 9562 section 6.2 (method 3) lets the 12 bits that
+// follow carry the fraction.
+const ticksPerMilli = 4096
+
+// IDs makes ids that sort by the time they were made at. An id is a prefix, an
+// underscore and a UUIDv7 (RFC 9562) in hex. Ids of one IDs are strictly
+// increasing, whatever the clock does, so that the order of making is the order
+// of the ids. It is safe for concurrent use.
+type IDs struct {
+	now     func() time.Time
+	entropy io.Reader
+
+	mu   sync.Mutex
+	last int64 // ticks since the Unix epoch of the newest id
+}
+
+// NewIDs returns a maker of ids that reads the time from now and randomness from
+// entropy (crypto/rand.Reader outside tests).
+func NewIDs(now func() time.Time, entropy io.Reader) *IDs {
+	return &IDs{now: now, entropy: entropy}
+}
+
+// New returns a new id with the given prefix. It panics when the source of
+// randomness fails, as crypto/rand itself does: no caller could go on.
+func (g *IDs) New(prefix string) string {
+	var tail [8]byte
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, err := io.ReadFull(g.entropy, tail[:]); err != nil {
+		panic("postrider: no randomness for an id: " + err.Error())
+	}
+	g.last = max(ticks(g.now()), g.last+1)
+	return formatID(prefix, g.last, tail)
+}
+
+// IDFloor returns the smallest id with the prefix that can be made at or after t:
+// ids are time-ordered, so a range of times is a range of ids.
+func IDFloor(prefix string, t time.Time) string {
+	return formatID(prefix, ticks(t), [8]byte{})
+}
+
+// IDTime returns the time that is part of an id, in UTC, cut to whole
+// microseconds. It returns an error with [CodeInvalid] for a string that is not
+// an id of this project.
+func IDTime(id string) (time.Time, error) {
+	_, digits, found := strings.Cut(id, "_")
+	raw, err := hex.DecodeString(digits)
+	if !found || err != nil || len(raw) != 16 {
+		return time.Time{}, &Error{Code: CodeInvalid, Message: fmt.Sprintf("%q is not an id", id)}
+	}
+	var millis int64
+	for _, b := range raw[:6] {
+		millis = millis<<8 | int64(b)
+	}
+	fraction := int64(raw[6]&0x0f)<<8 | int64(raw[7])
+	nanos := fraction * int64(time.Millisecond) / ticksPerMilli
+	return Timestamp(time.UnixMilli(millis).Add(time.Duration(nanos))), nil
+}
+
+// Timestamp returns t the way every time in the project is kept: UTC, whole
+// microseconds, no monotonic clock reading. PostgreSQL keeps no finer time.
+func Timestamp(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+func ticks(t time.Time) int64 {
+	millis := t.UnixMilli()
+	rest := t.Sub(time.UnixMilli(millis))
+	return millis*ticksPerMilli + int64(rest*ticksPerMilli/time.Millisecond)
+}
+
+func formatID(prefix string, tick int64, tail [8]byte) string {
+	millis, fraction := tick/ticksPerMilli, tick%ticksPerMilli
+	var raw [16]byte
+	for i := range 6 {
+		raw[i] = byte(millis >> (40 - 8*i))
+	}
+	raw[6] = 0x70 | byte(fraction>>8)
+	raw[7] = byte(fraction)
+	copy(raw[8:], tail[:])
+	raw[8] = 0x80 | raw[8]&0x3f
+	return prefix + "_" + hex.EncodeToString(raw[:])
+}
