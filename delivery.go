@@ -71,6 +71,7 @@ type Delivery struct {
 	LastError     *string    // why the latest failed attempt failed
 	ReplayOf      *string    // the delivery that this one repeats
 	CreatedAt     time.Time
+	DueAt         time.Time // when the first attempt is due: CreatedAt, or the event's later DeliverAt
 	FinishedAt    *time.Time
 	WorkflowID    string // "" while no workflow was started for it
 }

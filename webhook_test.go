@@ -1,0 +1,133 @@
+package postrider_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"postrider"
+)
+
+func validWebhook() postrider.Webhook {
+	return postrider.Webhook{
+		URL: "https://example.com/hook", Events: []string{"*"}, SigningMethod: postrider.SigningHMACSHA256, ScopeType: postrider.ScopeGlobal,
+		Policy:      postrider.Policy{TimeoutMS: postrider.DefaultTimeoutMS, MaxRetries: postrider.DefaultMaxRetries, BackoffMS: postrider.DefaultBackoffMS},
+		MaxInFlight: postrider.DefaultMaxInFlight,
+	}
+}
+
+func TestValidateAcceptsWhatTheContractAllows(t *testing.T) {
+	t.Parallel()
+	persona := "p1"
+	for name, change := range map[string]func(*postrider.Webhook){
+		"the defaults":      func(*postrider.Webhook) {},
+		"longest url":       func(w *postrider.Webhook) { w.URL = "http://h/" + strings.Repeat("a", postrider.MaxURLLength-9) },
+		"patterns":          func(w *postrider.Webhook) { w.Events = []string{"call.ended", "call.*", "a.b.*", "*"} },
+		"persona":           func(w *postrider.Webhook) { w.ScopeType, w.PersonaID = postrider.ScopePersona, &persona },
+		"least of all":      func(w *postrider.Webhook) { w.Policy = postrider.Policy{TimeoutMS: 1000, MaxRetries: 0, BackoffMS: 100} },
+		"most of all":       func(w *postrider.Webhook) { w.Policy = postrider.Policy{TimeoutMS: 30000, MaxRetries: 10, BackoffMS: 3600000} },
+		"a header of yours": func(w *postrider.Webhook) { w.Headers = map[string]string{"X-Tenant": "blue"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := validWebhook()
+			change(&w)
+			require.Empty(t, w.Validate())
+		})
+	}
+}
+
+func TestValidateNamesTheField(t *testing.T) {
+	t.Parallel()
+	long, zero := strings.Repeat("n", 2000), 0
+	for name, c := range map[string]struct {
+		field  string
+		change func(*postrider.Webhook)
+	}{
+		"empty url":                 {"url", func(w *postrider.Webhook) { w.URL = "" }},
+		"long url":                  {"url", func(w *postrider.Webhook) { w.URL = "http://h/" + strings.Repeat("a", postrider.MaxURLLength) }},
+		"other scheme":              {"url", func(w *postrider.Webhook) { w.URL = "ftp://example.com" }},
+		"no scheme":                 {"url", func(w *postrider.Webhook) { w.URL = "example.com/hook" }},
+		"no host":                   {"url", func(w *postrider.Webhook) { w.URL = "http:///hook" }},
+		"userinfo":                  {"url", func(w *postrider.Webhook) { w.URL = "https://user:pw@example.com" }},
+		"broken escape":             {"url", func(w *postrider.Webhook) { w.URL = "https://example.com/%zz" }},
+		"no events":                 {"events", func(w *postrider.Webhook) { w.Events = nil }},
+		"101 events":                {"events", func(w *postrider.Webhook) { w.Events = make([]string, 101) }},
+		"inner wildcard":            {"events[1]", func(w *postrider.Webhook) { w.Events = []string{"a", "a.*.b"} }},
+		"empty event":               {"events[0]", func(w *postrider.Webhook) { w.Events = []string{""} }},
+		"long event":                {"events[0]", func(w *postrider.Webhook) { w.Events = []string{long[:129]} }},
+		"long name":                 {"name", func(w *postrider.Webhook) { w.Name = &long }},
+		"long description":          {"description", func(w *postrider.Webhook) { w.Description = &long }},
+		"unknown method":            {"signing_method", func(w *postrider.Webhook) { w.SigningMethod = "md5" }},
+		"unknown scope":             {"scope_type", func(w *postrider.Webhook) { w.ScopeType = "team" }},
+		"persona without id":        {"persona_id", func(w *postrider.Webhook) { w.ScopeType = postrider.ScopePersona }},
+		"id without persona":        {"persona_id", func(w *postrider.Webhook) { w.PersonaID = &long }},
+		"timeout too short":         {"timeout_ms", func(w *postrider.Webhook) { w.Policy.TimeoutMS = 999 }},
+		"timeout too long":          {"timeout_ms", func(w *postrider.Webhook) { w.Policy.TimeoutMS = 30001 }},
+		"negative retries":          {"max_retries", func(w *postrider.Webhook) { w.Policy.MaxRetries = -1 }},
+		"too many retries":          {"max_retries", func(w *postrider.Webhook) { w.Policy.MaxRetries = 11 }},
+		"backoff too short":         {"backoff_ms", func(w *postrider.Webhook) { w.Policy.BackoffMS = 99 }},
+		"reserved header":           {"headers.webhook-ID", func(w *postrider.Webhook) { w.Headers = map[string]string{"webhook-ID": "x"} }},
+		"authorization header":      {"headers.Authorization", func(w *postrider.Webhook) { w.Headers = map[string]string{"Authorization": "x"} }},
+		"malformed header":          {"headers.a b", func(w *postrider.Webhook) { w.Headers = map[string]string{"a b": "x"} }},
+		"header value with newline": {"headers.X-A", func(w *postrider.Webhook) { w.Headers = map[string]string{"X-A": "a\r\nb"} }},
+		"header twice":              {"headers.x-a", func(w *postrider.Webhook) { w.Headers = map[string]string{"X-A": "1", "x-a": "2"} }},
+		"rate of none":              {"rate_limit", func(w *postrider.Webhook) { w.RateLimit = &zero }},
+		"none in flight":            {"max_in_flight", func(w *postrider.Webhook) { w.MaxInFlight = 0 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := validWebhook()
+			c.change(&w)
+			broken := w.Validate()
+			require.NotEmpty(t, broken)
+			require.Equal(t, c.field, broken[0].Field)
+			err := postrider.Invalid(broken)
+			require.Equal(t, postrider.CodeInvalid, postrider.CodeOf(err))
+			require.ErrorContains(t, err, c.field+" "+broken[0].Message)
+		})
+	}
+}
+
+func TestHeaderRuleDoesNotRepeatTheValue(t *testing.T) {
+	t.Parallel()
+	w := validWebhook()
+	w.Headers = map[string]string{"Cookie\n": "token"}
+	require.Nil(t, w.Validate()[0].Value)
+}
+
+func TestCheckSecret(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		method postrider.SigningMethod
+		secret string
+		ok     bool
+	}{
+		{postrider.SigningHMACSHA256, "", true},
+		{postrider.SigningHMACSHA256, "It's a Secret to Everybody", true},
+		{postrider.SigningHMACSHA256, strings.Repeat("s", postrider.MaxSecretLength+1), false},
+		{postrider.SigningBearer, "", false},
+		{postrider.SigningBearer, "token", true},
+		{postrider.SigningBearer, "to\nken", false},
+		{postrider.SigningBasicAuth, "", false},
+		{postrider.SigningBasicAuth, "user", false},
+		{postrider.SigningBasicAuth, "user:password", true},
+		{postrider.SigningBasicAuth, "usér:password", false},
+		{postrider.SigningNone, "", true},
+	} {
+		require.Equal(t, c.ok, postrider.CheckSecret(c.method, c.secret) == "", "%s %q", c.method, c.secret)
+	}
+}
+
+func TestPatternsFor(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"*", "call"}, postrider.PatternsFor("call"))
+	require.Equal(t, []string{"*", "call.*", "call.leg.*", "call.leg.ended"}, postrider.PatternsFor("call.leg.ended"))
+}
+
+func TestSuccessRate(t *testing.T) {
+	t.Parallel()
+	require.InDelta(t, 1.0, postrider.WebhookStats{}.SuccessRate(), 0)
+	require.InDelta(t, 0.75, postrider.WebhookStats{TotalDeliveries: 4, FailedDeliveries: 1}.SuccessRate(), 0)
+}
