@@ -1,0 +1,138 @@
+// Package activities makes the attempts: it loads what a delivery needs, signs,
+// POSTs, and records what came of it.
+//
+// Invariants:
+//   - A receiver's refusal is a result, never an error of an activity's own: only
+//     a failure of ours (the database away, a shutdown) is.
+//   - An activity returns when the attempt's row is committed. A re-run, after a
+//     crash between the commit and the return, finds the row and does not POST
+//     again; a crash before the commit repeats the attempt under the same number.
+//   - What an activity returns goes into Temporal's history, so it holds ids,
+//     states and results, and no payload, secret or response text.
+package activities
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"postrider"
+)
+
+// Store is what the activities need of the database.
+type Store interface {
+	// Targets returns what an attempt of each delivery needs, in the order asked.
+	// Returns [postrider.CodeNotFound] if one is unknown.
+	Targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error)
+	// Attempts returns the attempts recorded for a delivery, by number.
+	Attempts(ctx context.Context, deliveryID string) ([]postrider.Attempt, error)
+	// Record commits attempts and what they mean for their deliveries.
+	Record(ctx context.Context, outcomes []postrider.Outcome) error
+	// CancelDelivery makes an unfinished delivery cancelled.
+	CancelDelivery(ctx context.Context, deliveryID string) error
+}
+
+// Reporter tells a running Delivery workflow about an attempt that one of its
+// activity's tries made, so that its query knows before the activity ends.
+type Reporter interface {
+	Report(ctx context.Context, workflowID, runID string, report Report) error
+}
+
+// Config is what New needs; every field but FirstAttemptDone is required.
+type Config struct {
+	Store     Store
+	Poster    Poster
+	Reporter  Reporter
+	Metrics   *Metrics
+	Logger    *slog.Logger
+	Now       func() time.Time
+	Random    func() float64 // 0 to 1, for jitter
+	UserAgent string
+	// FirstAttemptDone is told each delivery whose first attempt is recorded, so
+	// that the dispatcher can let the next one go.
+	FirstAttemptDone func(deliveryID string)
+}
+
+// Activities are the Temporal activities of a delivery. Workflows name them by
+// method values of a nil *Activities.
+type Activities struct {
+	Config
+}
+
+// New returns the activities.
+func New(config Config) *Activities {
+	if config.FirstAttemptDone == nil {
+		config.FirstAttemptDone = func(string) {}
+	}
+	return &Activities{Config: config}
+}
+
+// Report is what the attempts made so far mean for a delivery.
+type Report struct {
+	DeliveryID string                  `json:"delivery_id"`
+	State      postrider.DeliveryState `json:"state"`
+	// Attempts are new ones, or all: who gets a report merges by number.
+	Attempts      []postrider.Attempt `json:"attempts,omitempty"`
+	NextAttemptAt *time.Time          `json:"next_attempt_at,omitempty"` // set when State is retrying
+	Gone          bool                `json:"gone,omitempty"`            // the receiver answered 410
+}
+
+// Deliver makes the first attempt of each delivery and reports on them in the
+// order asked. It returns an error when any attempt could not be made or recorded
+// for reasons of ours; the others are recorded all the same.
+func (a *Activities) Deliver(ctx context.Context, deliveryIDs []string) ([]Report, error) {
+	targets, err := a.Store.Targets(ctx, deliveryIDs)
+	if err != nil {
+		return nil, err
+	}
+	reports := make([]Report, len(targets))
+	errs := make([]error, len(targets))
+	var attempts sync.WaitGroup
+	for i, target := range targets {
+		attempts.Go(func() {
+			if target.Delivery.AttemptCount > 0 {
+				reports[i], errs[i] = a.recorded(ctx, target)
+			} else {
+				reports[i], errs[i] = a.attempt(ctx, target)
+			}
+			if errs[i] == nil {
+				a.FirstAttemptDone(target.Delivery.ID)
+			}
+		})
+	}
+	attempts.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return reports, nil
+}
+
+// Cancel records that a delivery's workflow was cancelled.
+func (a *Activities) Cancel(ctx context.Context, deliveryID string) error {
+	if err := a.Store.CancelDelivery(ctx, deliveryID); err != nil {
+		return err
+	}
+	a.Metrics.deliveries.WithLabelValues(string(postrider.StateCancelled)).Inc()
+	return nil
+}
+
+// recorded reports on a delivery from the database alone.
+func (a *Activities) recorded(ctx context.Context, target postrider.Target) (Report, error) {
+	attempts, err := a.Store.Attempts(ctx, target.Delivery.ID)
+	if err != nil {
+		return Report{}, err
+	}
+	for i := range attempts {
+		attempts[i] = attempts[i].WithoutBody()
+	}
+	return Report{
+		DeliveryID:    target.Delivery.ID,
+		State:         target.Delivery.State,
+		Attempts:      attempts,
+		NextAttemptAt: target.Delivery.NextAttemptAt,
+		Gone:          target.WebhookStatus == postrider.WebhookDisabled,
+	}, nil
+}

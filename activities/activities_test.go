@@ -1,0 +1,363 @@
+package activities_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.uber.org/goleak"
+	_ "modernc.org/sqlite"
+
+	"postrider"
+	"postrider/activities"
+	"postrider/egress"
+	"postrider/signing"
+	"postrider/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bench is the activities on a real database and a real network, with a receiver
+// whose answers a test chooses.
+type bench struct {
+	t        *testing.T
+	db       *store.Store
+	acts     *activities.Activities
+	env      *testsuite.TestActivityEnvironment
+	registry *prometheus.Registry
+	webhook  postrider.Webhook
+	secret   string
+
+	mu       sync.Mutex
+	requests []request
+	respond  http.HandlerFunc
+	reports  []activities.Report
+	done     []string
+}
+
+// request is what the receiver got.
+type request struct {
+	header http.Header
+	body   []byte
+}
+
+func setup(t *testing.T, change func(*postrider.Webhook)) *bench {
+	t.Helper()
+	b := &bench{t: t, registry: prometheus.NewRegistry(), secret: "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}
+	b.answer(http.StatusNoContent)
+	server := httptest.NewServer(http.HandlerFunc(b.receive))
+	t.Cleanup(server.Close)
+	b.db = open(t)
+	client := egress.New(egress.Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Now: time.Now})
+	t.Cleanup(client.Close)
+	b.acts = activities.New(activities.Config{
+		Store: b.db, Poster: client, Reporter: b, Metrics: activities.NewMetrics(b.registry),
+		Logger: slog.New(slog.DiscardHandler), Now: time.Now, Random: func() float64 { return 0.5 }, UserAgent: "Postrider/test",
+		FirstAttemptDone: func(id string) { b.mu.Lock(); defer b.mu.Unlock(); b.done = append(b.done, id) },
+	})
+	var suite testsuite.WorkflowTestSuite
+	b.env = suite.NewTestActivityEnvironment()
+	b.env.RegisterActivity(b.acts)
+	b.subscribe(server.URL+"/hook", change)
+	return b
+}
+
+func open(t *testing.T) *store.Store {
+	t.Helper()
+	key, err := store.NewEncryptionKey(rand.Reader)
+	require.NoError(t, err)
+	keys, err := store.ParseKeyring(key)
+	require.NoError(t, err)
+	db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "test.db"), store.Options{
+		Keys: keys, Now: time.Now, IDs: postrider.NewIDs(time.Now, rand.Reader), Logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	require.NoError(t, db.Migrate(t.Context()))
+	return db
+}
+
+func (b *bench) subscribe(url string, change func(*postrider.Webhook)) {
+	b.t.Helper()
+	now := postrider.Timestamp(time.Now())
+	require.NoError(b.t, b.db.CreateWorkspace(b.t.Context(), postrider.Workspace{ID: "ws_1", Name: "test", CreatedAt: now}))
+	w := postrider.Webhook{
+		ID: postrider.NewIDs(time.Now, rand.Reader).New(postrider.PrefixWebhook), WorkspaceID: "ws_1", URL: url, Events: []string{"*"},
+		SigningMethod: postrider.SigningHMACSHA256, ScopeType: postrider.ScopeGlobal, MaxInFlight: 32, Status: postrider.WebhookActive,
+		Policy:    postrider.Policy{TimeoutMS: 5000, MaxRetries: 3, BackoffMS: 1000},
+		CreatedAt: now, UpdatedAt: now,
+	}
+	if change != nil {
+		change(&w)
+	}
+	var err error
+	b.webhook, err = b.db.CreateWebhook(b.t.Context(), w, b.secret)
+	require.NoError(b.t, err)
+}
+
+func (b *bench) receive(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	b.mu.Lock()
+	b.requests = append(b.requests, request{header: r.Header, body: body})
+	respond := b.respond
+	b.mu.Unlock()
+	respond(w, r)
+}
+
+func (b *bench) answer(status int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.respond = func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		if status != http.StatusNoContent {
+			_, _ = w.Write([]byte("the receiver's text"))
+		}
+	}
+}
+
+// Report implements [activities.Reporter].
+func (b *bench) Report(_ context.Context, _, _ string, report activities.Report) error {
+	b.reports = append(b.reports, report)
+	return errors.New("nobody listens") // must not matter
+}
+
+// publish accepts an event, claims its delivery as a dispatcher would, and returns it.
+func (b *bench) publish() string {
+	b.t.Helper()
+	now := postrider.Timestamp(time.Now())
+	key := postrider.NewIDs(time.Now, rand.Reader).New(postrider.PrefixEvent)
+	receipts, err := b.db.Publish(b.t.Context(), postrider.Publication{WorkspaceID: "ws_1", Events: []postrider.PublishedEvent{{
+		Event: postrider.Event{Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte(`{"id":"` + key + `"}`), CreatedAt: now},
+	}}})
+	require.NoError(b.t, err)
+	require.Len(b.t, receipts[0].DeliveryIDs, 1)
+	claimed, err := b.db.Claim(b.t.Context(), 10, time.Minute)
+	require.NoError(b.t, err)
+	require.Len(b.t, claimed, 1)
+	return receipts[0].DeliveryIDs[0]
+}
+
+func (b *bench) deliver(id string) activities.Report {
+	b.t.Helper()
+	reports, err := b.acts.Deliver(b.t.Context(), []string{id})
+	require.NoError(b.t, err)
+	require.Len(b.t, reports, 1)
+	return reports[0]
+}
+
+// retry runs the ordinary activity and returns its report and whether Temporal may
+// try it again; refused says whether the report came as an error.
+func (b *bench) retry(id string) (report activities.Report, refused *temporal.ApplicationError) {
+	b.t.Helper()
+	value, err := b.env.ExecuteActivity(b.acts.Retry, activities.RetryInput{DeliveryID: id, Known: 1})
+	if err == nil {
+		require.NoError(b.t, value.Get(&report))
+		return report, nil
+	}
+	require.ErrorAs(b.t, err, &refused)
+	require.Equal(b.t, activities.ErrorAttemptFailed, refused.Type())
+	require.NoError(b.t, refused.Details(&report))
+	return report, refused
+}
+
+func (b *bench) delivery(id string) postrider.Delivery {
+	b.t.Helper()
+	d, err := b.db.Delivery(b.t.Context(), "ws_1", id)
+	require.NoError(b.t, err)
+	return d
+}
+
+func TestDeliverSignsPostsAndRecords(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(w *postrider.Webhook) { w.Headers = map[string]string{"X-Tenant": "blue"} })
+	id := b.publish()
+	report := b.deliver(id)
+
+	require.Equal(t, postrider.StateSucceeded, report.State)
+	require.Len(t, b.requests, 1)
+	got := b.requests[0]
+	require.NoError(t, signing.Verify(postrider.SigningHMACSHA256, []string{b.secret}, got.header, got.body, time.Now(), time.Minute))
+	require.Equal(t, id, got.header.Get("postrider-delivery-id"))
+	require.Equal(t, "1", got.header.Get("postrider-attempt"))
+	require.Equal(t, "application/json", got.header.Get("Content-Type"))
+	require.Equal(t, "Postrider/test", got.header.Get("User-Agent"))
+	require.Equal(t, "blue", got.header.Get("X-Tenant"))
+	require.Equal(t, b.delivery(id).EventID, got.header.Get("webhook-id"))
+
+	d := b.delivery(id)
+	require.Equal(t, postrider.StateSucceeded, d.State)
+	require.Equal(t, 1, d.AttemptCount)
+	require.NotNil(t, d.FinishedAt)
+	require.Equal(t, []string{id}, b.done)
+	require.InDelta(t, 1, testutil.ToFloat64(b.counter("postrider_attempts_total", "success")), 0)
+	require.InDelta(t, 1, testutil.ToFloat64(b.counter("postrider_deliveries_total", "succeeded")), 0)
+}
+
+// counter returns one series of a counter, as it is scraped.
+func (b *bench) counter(name, label string) prometheus.Collector {
+	b.t.Helper()
+	families, err := b.registry.Gather()
+	require.NoError(b.t, err)
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			if family.GetName() == name && metric.GetLabel()[0].GetValue() == label {
+				gauge := prometheus.NewGauge(prometheus.GaugeOpts{Name: "found"})
+				gauge.Set(metric.GetCounter().GetValue())
+				return gauge
+			}
+		}
+	}
+	b.t.Fatalf("no series %s %s", name, label)
+	return nil
+}
+
+// Guards against a second POST after a crash between the record and the return.
+func TestDeliverDoesNotRepeatARecordedAttempt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.answer(http.StatusInternalServerError)
+	id := b.publish()
+	first := b.deliver(id)
+	again := b.deliver(id)
+	require.Len(t, b.requests, 1)
+	require.Equal(t, first.State, again.State)
+	require.Equal(t, first.NextAttemptAt.UnixMilli(), again.NextAttemptAt.UnixMilli())
+	require.Len(t, again.Attempts, 1)
+	require.Nil(t, again.Attempts[0].ResponseExcerpt, "no response text goes to Temporal")
+}
+
+func TestRetriesUntilTheyAreUsedUp(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(w *postrider.Webhook) { w.Policy.MaxRetries = 2 })
+	b.answer(http.StatusBadGateway)
+	id := b.publish()
+	report := b.deliver(id)
+	require.Equal(t, postrider.StateRetrying, report.State)
+	require.WithinDuration(t, time.Now().Add(time.Second), *report.NextAttemptAt, 900*time.Millisecond)
+	require.Equal(t, postrider.StateRetrying, b.delivery(id).State)
+
+	report, refused := b.retry(id)
+	require.Equal(t, postrider.StateRetrying, report.State)
+	require.Equal(t, 2, report.Attempts[0].Number)
+	require.False(t, refused.NonRetryable())
+	require.Positive(t, refused.NextRetryDelay())
+	require.LessOrEqual(t, refused.NextRetryDelay(), 2*time.Second)
+	require.Len(t, b.reports, 1, "the workflow was told")
+
+	report, refused = b.retry(id)
+	require.Equal(t, postrider.StateFailed, report.State)
+	require.False(t, refused.NonRetryable(), "Temporal's policy is what ends it")
+	require.Equal(t, postrider.StateFailed, b.delivery(id).State)
+	require.Len(t, b.reports, 1)
+
+	report, refused = b.retry(id)
+	require.True(t, refused.NonRetryable(), "nothing is left to try")
+	require.Len(t, report.Attempts, 3)
+	require.Len(t, b.requests, 3)
+	attempts, err := b.db.Attempts(t.Context(), id)
+	require.NoError(t, err)
+	require.Len(t, attempts, 3)
+	require.Equal(t, "the receiver's text", *attempts[0].ResponseExcerpt)
+	require.Equal(t, []string{"1", "2", "3"}, b.sent("postrider-attempt"))
+}
+
+func (b *bench) sent(header string) []string {
+	var values []string
+	for _, r := range b.requests {
+		values = append(values, r.header.Get(header))
+	}
+	return values
+}
+
+func TestRetrySucceeds(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.answer(http.StatusServiceUnavailable)
+	id := b.publish()
+	b.deliver(id)
+	b.answer(http.StatusOK)
+	report, refused := b.retry(id)
+	require.Nil(t, refused)
+	require.Equal(t, postrider.StateSucceeded, report.State)
+	require.Equal(t, b.requests[0].body, b.requests[1].body, "every attempt sends the same bytes")
+	require.Equal(t, b.requests[0].header.Get("webhook-id"), b.requests[1].header.Get("webhook-id"))
+}
+
+func TestGoneDisablesTheWebhook(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	other := b.publish()
+	b.answer(http.StatusInternalServerError)
+	require.Equal(t, postrider.StateRetrying, b.deliver(other).State)
+	b.answer(http.StatusGone)
+	id := b.publish()
+	report := b.deliver(id)
+	require.Equal(t, postrider.StateFailed, report.State)
+	require.True(t, report.Gone)
+	w, err := b.db.Webhook(t.Context(), "ws_1", b.webhook.ID)
+	require.NoError(t, err)
+	require.Equal(t, postrider.WebhookDisabled, w.Status)
+
+	report, refused := b.retry(other)
+	require.Equal(t, postrider.StateFailed, report.State)
+	require.Equal(t, postrider.ResultCancelled, report.Attempts[0].Result)
+	require.True(t, refused.NonRetryable())
+	require.Len(t, b.requests, 2, "a disabled webhook gets no request")
+}
+
+func TestDeletedWebhookGetsNoRequest(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	id := b.publish()
+	require.NoError(t, b.db.DeleteWebhook(t.Context(), "ws_1", b.webhook.ID))
+	require.Equal(t, postrider.StateCancelled, b.deliver(id).State)
+	report, refused := b.retry(id)
+	require.Nil(t, refused)
+	require.Equal(t, postrider.StateCancelled, report.State)
+	require.Empty(t, b.requests)
+}
+
+func TestCancelIsRecorded(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	id := b.publish()
+	_, err := b.env.ExecuteActivity(b.acts.Cancel, id)
+	require.NoError(t, err)
+	require.Equal(t, postrider.StateCancelled, b.delivery(id).State)
+}
+
+// Guards the difference between a receiver's failure and one of ours.
+func TestShutdownIsNoAttempt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	id := b.publish()
+	ctx, cancel := context.WithCancel(t.Context())
+	b.mu.Lock()
+	b.respond = func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }
+	b.mu.Unlock()
+	_, err := b.acts.Deliver(ctx, []string{id})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Zero(t, b.delivery(id).AttemptCount)
+	require.Empty(t, b.done)
+}
+
+func TestUnknownDeliveryIsAnError(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	_, err := b.acts.Deliver(t.Context(), []string{postrider.IDFloor(postrider.PrefixDelivery, time.Now())})
+	require.Equal(t, postrider.CodeNotFound, postrider.CodeOf(err))
+}

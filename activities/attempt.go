@@ -1,0 +1,93 @@
+package activities
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"postrider"
+)
+
+// attempt makes the delivery's next attempt and records it.
+func (a *Activities) attempt(ctx context.Context, target postrider.Target) (Report, error) {
+	if target.Delivery.State.Finished() {
+		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State}, nil
+	}
+	made, retryAfter, err := a.post(ctx, target)
+	if err != nil {
+		return Report{}, err
+	}
+	verdict := target.Delivery.Policy.Judge(made, retryAfter, a.Random())
+	outcome := outcomeOf(target.Delivery, made, verdict)
+	if err := a.Store.Record(ctx, []postrider.Outcome{outcome}); err != nil {
+		return Report{}, err
+	}
+	a.Metrics.observe(target.Delivery, outcome)
+	a.log(ctx, target.Delivery, outcome)
+	return Report{
+		DeliveryID:    outcome.DeliveryID,
+		State:         outcome.State,
+		Attempts:      []postrider.Attempt{made.WithoutBody()},
+		NextAttemptAt: outcome.NextAttempt,
+		Gone:          verdict.Gone,
+	}, nil
+}
+
+// post sends the request, or says why there is no sense in sending it.
+func (a *Activities) post(ctx context.Context, target postrider.Target) (postrider.Attempt, time.Duration, error) {
+	number := target.Delivery.AttemptCount + 1
+	now := postrider.Timestamp(a.Now())
+	if reason := callOff(target); reason != "" {
+		return postrider.Attempt{Number: number, StartedAt: now, Result: postrider.ResultCancelled, Error: &reason}, 0, nil
+	}
+	request, err := a.request(target, number, now)
+	if err != nil {
+		return postrider.Attempt{}, 0, err
+	}
+	attempt, retryAfter, err := a.Poster.Post(ctx, request)
+	attempt.Number = number
+	return attempt, retryAfter, err
+}
+
+// callOff returns why an attempt must not be made, or "".
+func callOff(target postrider.Target) string {
+	switch {
+	case target.WebhookStatus == postrider.WebhookDisabled:
+		return "the webhook is disabled"
+	case target.EventExpired:
+		return "the event's body is past its retention"
+	}
+	return ""
+}
+
+func outcomeOf(d postrider.Delivery, made postrider.Attempt, verdict postrider.Verdict) postrider.Outcome {
+	outcome := postrider.Outcome{
+		DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID,
+		Attempt: made, State: verdict.State,
+	}
+	if verdict.State == postrider.StateRetrying {
+		next := outcome.FinishedAt().Add(verdict.Wait)
+		next = postrider.Timestamp(next)
+		outcome.NextAttempt = &next
+	}
+	if verdict.Gone {
+		outcome.DisableWebhook = postrider.DisabledGone
+	}
+	return outcome
+}
+
+// log writes the one line of an attempt.
+func (a *Activities) log(ctx context.Context, d postrider.Delivery, o postrider.Outcome) {
+	attrs := []slog.Attr{
+		slog.String("delivery_id", d.ID), slog.String("webhook_id", d.WebhookID), slog.String("event_id", d.EventID),
+		slog.String("event_type", d.EventType), slog.Int("attempt", o.Attempt.Number), slog.String("result", string(o.Attempt.Result)),
+		slog.Int64("duration_ms", o.Attempt.DurationMS), slog.String("state", string(o.State)),
+	}
+	if o.Attempt.StatusCode != nil {
+		attrs = append(attrs, slog.Int("status", *o.Attempt.StatusCode))
+	}
+	if o.Attempt.Error != nil {
+		attrs = append(attrs, slog.String("error", *o.Attempt.Error))
+	}
+	a.Logger.LogAttrs(ctx, slog.LevelInfo, "attempt", attrs...)
+}

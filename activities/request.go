@@ -1,0 +1,42 @@
+package activities
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"postrider"
+	"postrider/egress"
+	"postrider/signing"
+)
+
+// Poster sends one request and waits for the end of its answer.
+type Poster interface {
+	// Post returns the attempt without its number, and how long the receiver asks
+	// to wait before the next. It returns an error only when ctx was cancelled.
+	Post(ctx context.Context, request egress.Request) (postrider.Attempt, time.Duration, error)
+}
+
+// request renders the attempt: the event's bytes as they were accepted, signed for
+// this moment. A webhook's own headers cannot replace ours: reserved names were
+// refused when it was stored, and are left out here all the same.
+func (a *Activities) request(target postrider.Target, number int, now time.Time) (egress.Request, error) {
+	header, err := signing.Sign(target.SigningMethod, target.Secrets, signing.Message{
+		ID: target.Delivery.EventID, Timestamp: now, Body: target.Body,
+	})
+	if err != nil {
+		return egress.Request{}, err
+	}
+	header.Set("Content-Type", "application/json")
+	header.Set("User-Agent", a.UserAgent)
+	header.Set(signing.HeaderDeliveryID, target.Delivery.ID)
+	header.Set(signing.HeaderAttempt, strconv.Itoa(number))
+	for name, value := range target.Headers {
+		if !postrider.ReservedHeader(name) {
+			header.Set(name, value)
+		}
+	}
+	return egress.Request{
+		URL: target.URL, Header: header, Body: target.Body, Timeout: target.Delivery.Policy.Timeout(),
+	}, nil
+}

@@ -1,0 +1,269 @@
+package workflows_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"postrider"
+	"postrider/activities"
+	"postrider/workflows"
+)
+
+var errDatabaseAway = errors.New("database away")
+
+// bench is a workflow environment whose activities answer from a script: one
+// answer an attempt, in order.
+type bench struct {
+	*testsuite.TestWorkflowEnvironment
+	t         *testing.T
+	in        workflows.DeliveryInput
+	answers   []answer
+	made      []time.Time // when each attempt was made
+	cancelled int
+}
+
+// answer is what one run of an activity comes to.
+type answer struct {
+	state  postrider.DeliveryState // of an attempt that was made
+	status int
+	wait   time.Duration // before the next attempt
+	gone   bool
+	err    error // of ours: no attempt was made
+}
+
+func setup(t *testing.T, policy postrider.Policy, answers ...answer) *bench {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	b := &bench{
+		TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, answers: answers,
+		in: workflows.DeliveryInput{DeliveryID: "dlv_1", WebhookID: "wh_1", EventType: "call.ended", Policy: policy},
+	}
+	workflows.Register(b)
+	b.RegisterActivityWithOptions(b.deliver, activity.RegisterOptions{Name: "Deliver"})
+	b.RegisterActivityWithOptions(b.retry, activity.RegisterOptions{Name: "Retry"})
+	b.RegisterActivityWithOptions(b.cancel, activity.RegisterOptions{Name: "Cancel"})
+	return b
+}
+
+func (b *bench) run() error {
+	b.ExecuteWorkflow("Delivery", b.in)
+	require.True(b.t, b.IsWorkflowCompleted())
+	return b.GetWorkflowError()
+}
+
+func (b *bench) history() postrider.History {
+	b.t.Helper()
+	value, err := b.QueryWorkflow("history")
+	require.NoError(b.t, err)
+	var history postrider.History
+	require.NoError(b.t, value.Get(&history))
+	return history
+}
+
+func (b *bench) next() (activities.Report, error) {
+	require.NotEmpty(b.t, b.answers, "more attempts than the script has answers")
+	a := b.answers[0]
+	b.answers = b.answers[1:]
+	if a.err != nil {
+		return activities.Report{}, a.err
+	}
+	b.made = append(b.made, b.Now())
+	reason := "the receiver said no"
+	attempt := postrider.Attempt{Number: len(b.made), StartedAt: b.Now().UTC(), StatusCode: &a.status, Result: postrider.ResultServerError, Error: &reason}
+	if a.state == postrider.StateSucceeded {
+		attempt.Result, attempt.Error = postrider.ResultSuccess, nil
+	}
+	report := activities.Report{DeliveryID: b.in.DeliveryID, State: a.state, Attempts: []postrider.Attempt{attempt}, Gone: a.gone}
+	if a.state == postrider.StateRetrying {
+		at := b.Now().UTC().Add(a.wait)
+		report.NextAttemptAt = &at
+	}
+	return report, nil
+}
+
+func (b *bench) deliver(_ context.Context, ids []string) ([]activities.Report, error) {
+	require.Equal(b.t, []string{b.in.DeliveryID}, ids)
+	report, err := b.next()
+	return []activities.Report{report}, err
+}
+
+// retry answers as the real activity does: a refused try is an error that carries
+// the report and the wait.
+func (b *bench) retry(_ context.Context, in activities.RetryInput) (activities.Report, error) {
+	require.Equal(b.t, b.in.DeliveryID, in.DeliveryID)
+	report, err := b.next()
+	if err != nil || report.State == postrider.StateSucceeded || report.State == postrider.StateCancelled {
+		return report, err
+	}
+	options := temporal.ApplicationErrorOptions{Details: []any{report}, NonRetryable: report.Gone}
+	if report.NextAttemptAt != nil {
+		options.NextRetryDelay = report.NextAttemptAt.Sub(b.Now())
+		b.SignalWorkflow("attempt-report", report)
+	}
+	return activities.Report{}, temporal.NewApplicationErrorWithOptions("attempt failed", activities.ErrorAttemptFailed, options)
+}
+
+func (b *bench) cancel(_ context.Context, id string) error {
+	require.Equal(b.t, b.in.DeliveryID, id)
+	b.cancelled++
+	return nil
+}
+
+var policy = postrider.Policy{TimeoutMS: 5000, MaxRetries: 3, BackoffMS: 1000}
+
+func retrying(wait time.Duration) answer {
+	return answer{state: postrider.StateRetrying, status: 500, wait: wait}
+}
+
+var (
+	succeeded = answer{state: postrider.StateSucceeded, status: 204}
+	failed    = answer{state: postrider.StateFailed, status: 500}
+)
+
+// waits returns the time between attempts.
+func (b *bench) waits() []time.Duration {
+	var waits []time.Duration
+	for i := range len(b.made) - 1 {
+		waits = append(waits, b.made[i+1].Sub(b.made[i]).Round(100*time.Millisecond))
+	}
+	return waits
+}
+
+func TestDeliveryThatSucceedsAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, policy, succeeded)
+	require.NoError(t, b.run())
+	history := b.history()
+	require.Equal(t, postrider.StateSucceeded, history.State)
+	require.Len(t, history.Attempts, 1)
+	require.Equal(t, policy, history.Policy)
+	require.NotEmpty(t, history.RunID)
+	require.Nil(t, history.NextAttemptAt)
+}
+
+func TestDeliveryThatRecoversWaitsAsItIsTold(t *testing.T) {
+	t.Parallel()
+	b := setup(t, policy, retrying(time.Second), retrying(2*time.Second), succeeded)
+	require.NoError(t, b.run())
+	require.Equal(t, []time.Duration{time.Second, 2 * time.Second}, b.waits())
+	require.Equal(t, postrider.StateSucceeded, b.history().State)
+	require.Len(t, b.history().Attempts, 3)
+}
+
+func TestExhaustedDeliveryFailsWithATypedError(t *testing.T) {
+	t.Parallel()
+	b := setup(t, policy, retrying(time.Second), retrying(2*time.Second), retrying(4*time.Second), failed)
+	err := b.run()
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, err, &typed)
+	require.Equal(t, workflows.ErrorExhausted, typed.Type())
+	var details workflows.Failure
+	require.NoError(t, typed.Details(&details))
+	require.Equal(t, workflows.Failure{DeliveryID: "dlv_1", WebhookID: "wh_1", Attempts: 4, LastResult: postrider.ResultServerError}, details)
+	require.Equal(t, postrider.StateFailed, b.history().State)
+	require.Len(t, b.history().Attempts, 4)
+}
+
+func TestDeliveryWithoutRetriesFailsAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, postrider.Policy{TimeoutMS: 1000, BackoffMS: 1000}, failed)
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, b.run(), &typed)
+	require.Equal(t, workflows.ErrorExhausted, typed.Type())
+	require.Len(t, b.made, 1)
+}
+
+func TestGoneStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	gone := answer{state: postrider.StateFailed, status: 410, gone: true}
+	for name, answers := range map[string][]answer{
+		"at the first attempt": {gone},
+		"at a retry":           {retrying(time.Second), gone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, policy, answers...)
+			var typed *temporal.ApplicationError
+			require.ErrorAs(t, b.run(), &typed)
+			require.Equal(t, workflows.ErrorGone, typed.Type())
+			require.Len(t, b.made, len(answers))
+		})
+	}
+}
+
+func TestQueryTellsWhileTheDeliveryIsRetrying(t *testing.T) {
+	t.Parallel()
+	b := setup(t, policy, retrying(time.Second), retrying(10*time.Second), succeeded)
+	b.RegisterDelayedCallback(func() { // inside the first wait, the workflow's own timer
+		history := b.history()
+		require.Equal(t, postrider.StateRetrying, history.State)
+		require.Len(t, history.Attempts, 1)
+		require.NotNil(t, history.NextAttemptAt)
+		require.WithinDuration(t, b.made[0].Add(time.Second), *history.NextAttemptAt, time.Millisecond)
+	}, 500*time.Millisecond)
+	b.RegisterDelayedCallback(func() { // inside the second, the activity's backoff
+		history := b.history()
+		require.Equal(t, postrider.StateRetrying, history.State)
+		require.Len(t, history.Attempts, 2)
+		require.NotNil(t, history.NextAttemptAt)
+		require.WithinDuration(t, b.made[1].Add(10*time.Second), *history.NextAttemptAt, time.Millisecond)
+	}, 5*time.Second)
+	require.NoError(t, b.run())
+}
+
+func TestCancelIsRecorded(t *testing.T) {
+	t.Parallel()
+	b := setup(t, policy, retrying(time.Hour))
+	b.RegisterDelayedCallback(b.CancelWorkflow, time.Minute)
+	require.True(t, temporal.IsCanceledError(b.run()))
+	require.Equal(t, 1, b.cancelled)
+	require.Equal(t, postrider.StateCancelled, b.history().State)
+}
+
+func TestDeliveryCancelledInTheDatabaseEndsAsCancelled(t *testing.T) {
+	t.Parallel()
+	b := setup(t, policy, retrying(time.Second), answer{state: postrider.StateCancelled})
+	require.True(t, temporal.IsCanceledError(b.run()))
+	require.Equal(t, postrider.StateCancelled, b.history().State)
+}
+
+// Guards against an outage of ours using up the receiver's retries.
+func TestOurOwnFailuresUseUpNoAttempt(t *testing.T) {
+	t.Parallel()
+	trouble := answer{err: errDatabaseAway}
+	answers := []answer{trouble} // the local activity
+	for range 50 {
+		answers = append(answers, trouble)
+	}
+	answers = append(answers, retrying(time.Second), trouble, retrying(2*time.Second), trouble, trouble, retrying(4*time.Second), failed)
+	b := setup(t, policy, answers...)
+	b.SetTestTimeout(time.Minute)
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, b.run(), &typed)
+	require.Equal(t, workflows.ErrorExhausted, typed.Type())
+	require.Len(t, b.made, 4)
+	require.Empty(t, b.answers)
+}
+
+// Guards the order of arrival: a signal may come after the answer it reports on.
+func TestLateReportChangesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t, policy, retrying(time.Second), retrying(time.Minute), succeeded)
+	b.RegisterDelayedCallback(func() {
+		first := b.history().Attempts[0]
+		b.SignalWorkflow("attempt-report", activities.Report{State: postrider.StateDelivering, Attempts: []postrider.Attempt{first}})
+	}, 10*time.Second)
+	b.RegisterDelayedCallback(func() {
+		require.Equal(t, postrider.StateRetrying, b.history().State)
+		require.Len(t, b.history().Attempts, 2)
+		require.NotNil(t, b.history().NextAttemptAt)
+	}, 20*time.Second)
+	require.NoError(t, b.run())
+}

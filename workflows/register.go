@@ -1,0 +1,11 @@
+package workflows
+
+import (
+	sdkworker "go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+)
+
+// Register makes a worker, or a replayer, know every workflow by its fixed name.
+func Register(registry sdkworker.WorkflowRegistry) {
+	registry.RegisterWorkflowWithOptions(Delivery, workflow.RegisterOptions{Name: nameDelivery})
+}
