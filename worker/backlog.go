@@ -1,0 +1,61 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"postrider"
+)
+
+// BacklogReader is what the backlog's metrics need of the database.
+type BacklogReader interface {
+	Backlog(ctx context.Context) (postrider.Backlog, error)
+}
+
+// scrapeTimeout bounds the reading of the backlog for one scrape.
+const scrapeTimeout = 5 * time.Second
+
+// Backlog exports what waits to be handed to a workflow, read at each scrape.
+type Backlog struct {
+	reader    BacklogReader
+	now       func() time.Time
+	logger    *slog.Logger
+	pending   *prometheus.Desc
+	oldestAge *prometheus.Desc
+}
+
+// NewBacklog returns the collector.
+func NewBacklog(reader BacklogReader, now func() time.Time, logger *slog.Logger) *Backlog {
+	return &Backlog{
+		reader: reader, now: now, logger: logger,
+		pending:   prometheus.NewDesc("postrider_backlog_pending", "Deliveries that are due and not yet handed to a workflow.", nil, nil),
+		oldestAge: prometheus.NewDesc("postrider_backlog_oldest_age_seconds", "How long the oldest of them has been due; 0 when there is none.", nil, nil),
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (b *Backlog) Describe(descs chan<- *prometheus.Desc) {
+	descs <- b.pending
+	descs <- b.oldestAge
+}
+
+// Collect implements [prometheus.Collector]. Without a database there is nothing
+// to tell, and the scrape's other metrics must not suffer.
+func (b *Backlog) Collect(metrics chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout) //nolint:forbidigo // Collect is given no context
+	defer cancel()
+	backlog, err := b.reader.Backlog(ctx)
+	if err != nil {
+		b.logger.LogAttrs(ctx, slog.LevelWarn, "cannot read the backlog", slog.Any("error", err))
+		return
+	}
+	age := 0.0
+	if backlog.OldestAt != nil {
+		age = max(b.now().Sub(*backlog.OldestAt).Seconds(), 0)
+	}
+	metrics <- prometheus.MustNewConstMetric(b.pending, prometheus.GaugeValue, float64(backlog.Pending))
+	metrics <- prometheus.MustNewConstMetric(b.oldestAge, prometheus.GaugeValue, age)
+}
