@@ -1,0 +1,96 @@
+package egress
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"postrider"
+)
+
+// answer is what a receiver sent.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte // the first 16 KiB
+	cut    bool   // there was or may have been more
+}
+
+// readAnswer reads the response up to the limit. An error leaves the part read.
+func readAnswer(response *http.Response) (answer, error) {
+	got := answer{status: response.StatusCode, header: response.Header}
+	if response.StatusCode < http.StatusOK {
+		return got, nil // 101: from here on the connection speaks another protocol
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, postrider.MaxExcerpt))
+	got.body = body
+	switch {
+	case err != nil:
+		got.cut = true
+		return got, err
+	case len(body) < postrider.MaxExcerpt:
+	case response.ContentLength >= 0:
+		got.cut = response.ContentLength > postrider.MaxExcerpt
+	default:
+		// Only one more byte, or the end, tells. Neither coming in time is no failure:
+		// what is kept has come.
+		_, err := io.ReadFull(response.Body, make([]byte, 1))
+		got.cut = err != io.EOF
+	}
+	return got, nil
+}
+
+// sanitise makes a body fit to be kept as text, in at most 16 KiB: UTF-8 without
+// NUL, which PostgreSQL refuses. What is not valid becomes U+FFFD.
+func sanitise(body []byte, cut bool) (string, bool) {
+	if cut {
+		body = dropPartialRune(body)
+	}
+	text := strings.ReplaceAll(strings.ToValidUTF8(string(body), "\uFFFD"), "\x00", "\uFFFD")
+	if len(text) <= postrider.MaxExcerpt {
+		return text, cut
+	}
+	// The substitutes are longer than what they stand for.
+	return string(dropPartialRune([]byte(text[:postrider.MaxExcerpt]))), true
+}
+
+// dropPartialRune cuts off a character whose last bytes are missing.
+func dropPartialRune(text []byte) []byte {
+	for back := 1; back <= min(utf8.UTFMax-1, len(text)); back++ {
+		if start := len(text) - back; utf8.RuneStart(text[start]) {
+			if !utf8.FullRune(text[start:]) {
+				return text[:start]
+			}
+			break
+		}
+	}
+	return text
+}
+
+// retryAfter returns the wait that a 429 or 503 asks for (RFC 9110 section
+// 10.2.3): a number of seconds or a date. It is 0 for none, for one in the past
+// and for one that makes no sense, and never more than one hour.
+func retryAfter(status int, header http.Header, now time.Time) time.Duration {
+	if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
+		return 0
+	}
+	value := strings.TrimSpace(header.Get("Retry-After"))
+	if value == "" {
+		return 0
+	}
+	if digits(value) {
+		seconds, err := strconv.ParseUint(value, 10, 32)
+		if err != nil {
+			return postrider.MaxBackoff // more digits than fit: very long
+		}
+		return min(time.Duration(seconds)*time.Second, postrider.MaxBackoff)
+	}
+	date, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return min(max(date.Sub(now), 0), postrider.MaxBackoff)
+}

@@ -1,0 +1,166 @@
+package egress
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"postrider"
+)
+
+// progress watches how far an exchange gets. The transport may go on calling it
+// after the exchange ended, hence the lock.
+type progress struct {
+	mu          sync.Mutex
+	dialled     string // host:port
+	handshaking bool   // TLS began
+	connected   bool   // there is a connection to send on
+	answered    bool   // the first byte of the answer came
+}
+
+func (p *progress) trace() *httptrace.ClientTrace {
+	note := func(change func()) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		change()
+	}
+	return &httptrace.ClientTrace{
+		// Called again when the request is repeated on another connection.
+		GetConn:           func(string) { note(func() { p.handshaking, p.connected, p.answered = false, false, false }) },
+		ConnectStart:      func(_, address string) { note(func() { p.dialled = address }) },
+		TLSHandshakeStart: func() { note(func() { p.handshaking = true }) },
+		GotConn: func(got httptrace.GotConnInfo) {
+			note(func() { p.connected, p.dialled = true, got.Conn.RemoteAddr().String() })
+		},
+		GotFirstResponseByte: func() { note(func() { p.answered = true }) },
+	}
+}
+
+// remoteIP returns the address dialled last, nil when none was.
+func (p *progress) remoteIP() *string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	target, err := netip.ParseAddrPort(p.dialled)
+	if err != nil {
+		return nil
+	}
+	ip := target.Addr().Unmap().String()
+	return &ip
+}
+
+// judge says how a failed exchange ended, and why in words. Late means that the
+// timeout was over.
+func (p *progress) judge(err error, late bool, timeout time.Duration) (postrider.Result, string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var (
+		rule  ruleError
+		stage *stageError
+	)
+	switch {
+	case errors.As(err, &rule):
+		return postrider.ResultBlocked, "not sent: the URL " + rule.Error()
+	case late:
+		return postrider.ResultTimeout, fmt.Sprintf("timed out after %s while %s", timeout, p.stage())
+	case errors.As(err, &stage) && stage.result == postrider.ResultDNS:
+		return postrider.ResultDNS, describeLookup(stage.err)
+	case stage != nil:
+		return postrider.ResultConnect, describeConnect(stage.err)
+	case p.handshaking && !p.connected:
+		return postrider.ResultTLS, describeTLS(err)
+	}
+	return postrider.ResultProtocol, describeProtocol(err)
+}
+
+func (p *progress) stage() string {
+	switch {
+	case p.answered:
+		return "reading the answer"
+	case p.connected:
+		return "waiting for the answer"
+	}
+	return "connecting"
+}
+
+func describeLookup(err error) string {
+	var lookup *net.DNSError
+	if errors.As(err, &lookup) && lookup.IsNotFound {
+		return "the host name does not exist or has no address"
+	}
+	return "the host name could not be looked up"
+}
+
+func describeConnect(err error) string {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, syscall.ECONNRESET):
+		return "connection reset"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "the address is unreachable"
+	}
+	return "could not connect"
+}
+
+func describeTLS(err error) string {
+	var (
+		authority x509.UnknownAuthorityError
+		name      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		record    tls.RecordHeaderError
+		remote    *net.OpError
+	)
+	switch {
+	case errors.As(err, &authority):
+		return "TLS: the certificate is signed by an unknown authority"
+	case errors.As(err, &name):
+		return "TLS: the certificate is for another host name"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "TLS: the certificate has expired or is not yet valid"
+	case errors.As(err, &invalid):
+		return "TLS: the certificate is not valid"
+	case errors.As(err, &record):
+		return "TLS: the server does not speak TLS on this port"
+	case errors.As(err, &remote) && remote.Op == "remote error":
+		// An alert: crypto/tls has a fixed text for each.
+		return "TLS: the server refused the handshake: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")
+	}
+	return "TLS: the handshake failed"
+}
+
+func describeProtocol(err error) string {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "the connection was closed before the answer was complete"
+	}
+	return "no valid HTTP answer"
+}
+
+// judgeStatus says what a complete answer means, and in words unless it is a success.
+func judgeStatus(status int) (postrider.Result, string) {
+	text := fmt.Sprintf("answered %d", status)
+	if name := http.StatusText(status); name != "" {
+		text += " " + name
+	}
+	switch status / 100 {
+	case 2:
+		return postrider.ResultSuccess, ""
+	case 3:
+		return postrider.ResultRedirect, text + "; redirects are not followed"
+	case 4:
+		return postrider.ResultClientError, text
+	case 5:
+		return postrider.ResultServerError, text
+	}
+	return postrider.ResultProtocol, text
+}

@@ -1,0 +1,167 @@
+package egress
+
+import (
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/idna"
+
+	"postrider"
+)
+
+// CheckURL returns an error with [postrider.CodeInvalid] when the URL alone shows
+// that nothing may be delivered to it: it is no http or https URL, carries a user
+// name, uses the port of another protocol, or its host is a special address, in
+// whatever spelling, or a localhost name. The error's Message is the rule, to
+// follow the name of the field, as "must not use the port of another protocol".
+//
+// A name passes: what it stands for is checked whenever a connection is made.
+func (c *Client) CheckURL(rawURL string) error {
+	if err := c.guard.checkURL(rawURL); err != nil {
+		return &postrider.Error{Code: postrider.CodeInvalid, Message: err.Error()}
+	}
+	return nil
+}
+
+// ruleError is a rule that a URL breaks: nothing is sent to it. Its text follows
+// "the URL", and says nothing about the network here.
+type ruleError string
+
+func (e ruleError) Error() string { return string(e) }
+
+// The rules.
+const (
+	errURL     ruleError = "must be a valid http:// or https:// URL"
+	errUser    ruleError = "must not carry a user name or password"
+	errHost    ruleError = "must have a valid host name or address"
+	errPort    ruleError = "must not use the port of another protocol"
+	errAddress ruleError = "must not point to a loopback, private or otherwise special address"
+)
+
+func (g guard) checkURL(rawURL string) error {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return errURL
+	}
+	if u.User != nil {
+		return errUser
+	}
+	if err := checkPort(u.Port()); err != nil {
+		return err
+	}
+	name, addr, err := parseHost(u.Hostname())
+	switch {
+	case err != nil:
+		return err
+	case addr.IsValid() && !g.permits(addr):
+		return errAddress
+	case isLocalhost(name) && !g.permits(netip.AddrFrom4([4]byte{127, 0, 0, 1})) && !g.permits(netip.IPv6Loopback()):
+		return errAddress
+	}
+	return nil
+}
+
+// isLocalhost knows the names that RFC 6761 section 6.3 gives to the own machine.
+func isLocalhost(name string) bool {
+	return name == "localhost" || strings.HasSuffix(name, ".localhost")
+}
+
+// parseHost returns what the host of a URL is: an address, or else a name in lower
+// case ASCII without the trailing dot.
+//
+// It takes every spelling of an IPv4 address that some resolver takes for one
+// (WHATWG URL Standard, "IPv4 parser"), so that 2130706433 and 0x7f.1 are known
+// for what they are; a host that ends in a number and is no address is an error,
+// as it is there.
+func parseHost(host string) (name string, addr netip.Addr, err error) {
+	if strings.Contains(host, ":") {
+		if addr, err = netip.ParseAddr(host); err != nil {
+			return "", netip.Addr{}, errHost
+		}
+		return "", addr, nil
+	}
+	ascii, err := idna.Lookup.ToASCII(strings.ToLower(host))
+	if err != nil {
+		// Names with an underscore are no host names by IDNA's rules, but they resolve.
+		if ascii = strings.ToLower(host); !plain(ascii) {
+			return "", netip.Addr{}, errHost
+		}
+	}
+	ascii = strings.TrimSuffix(ascii, ".")
+	labels := strings.Split(ascii, ".")
+	for _, label := range labels {
+		if label == "" || len(label) > 63 || !plain(label) {
+			return "", netip.Addr{}, errHost
+		}
+	}
+	if _, err := parseNumber(labels[len(labels)-1]); err == nil || digits(labels[len(labels)-1]) {
+		addr, err := parseIPv4(labels)
+		return "", addr, err
+	}
+	return ascii, netip.Addr{}, nil
+}
+
+// plain reports whether s has only characters that DNS names in use are made of.
+func plain(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
+	})
+}
+
+func digits(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c < '0' || c > '9' })
+}
+
+// parseIPv4 reads one to four numbers; the last fills the bytes that are left.
+func parseIPv4(parts []string) (netip.Addr, error) {
+	if len(parts) > 4 {
+		return netip.Addr{}, errHost
+	}
+	var value uint64
+	for i, part := range parts {
+		number, err := parseNumber(part)
+		room := 8 // bits
+		if i == len(parts)-1 {
+			room = 8 * (5 - len(parts))
+		}
+		if err != nil || number >= 1<<room {
+			return netip.Addr{}, errHost
+		}
+		value = value<<room | number
+	}
+	return netip.AddrFrom4([4]byte{byte(value >> 24), byte(value >> 16), byte(value >> 8), byte(value)}), nil
+}
+
+// parseNumber reads a decimal, octal (0…) or hexadecimal (0x…) number; 0x is 0.
+func parseNumber(s string) (uint64, error) {
+	if hex, found := strings.CutPrefix(s, "0x"); found {
+		return strconv.ParseUint("0"+hex, 16, 64)
+	}
+	if octal, found := strings.CutPrefix(s, "0"); found && octal != "" {
+		return strconv.ParseUint(octal, 8, 64)
+	}
+	return strconv.ParseUint(s, 10, 64)
+}
+
+// checkPort refuses the ports on which other protocols listen, some of which can
+// be made to obey a POST's body: the Fetch Standard's list ("port blocking") and
+// port 0. No port at all is fine.
+func checkPort(text string) error {
+	if text == "" {
+		return nil
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return errHost
+	}
+	switch port {
+	case 0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104,
+		109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526,
+		530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045,
+		4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080:
+		return errPort
+	}
+	return nil
+}
