@@ -1,0 +1,107 @@
+package api
+
+import (
+	"context"
+	"crypto/subtle"
+	"sync"
+	"time"
+
+	"postrider"
+)
+
+// headerAPIKey carries the workspace's key.
+const headerAPIKey = "X-API-Key"
+
+// A key that was looked up is trusted for keyTTL without asking again, so that a
+// revocation is seen within that time.
+const (
+	keyTTL    = 3 * time.Second
+	maxKeys   = 1024
+	maxKeyLen = 256 // longer ones are not even hashed
+)
+
+// keyStore finds API keys.
+type keyStore interface {
+	// APIKeyByHash returns a key by [postrider.HashAPIKey]. Returns
+	// [postrider.CodeNotFound] if there is none.
+	APIKeyByHash(ctx context.Context, hash string) (postrider.APIKey, error)
+}
+
+// keyring authenticates keys, and remembers the good ones for a moment: a
+// publisher sends the same key thousands of times a second. Bad keys are not
+// remembered, so that nobody can fill it with them. It is safe for concurrent use.
+type keyring struct {
+	store keyStore
+	now   func() time.Time
+
+	mu    sync.Mutex
+	known map[string]knownKey // by hash
+}
+
+type knownKey struct {
+	key   postrider.APIKey
+	until time.Time
+}
+
+func newKeyring(store keyStore, now func() time.Time) *keyring {
+	return &keyring{store: store, now: now, known: map[string]knownKey{}}
+}
+
+// authenticate returns the stored key that the caller's is. Returns
+// [postrider.CodeUnauthorized] if it is missing, unknown, expired or revoked.
+func (k *keyring) authenticate(ctx context.Context, given string) (postrider.APIKey, error) {
+	if given == "" {
+		return postrider.APIKey{}, unauthorized("the " + headerAPIKey + " header is required")
+	}
+	if len(given) > maxKeyLen {
+		return postrider.APIKey{}, unauthorized("the API key is not valid")
+	}
+	hash := postrider.HashAPIKey(given)
+	key, err := k.lookUp(ctx, hash)
+	switch {
+	case postrider.CodeOf(err) == postrider.CodeNotFound:
+		return postrider.APIKey{}, unauthorized("the API key is not valid")
+	case err != nil:
+		return postrider.APIKey{}, err
+	case subtle.ConstantTimeCompare([]byte(key.Hash), []byte(hash)) != 1, !key.LiveAt(k.now()):
+		return postrider.APIKey{}, unauthorized("the API key is not valid")
+	}
+	return key, nil
+}
+
+func (k *keyring) lookUp(ctx context.Context, hash string) (postrider.APIKey, error) {
+	now := k.now()
+	k.mu.Lock()
+	entry, found := k.known[hash]
+	k.mu.Unlock()
+	if found && now.Before(entry.until) {
+		return entry.key, nil
+	}
+	key, err := k.store.APIKeyByHash(ctx, hash)
+	if err != nil {
+		return key, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.known) >= maxKeys {
+		k.makeRoom(now)
+	}
+	k.known[hash] = knownKey{key: key, until: now.Add(keyTTL)}
+	return key, nil
+}
+
+// makeRoom forgets what is stale, or everything when nothing is.
+func (k *keyring) makeRoom(now time.Time) {
+	for hash, entry := range k.known {
+		if !now.Before(entry.until) {
+			delete(k.known, hash)
+		}
+	}
+	if len(k.known) >= maxKeys {
+		clear(k.known)
+	}
+}
+
+func unauthorized(message string) error {
+	return &postrider.Error{Code: postrider.CodeUnauthorized, Message: message}
+}

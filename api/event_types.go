@@ -1,0 +1,102 @@
+package api
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	"postrider"
+)
+
+// publishEvent is the body of a publish request. Times stay text, so that the same
+// request is told from another by what was sent.
+type publishEvent struct {
+	Type      string          `json:"type" maxLength:"128" pattern:"^[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+)*$" patternDescription:"an event type: words of letters, digits and underscores, joined by dots" example:"call.ended"`
+	Data      json.RawMessage `json:"data" doc:"Any JSON, null too. Receivers get it as it was sent, but for white space."`
+	ID        *string         `json:"id,omitempty" nullable:"true" pattern:"^[A-Za-z0-9_:-]{1,128}$" patternDescription:"1 to 128 letters, digits, underscores, colons and hyphens" doc:"The publisher's own id, unique in the workspace: publishing it again sends nothing. One is made when it is left out."`
+	PersonaID *string         `json:"persona_id,omitempty" nullable:"true" minLength:"1" maxLength:"1024" doc:"Selects persona-scoped webhooks; global ones get every event."`
+	Timestamp *string         `json:"timestamp,omitempty" nullable:"true" format:"date-time" doc:"When it happened (RFC 3339); now when left out."`
+	DeliverAt *string         `json:"deliver_at,omitempty" nullable:"true" format:"date-time" doc:"When to deliver it (RFC 3339), at most 30 days ahead; at once when left out or past."`
+}
+
+// publishBatch is the body of a batch request.
+type publishBatch struct {
+	Events []publishEvent `json:"events" minItems:"1" maxItems:"500" nullable:"false"`
+}
+
+// Receipt says what became of a published event.
+type Receipt struct {
+	ID         string `json:"id" doc:"Id of the event; receivers get it as webhook-id." example:"evt_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
+	Type       string `json:"type" example:"call.ended"`
+	Deliveries int    `json:"deliveries" doc:"How many webhooks it goes to."`
+	Duplicate  bool   `json:"duplicate" doc:"It was accepted earlier; nothing was sent again."`
+}
+
+// receipts answer a batch, in the order of its events.
+type receipts struct {
+	Data []Receipt `json:"data" nullable:"false"`
+}
+
+// Event is an event as it is listed.
+type Event struct {
+	ID        string     `json:"id"`
+	Type      string     `json:"type"`
+	PersonaID *string    `json:"persona_id"`
+	Timestamp time.Time  `json:"timestamp" doc:"When it happened, by the publisher's word."`
+	DeliverAt *time.Time `json:"deliver_at" doc:"When it was to be delivered; null for at once."`
+	CreatedAt time.Time  `json:"created_at" doc:"When it was accepted."`
+}
+
+// eventWithData is an event as it is read singly.
+type eventWithData struct {
+	Event
+	Data json.RawMessage `json:"data" doc:"As it was published, but for white space."`
+}
+
+func showReceipt(r postrider.Receipt) Receipt {
+	return Receipt{ID: r.ID, Type: r.Type, Deliveries: len(r.DeliveryIDs), Duplicate: r.Duplicate}
+}
+
+func showEvent(e postrider.Event) Event {
+	return Event{
+		ID: e.ID, Type: e.Type, PersonaID: e.PersonaID,
+		Timestamp: e.Timestamp, DeliverAt: e.DeliverAt, CreatedAt: e.CreatedAt,
+	}
+}
+
+// showEventWithData takes the data out of the body that receivers get.
+func showEventWithData(e postrider.Event) (eventWithData, error) {
+	var rendered struct {
+		Data json.RawMessage `json:"data"`
+	}
+	err := json.Unmarshal(e.Body, &rendered)
+	return eventWithData{Event: showEvent(e), Data: rendered.Data}, err
+}
+
+// hash returns the hex SHA-256 of what was asked for. Two requests have the same
+// one when every field is the same, white space in data aside; a field left out
+// is the same as null.
+func (p publishEvent) hash(compactData []byte) string {
+	h := sha256.New()
+	var length [8]byte
+	write := func(field []byte) {
+		// The length goes before each field, so that no two lists of fields run
+		// together into the same bytes.
+		binary.BigEndian.PutUint64(length[:], uint64(len(field)))
+		h.Write(length[:])
+		h.Write(field)
+	}
+	write([]byte(p.Type))
+	write(compactData)
+	for _, optional := range []*string{p.ID, p.PersonaID, p.Timestamp, p.DeliverAt} {
+		if optional == nil {
+			h.Write([]byte{0})
+			continue
+		}
+		h.Write([]byte{1})
+		write([]byte(*optional))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

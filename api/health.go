@@ -1,0 +1,115 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/gin-gonic/gin"
+)
+
+// checkTimeout bounds each readiness check.
+const checkTimeout = 2 * time.Second
+
+// Check says whether one thing that serving needs is there.
+type Check struct {
+	Name string // as "database"
+	Run  func(ctx context.Context) error
+}
+
+// The states of a check and of the whole.
+const (
+	stateOK          = "ok"
+	stateUnavailable = "unavailable"
+)
+
+// health is what the health routes answer.
+type health struct {
+	Status string `json:"status" enum:"ok,unavailable"`
+}
+
+// readiness is what /readyz answers.
+type readiness struct {
+	Status string            `json:"status" enum:"ok,unavailable"`
+	Checks map[string]string `json:"checks" doc:"Each check's state: ok or unavailable. Why one is unavailable is in the log."`
+}
+
+// Health returns a handler of GET /healthz and GET /readyz, which [New]'s has too,
+// for another listener. A check that fails or takes over two seconds makes /readyz
+// a 503; why it failed goes to the logger only.
+func Health(checks []Check, logger *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		writeHealth(w, r, logger, http.StatusOK, health{Status: stateOK})
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		answer := ready(r.Context(), checks, logger)
+		status := http.StatusOK
+		if answer.Status != stateOK {
+			status = http.StatusServiceUnavailable
+			w.Header().Set("Retry-After", retryAfterSeconds)
+		}
+		writeHealth(w, r, logger, status, answer)
+	})
+	return mux
+}
+
+func writeHealth(w http.ResponseWriter, r *http.Request, logger *slog.Logger, status int, answer any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(answer); err != nil {
+		logger.LogAttrs(r.Context(), slog.LevelDebug, "probe went away", slog.String("error", err.Error()))
+	}
+}
+
+// ready runs the checks side by side.
+func ready(ctx context.Context, checks []Check, logger *slog.Logger) readiness {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	errs := make([]error, len(checks))
+	var running sync.WaitGroup
+	for i, check := range checks {
+		running.Go(func() { errs[i] = check.Run(ctx) })
+	}
+	running.Wait()
+	answer := readiness{Status: stateOK, Checks: make(map[string]string, len(checks))}
+	for i, check := range checks {
+		answer.Checks[check.Name] = stateOK
+		if errs[i] != nil {
+			answer.Status, answer.Checks[check.Name] = stateUnavailable, stateUnavailable
+			logger.LogAttrs(ctx, slog.LevelWarn, "not ready", slog.String("check", check.Name), slog.String("error", errs[i].Error()))
+		}
+	}
+	return answer
+}
+
+func (s *server) routeHealth(engine *gin.Engine) {
+	handler := gin.WrapH(Health(s.Checks, s.Logger))
+	engine.GET("/healthz", handler)
+	engine.GET("/readyz", handler)
+
+	document := s.docs.OpenAPI()
+	schema := func(t reflect.Type) map[string]*huma.MediaType {
+		return map[string]*huma.MediaType{"application/json": {Schema: document.Components.Schemas.Schema(t, true, "")}}
+	}
+	alive, able := schema(reflect.TypeFor[health]()), schema(reflect.TypeFor[readiness]())
+	document.AddOperation(&huma.Operation{
+		Method: http.MethodGet, Path: "/healthz", OperationID: "healthz", Tags: []string{tagService},
+		Summary: "Alive", Description: "Needs no key.", Security: []map[string][]string{},
+		Responses: map[string]*huma.Response{"200": {Description: "The process is alive.", Content: alive}},
+	})
+	document.AddOperation(&huma.Operation{
+		Method: http.MethodGet, Path: "/readyz", OperationID: "readyz", Tags: []string{tagService},
+		Summary: "Ready", Description: "Whether a publish would be accepted and delivered now. Needs no key.", Security: []map[string][]string{},
+		Responses: map[string]*huma.Response{
+			"200": {Description: "Ready.", Content: able},
+			"503": {Description: "A check fails; see which.", Content: able},
+		},
+	})
+}

@@ -1,0 +1,81 @@
+package api
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"postrider"
+)
+
+// historyTimeout bounds how long a workflow may take to answer: the database holds
+// the same and is a moment away.
+const historyTimeout = 2 * time.Second
+
+// deliveryHistory is a delivery's life.
+type deliveryHistory struct {
+	DeliveryID    string                  `json:"delivery_id"`
+	State         postrider.DeliveryState `json:"state" enum:"pending,delivering,retrying,parked,succeeded,failed,cancelled"`
+	Policy        postrider.Policy        `json:"policy"`
+	Attempts      []postrider.Attempt     `json:"attempts" nullable:"false"`
+	NextAttemptAt *time.Time              `json:"next_attempt_at"`
+	WorkflowID    *string                 `json:"workflow_id" doc:"Null while no workflow was started."`
+	RunID         *string                 `json:"run_id" doc:"Null when the database answered."`
+	TemporalUIURL *string                 `json:"temporal_ui_url" doc:"The workflow in Temporal's web UI; null when there is none."`
+	Source        string                  `json:"source" enum:"workflow,database"`
+}
+
+func (s *server) getHistory(ctx context.Context, in *deliveryInput) (*output[deliveryHistory], error) {
+	d, err := s.Store.Delivery(ctx, workspace(ctx), in.ID)
+	if err != nil {
+		return nil, err
+	}
+	shown := deliveryHistory{DeliveryID: d.ID, State: d.State, Policy: d.Policy, NextAttemptAt: d.NextAttemptAt}
+	if told, answered := s.askWorkflow(ctx, d); answered {
+		shown.Source, shown.RunID = "workflow", &told.RunID
+		shown.State, shown.Policy, shown.NextAttemptAt = told.State, told.Policy, told.NextAttemptAt
+		shown.Attempts = told.Attempts
+	} else {
+		shown.Source = "database"
+		if shown.Attempts, err = s.Store.Attempts(ctx, d.ID); err != nil {
+			return nil, err
+		}
+	}
+	if shown.Attempts == nil {
+		shown.Attempts = []postrider.Attempt{}
+	}
+	if d.WorkflowID != "" {
+		shown.WorkflowID = &d.WorkflowID
+		shown.TemporalUIURL = s.temporalUIURL(d.WorkflowID, shown.RunID)
+	}
+	return &output[deliveryHistory]{Body: shown}, nil
+}
+
+// askWorkflow returns what the delivery's workflow tells, and false when there is
+// none or it does not answer: the database then does, so why does not matter here.
+func (s *server) askWorkflow(ctx context.Context, d postrider.Delivery) (postrider.History, bool) {
+	if s.Histories == nil || d.WorkflowID == "" {
+		return postrider.History{}, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
+	defer cancel()
+	history, err := s.Histories.History(ctx, d.ID)
+	return history, err == nil
+}
+
+// temporalUIURL returns where Temporal's web UI shows a workflow, nil when nobody
+// said where that is.
+func (s *server) temporalUIURL(workflowID string, runID *string) *string {
+	if s.TemporalUIURL == "" {
+		return nil
+	}
+	parts := []string{"namespaces", url.PathEscape(s.TemporalNamespace), "workflows", url.PathEscape(workflowID)}
+	if runID != nil {
+		parts = append(parts, url.PathEscape(*runID))
+	}
+	link, err := url.JoinPath(s.TemporalUIURL, parts...)
+	if err != nil {
+		return nil
+	}
+	return &link
+}

@@ -1,0 +1,325 @@
+package api_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"postrider"
+	"postrider/api"
+)
+
+func TestKeyIsRequired(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	soon := b.clock.Now().Add(time.Hour)
+	expiring := b.newKeyUntil(b.newWorkspace(), &soon, postrider.ScopeRead)
+	b.as(expiring).do(http.MethodGet, webhooksPath, "").object(http.StatusOK)
+	b.clock.advance(time.Hour)
+	for name, key := range map[string]string{"none": "", "unknown": "prk_unknown", "long": strings.Repeat("k", 5000), "expired": expiring} {
+		refused := b.do(http.MethodGet, webhooksPath, "", "X-API-Key", key)
+		refused.problem(http.StatusUnauthorized)
+		require.NotEmpty(t, refused.Header.Get("WWW-Authenticate"), name)
+	}
+	// Who has no key learns nothing from a body, or from its absence.
+	b.do(http.MethodPost, eventsPath, `{`, "X-API-Key", "").problem(http.StatusUnauthorized)
+	b.do(http.MethodGet, webhooksPath+"/wh_unknown", "", "X-API-Key", "").problem(http.StatusUnauthorized)
+}
+
+// countingStore counts look-ups of keys and can revoke them.
+type countingStore struct {
+	api.Store
+	lookups atomic.Int64
+	revoked atomic.Bool
+}
+
+func (s *countingStore) APIKeyByHash(ctx context.Context, hash string) (postrider.APIKey, error) {
+	s.lookups.Add(1)
+	key, err := s.Store.APIKeyByHash(ctx, hash)
+	if s.revoked.Load() {
+		key.RevokedAt = &key.CreatedAt
+	}
+	return key, err
+}
+
+func TestKeysAreRememberedForAMoment(t *testing.T) {
+	t.Parallel()
+	keys := new(countingStore)
+	b := setup(t, func(c *api.Config) {
+		keys.Store = c.Store
+		c.Store = keys
+	})
+	for range 5 {
+		b.do(http.MethodGet, webhooksPath, "").object(http.StatusOK)
+	}
+	require.EqualValues(t, 1, keys.lookups.Load())
+	keys.revoked.Store(true)
+	b.clock.advance(5 * time.Second)
+	b.do(http.MethodGet, webhooksPath, "").problem(http.StatusUnauthorized)
+	for range 5 {
+		b.do(http.MethodGet, webhooksPath, "", "X-API-Key", "prk_unknown").problem(http.StatusUnauthorized)
+	}
+	require.EqualValues(t, 7, keys.lookups.Load(), "unknown keys are not remembered")
+}
+
+// openStore knows every key there could be.
+type openStore struct {
+	api.Store
+	lookups atomic.Int64
+}
+
+func (s *openStore) APIKeyByHash(_ context.Context, hash string) (postrider.APIKey, error) {
+	s.lookups.Add(1)
+	return postrider.APIKey{Hash: hash, Scopes: []postrider.Scope{postrider.ScopeRead}}, nil
+}
+
+func TestRememberedKeysAreBounded(t *testing.T) {
+	t.Parallel()
+	keys := new(openStore)
+	b := setup(t, func(c *api.Config) {
+		keys.Store = c.Store
+		c.Store = keys
+	})
+	use := func(key int) {
+		b.do(http.MethodGet, webhooksPath+"?limit=0", "", "X-API-Key", strconv.Itoa(key)).problem(http.StatusUnprocessableEntity)
+	}
+	const room = 1024
+	for key := range room {
+		use(key)
+	}
+	use(0)
+	require.EqualValues(t, room, keys.lookups.Load(), "remembered")
+	use(room)
+	use(0)
+	require.EqualValues(t, room+2, keys.lookups.Load(), "one key too many, and none is left")
+}
+
+func TestScopes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	workspace := b.newWorkspace()
+	owner := b.as(b.newKey(workspace, postrider.Scopes()...))
+	id := owner.newWebhook("")
+	const good = `{"url":"https://example.com","events":["*"]}`
+	for _, c := range []struct {
+		method, path, body string
+		scope              postrider.Scope
+	}{
+		{http.MethodPost, webhooksPath, good, postrider.ScopeManage},
+		{http.MethodGet, webhooksPath, "", postrider.ScopeRead},
+		{http.MethodGet, webhooksPath + "/" + id, "", postrider.ScopeRead},
+		{http.MethodPatch, webhooksPath + "/" + id, `{}`, postrider.ScopeManage},
+		{http.MethodPost, webhooksPath + "/" + id + "/test", "", postrider.ScopeManage},
+		{http.MethodGet, webhooksPath + "/" + id + "/secret", "", postrider.ScopeSecrets},
+		{http.MethodPost, webhooksPath + "/" + id + "/secret/rotate", "", postrider.ScopeSecrets},
+		{http.MethodGet, webhooksPath + "/" + id + "/deliveries", "", postrider.ScopeRead},
+		{http.MethodPost, eventsPath, `{"type":"a","data":1,"id":"e"}`, postrider.ScopePublish},
+		{http.MethodPost, batchPath, `{"events":[{"type":"a","data":1}]}`, postrider.ScopePublish},
+		{http.MethodGet, eventsPath, "", postrider.ScopeRead},
+		{http.MethodGet, eventsPath + "/e", "", postrider.ScopeRead},
+		{http.MethodGet, eventsPath + "/e/deliveries", "", postrider.ScopeRead},
+		{http.MethodDelete, webhooksPath + "/" + id, "", postrider.ScopeManage},
+	} {
+		var others []postrider.Scope
+		for _, s := range postrider.Scopes() {
+			if s != c.scope {
+				others = append(others, s)
+			}
+		}
+		refused := b.as(b.newKey(workspace, others...)).do(c.method, c.path, c.body).problem(http.StatusForbidden)
+		require.Contains(t, refused.Detail, string(c.scope))
+		allowed := b.as(b.newKey(workspace, c.scope)).do(c.method, c.path, c.body)
+		require.Less(t, allowed.Status, 300, "%s %s: %s", c.method, c.path, allowed.Body)
+	}
+}
+
+func TestWorkspacesDoNotSeeEachOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.newWebhook("")
+	delivery := b.publish(`{"type":"a","data":1,"id":"theirs"}`)
+	stranger := b.as(b.newKey(b.newWorkspace(), postrider.Scopes()...))
+	for _, c := range []struct{ method, path, theirs, unknown, body string }{
+		{http.MethodGet, webhooksPath + "/%", id, "wh_019a8f3c5b7e7c3a9d2e4f6081a2b3c4", ""},
+		{http.MethodPatch, webhooksPath + "/%", id, "wh_019a8f3c5b7e7c3a9d2e4f6081a2b3c4", `{"name":"x"}`},
+		{http.MethodDelete, webhooksPath + "/%", id, "nonsense", ""},
+		{http.MethodPost, webhooksPath + "/%/test", id, "wh_x", ""},
+		{http.MethodGet, webhooksPath + "/%/secret", id, "wh_x", ""},
+		{http.MethodPost, webhooksPath + "/%/secret/rotate", id, "wh_x", ""},
+		{http.MethodPost, webhooksPath + "/%/secret/rotate", id, "wh_x", `{"secret":"a"}`},
+		{http.MethodGet, webhooksPath + "/%/deliveries", id, "wh_x", ""},
+		{http.MethodGet, eventsPath + "/%", "theirs", "unknown", ""},
+		{http.MethodGet, eventsPath + "/%/deliveries", "theirs", "unknown", ""},
+		{http.MethodGet, deliveriesPath + "/%", delivery, "dlv_x", ""},
+		{http.MethodGet, deliveriesPath + "/%/history", delivery, "dlv_x", ""},
+	} {
+		theirs := stranger.do(c.method, strings.Replace(c.path, "%", c.theirs, 1), c.body)
+		unknown := stranger.do(c.method, strings.Replace(c.path, "%", c.unknown, 1), c.body)
+		theirs.problem(http.StatusNotFound)
+		require.Equal(t, string(unknown.Body), string(theirs.Body), "%s %s", c.method, c.path)
+	}
+	for _, path := range []string{webhooksPath, eventsPath} {
+		require.Empty(t, first(stranger.do(http.MethodGet, path, "").items()))
+	}
+	require.False(t, stranger.do(http.MethodPost, eventsPath, `{"type":"b","data":2,"id":"theirs"}`).object(http.StatusAccepted)["duplicate"].(bool),
+		"an event's id is taken in its own workspace only")
+	require.Equal(t, "https://example.com/hook", b.do(http.MethodGet, webhooksPath+"/"+id, "").text(http.StatusOK, "url"))
+}
+
+func TestMalformedBodies(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for name, body := range map[string]string{
+		"cut off":          `{"type":"a","data":`,
+		"trailing garbage": `{"type":"a","data":1} x`,
+		"two documents":    `{"type":"a","data":1}{"type":"a","data":1}`,
+		"blank":            "  \n",
+		"not UTF-8":        "{\"type\":\"a\",\"data\":\"\xff\"}",
+		"bad escape":       `{"type":"a","data":"\x"}`,
+	} {
+		b.do(http.MethodPost, eventsPath, body).problem(http.StatusBadRequest)
+		require.NotContains(t, b.logs.String(), "panic", name)
+	}
+	b.do(http.MethodPost, eventsPath, "").problem(http.StatusBadRequest)
+	b.do(http.MethodPatch, webhooksPath+"/"+b.newWebhook(""), "").problem(http.StatusBadRequest)
+}
+
+func TestBrokenOffBody(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", b.server.Listener.Addr().String())
+	require.NoError(t, err)
+	defer connection.Close()
+	_, err = io.WriteString(connection, "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nX-API-Key: "+b.key+"\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n")
+	require.NoError(t, err)
+	response, err := http.ReadResponse(bufio.NewReader(connection), nil)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusBadRequest, response.StatusCode)
+}
+
+func TestContentTypes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const event = `{"type":"a","data":1}`
+	for _, accepted := range []string{"application/json", "application/json; charset=utf-8", "Application/JSON", "application/cloudevents+json", ""} {
+		b.do(http.MethodPost, eventsPath, event, "Content-Type", accepted).object(http.StatusAccepted)
+	}
+	for _, refused := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonp", "text/json+x", "application/json;;"} {
+		p := b.do(http.MethodPost, eventsPath, event, "Content-Type", refused).problem(http.StatusUnsupportedMediaType)
+		require.Contains(t, p.Detail, "-H 'Content-Type: application/json'")
+	}
+	// Nothing sent, nothing to call by a type.
+	id := b.newWebhook("")
+	require.Equal(t, http.StatusAccepted, b.do(http.MethodPost, webhooksPath+"/"+id+"/test", "", "Content-Type", "text/plain").Status)
+	require.Equal(t, http.StatusOK, b.do(http.MethodPost, webhooksPath+"/"+id+"/secret/rotate", "", "Content-Type", "text/plain").Status)
+}
+
+func TestUnknownRoutesAndMethods(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, path := range []string{"/", "/api", "/api/v1", "/api/v1/nothing", webhooksPath + "/", "/openapi.yaml", "/schemas/Webhook.json"} {
+		b.do(http.MethodGet, path, "").problem(http.StatusNotFound)
+	}
+	refused := b.do(http.MethodPut, webhooksPath, `{}`)
+	refused.problem(http.StatusMethodNotAllowed)
+	require.ElementsMatch(t, []string{"GET", "POST"}, strings.Split(strings.ReplaceAll(refused.Header.Get("Allow"), " ", ""), ","))
+	b.do(http.MethodDelete, eventsPath+"/e1", "").problem(http.StatusMethodNotAllowed)
+}
+
+func TestRequestIDs(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.Equal(t, "trace-1/2:3", b.do(http.MethodGet, "/healthz", "", "X-Request-Id", "trace-1/2:3").Header.Get("X-Request-Id"))
+	for _, odd := range []string{"", "a b", strings.Repeat("x", 129), "<script>"} {
+		require.Regexp(t, `^req_[0-9a-f]{32}$`, b.do(http.MethodGet, webhooksPath, "", "X-Request-Id", odd).Header.Get("X-Request-Id"))
+	}
+}
+
+func TestServerErrorsShowNothing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault  func() error
+		status int
+	}{
+		"database away": {func() error {
+			return &postrider.Error{Code: postrider.CodeUnavailable, Message: "internals", Err: errors.New("internals")}
+		}, http.StatusServiceUnavailable},
+		"shutdown":       {func() error { return context.Canceled }, http.StatusServiceUnavailable},
+		"too slow":       {func() error { return context.DeadlineExceeded }, http.StatusServiceUnavailable},
+		"unknown error":  {func() error { return errors.New("internals") }, http.StatusInternalServerError},
+		"a panic":        {func() error { panic("internals") }, http.StatusInternalServerError},
+		"an error panic": {func() error { panic(errors.New("internals")) }, http.StatusInternalServerError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, failing(c.fault))
+			id := b.newWebhook("")
+			refused := b.do(http.MethodGet, webhooksPath+"/"+id, "")
+			refused.problem(c.status)
+			require.NotContains(t, string(refused.Body), "internals")
+			if c.status == http.StatusServiceUnavailable {
+				require.NotEmpty(t, refused.Header.Get("Retry-After"))
+			}
+			if name != "shutdown" && name != "too slow" {
+				require.Contains(t, b.logs.String(), "internals", "the log says what happened")
+				require.Contains(t, b.logs.String(), `"level":"ERROR"`)
+			}
+		})
+	}
+}
+
+func TestAbortedHandlersCutTheConnection(t *testing.T) {
+	t.Parallel()
+	b := setup(t, failing(func() error { panic(http.ErrAbortHandler) }))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.server.URL+webhooksPath+"/wh_1", nil)
+	require.NoError(t, err)
+	request.Header.Set("X-API-Key", b.key)
+	response, err := b.server.Client().Do(request)
+	if err == nil {
+		require.NoError(t, response.Body.Close())
+	}
+	require.ErrorIs(t, err, io.EOF)
+}
+
+func TestRequestsAreLoggedOnceAndWide(t *testing.T) {
+	t.Parallel()
+	var summaries []api.RequestSummary
+	b := setup(t, func(c *api.Config) { c.OnRequest = func(s api.RequestSummary) { summaries = append(summaries, s) } })
+	sent := b.do(http.MethodGet, webhooksPath+"/wh_secret-id?persona=secret-query", "", "User-Agent", "secret-agent")
+	sent.problem(http.StatusUnprocessableEntity)
+	b.do(http.MethodGet, "/nowhere-secret", "").problem(http.StatusNotFound)
+
+	lines := strings.Split(strings.TrimSpace(b.logs.String()), "\n")
+	var line map[string]any
+	for _, l := range lines {
+		if strings.Contains(l, sent.Header.Get("X-Request-Id")) {
+			require.Nil(t, line, "one line a request")
+			require.NoError(t, json.Unmarshal([]byte(l), &line))
+		}
+	}
+	require.Equal(t, "request", line["msg"])
+	require.Equal(t, "GET", line["method"])
+	require.Equal(t, "/api/v1/webhooks/{id}", line["route"])
+	require.InDelta(t, http.StatusUnprocessableEntity, line["status"], 0)
+	require.Regexp(t, `^ws_`, line["workspace_id"])
+	require.InDelta(t, len(sent.Body), line["bytes"], 0)
+	require.Contains(t, line, "duration_ms")
+	require.NotContains(t, b.logs.String(), "secret")
+	require.NotContains(t, b.logs.String(), b.key)
+	require.Equal(t, []api.RequestSummary{
+		{Method: "GET", Route: "/api/v1/webhooks/{id}", Status: http.StatusUnprocessableEntity},
+		{Method: "GET", Status: http.StatusNotFound},
+	}, summaries)
+}

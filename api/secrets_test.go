@@ -1,0 +1,70 @@
+package api_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRevealSecret(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.newWebhook(`,"secret":"mine"`)
+	revealed := b.do(http.MethodGet, webhooksPath+"/"+id+"/secret", "")
+	require.Equal(t, "no-store", revealed.Header.Get("Cache-Control"))
+	got := revealed.object(http.StatusOK)
+	require.Equal(t, map[string]any{"id": got["id"], "secret": "mine", "created_at": "2026-08-03T12:00:00Z", "previous": []any{}}, got)
+	require.Equal(t, got["id"], b.do(http.MethodGet, webhooksPath+"/"+id, "").object(http.StatusOK)["secret_id"])
+	b.do(http.MethodGet, webhooksPath+"/wh_unknown/secret", "").problem(http.StatusNotFound)
+	require.NotContains(t, b.logs.String(), "mine")
+}
+
+func TestRotateSecret(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.newWebhook(`,"secret":"one"`)
+	rotate := func(body string) map[string]any {
+		b.clock.advance(time.Minute)
+		rotated := b.do(http.MethodPost, webhooksPath+"/"+id+"/secret/rotate", body)
+		require.Equal(t, "no-store", rotated.Header.Get("Cache-Control"))
+		return rotated.object(http.StatusOK)
+	}
+	got := rotate("")
+	require.Regexp(t, `^whsec_`, got["secret"])
+	require.Equal(t, []any{map[string]any{"created_at": "2026-08-03T12:00:00Z", "expires_at": "2026-08-04T12:01:00Z"}}, got["previous"])
+
+	got = rotate(`{"secret":"three","grace_seconds":60}`)
+	require.Equal(t, "three", got["secret"])
+	require.Equal(t, []any{
+		map[string]any{"created_at": "2026-08-03T12:01:00Z", "expires_at": "2026-08-03T12:03:00Z"},
+		map[string]any{"created_at": "2026-08-03T12:00:00Z", "expires_at": "2026-08-03T12:03:00Z"},
+	}, got["previous"], "newest first, none longer than the new grace")
+	require.Equal(t, got, b.do(http.MethodGet, webhooksPath+"/"+id+"/secret", "").object(http.StatusOK))
+
+	got = rotate(`{"secret":null,"grace_seconds":0}`)
+	require.Regexp(t, `^whsec_`, got["secret"])
+	require.Empty(t, got["previous"])
+}
+
+func TestRotateSecretRefusals(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	hmac := b.newWebhook("")
+	basic := b.newWebhook(`,"signing_method":"basic_auth","secret":"u:p"`)
+	for _, c := range []struct{ id, body, location string }{
+		{hmac, `{"grace_seconds":-1}`, "body.grace_seconds"},
+		{hmac, `{"grace_seconds":604801}`, "body.grace_seconds"},
+		{hmac, `{"grace_seconds":null}`, "body.grace_seconds"},
+		{hmac, `{"grace_seconds":6e1}`, "body.grace_seconds"},
+		{hmac, `{"secret":""}`, "body.secret"},
+		{hmac, `{"grace":1}`, "body.grace"},
+		{basic, ``, "body.secret"},
+		{basic, `{"secret":"no colon"}`, "body.secret"},
+	} {
+		require.Equal(t, []string{c.location}, b.do(http.MethodPost, webhooksPath+"/"+c.id+"/secret/rotate", c.body).locations(), c.body)
+	}
+	require.Equal(t, "u:p", b.do(http.MethodGet, webhooksPath+"/"+basic+"/secret", "").text(http.StatusOK, "secret"))
+	b.do(http.MethodPost, webhooksPath+"/wh_unknown/secret/rotate", "").problem(http.StatusNotFound)
+}
