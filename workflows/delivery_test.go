@@ -3,11 +3,13 @@ package workflows_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
+	temporallog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 
@@ -41,6 +43,7 @@ type answer struct {
 func setup(t *testing.T, policy postrider.Policy, answers ...answer) *bench {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	b := &bench{
 		TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, answers: answers,
 		in: workflows.DeliveryInput{DeliveryID: "dlv_1", WebhookID: "wh_1", EventType: "call.ended", Policy: policy},

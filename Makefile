@@ -1,0 +1,117 @@
+# Postrider. `make` lists the targets.
+
+SHELL         := bash
+.SHELLFLAGS   := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS    := -s -w -X postrider/cmd.Version=$(VERSION)
+POSTRIDER  := bin/postrider
+STANDALONE := bin/postrider-standalone
+TOOLS      := bin/tools/.made
+GOLANGCI   := $(CURDIR)/bin/tools/golangci-lint
+ARGS       ?=
+
+# The rooms whose coverage counts together, and the least of it, in percent of statements.
+COVERED      := postrider,postrider/signing,postrider/egress,postrider/workflows,postrider/store,postrider/api
+COVERAGE     := bin/coverage.out
+COVERAGE_MIN := 85
+
+# All commands compile with the same flags, so that the embedded Temporal server, five
+# minutes of work for two cores, is compiled once for build, lint and test together.
+# go.work is for editors: here each module is built from its own go.mod.
+export CGO_ENABLED := 0
+export GOFLAGS     := $(GOFLAGS) -trimpath -buildvcs=false
+export GOWORK      := off
+
+# Counts the packages that `go build -v` names, and lets everything else through: errors.
+PROGRESS := awk -v terminal='$(MAKE_TERMOUT)' ' \
+	function count() { printf "%s  %d packages compiled%s", terminal ? "\r" : "", n, terminal ? "" : "\n"; fflush() } \
+	/^go: downloading / { next } \
+	/^[^ :]+$$/ { if (++n % (terminal ? 1 : 250) == 0) count(); next } \
+	{ if (n && terminal) print ""; print; fflush() } \
+	END { if (n) count(); if (n && terminal) print "" }'
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: run
+run: build-standalone ## Build and run everything in one process; flags go in ARGS="--listen 127.0.0.1:9000"
+	@exec $(STANDALONE) $(ARGS)
+
+.PHONY: demo
+demo: build-standalone ## Deliver real events to real receivers in a temporary folder, and check every one
+	@$(STANDALONE) demo $(ARGS)
+
+.PHONY: build
+build: build-postrider build-standalone ## Build bin/postrider (production) and bin/postrider-standalone
+
+.PHONY: build-postrider
+build-postrider:
+	@echo "Building $(POSTRIDER) $(VERSION)"
+	@go build -v -ldflags '$(LDFLAGS)' -o $(POSTRIDER) ./cmd/postrider 2>&1 | $(PROGRESS)
+
+.PHONY: build-standalone
+build-standalone:
+	@echo "Building $(STANDALONE) $(VERSION)"
+	@test -e $(STANDALONE) || echo "  Temporal is inside: a first build takes about 5 minutes on 2 cores, the next ones seconds."
+	@go -C standalone build -v -ldflags '$(LDFLAGS)' -o ../$(STANDALONE) . 2>&1 | $(PROGRESS)
+
+.PHONY: test
+test: test-root test-standalone ## Run all tests, the end-to-end ones too; needs the PostgreSQL programs
+
+# The tests of the root module, raced, write the coverage profile as they go: a second
+# run for it would compile everything again. `make lint` has vetted already.
+.PHONY: test-root
+test-root: ## Run the tests that need no embedded Temporal
+	@mkdir -p bin
+	CGO_ENABLED=1 go test -race -vet=off -coverpkg=$(COVERED) -coverprofile=$(COVERAGE).part ./...
+	@mv $(COVERAGE).part $(COVERAGE)
+
+# Not raced: the race detector would want the whole Temporal server compiled once more.
+# Built first, so that a cold compile shows its progress and counts for no test timeout.
+.PHONY: test-standalone
+test-standalone: build-standalone ## Run the tests of the embedded Temporal, and end-to-end against the binary
+	go -C standalone test -vet=off ./...
+
+$(COVERAGE): $(shell find . -name '*.go' -not -path './standalone/*' -not -path './tools/*')
+	@$(MAKE) test-root
+
+.PHONY: cover
+cover: $(COVERAGE) ## Print the coverage of the tests and fail when there is too little
+	@go tool cover -func=$(COVERAGE) | awk '/^total:/ { total = $$3 + 0 } \
+		END { printf "coverage %.1f%%, at least $(COVERAGE_MIN)%% wanted\n", total; exit total < $(COVERAGE_MIN) }'
+
+.PHONY: lint
+lint: $(TOOLS) ## Check style, arrows, workflow determinism and go.mod of every module
+	$(GOLANGCI) run ./...
+	cd standalone && $(GOLANGCI) run ./...
+	cd tools && $(GOLANGCI) run ./...
+	go -C tools test ./...
+	bin/tools/workflowcheck ./workflows/...
+	for module in . standalone tools; do go -C $$module mod tidy -diff; done
+
+.PHONY: fmt
+fmt: $(TOOLS) ## Format the code
+	$(GOLANGCI) fmt
+
+.PHONY: vuln
+vuln: $(TOOLS) ## Look for known vulnerabilities (asks vuln.go.dev)
+	for module in . standalone; do bin/tools/govulncheck -C $$module ./...; done
+
+.PHONY: histories
+histories: ## Record the workflow histories that the replay tests read, after a change of workflow code
+	go -C standalone test ./e2e -run TestHistories -count=1 -record $(CURDIR)/workflows/testdata
+
+.PHONY: tools
+tools: $(TOOLS) ## Build the linters into bin/tools
+
+$(TOOLS): tools/go.mod tools/go.sum
+	@echo "Building the linters: a few minutes, once"
+	@GOBIN=$(CURDIR)/bin/tools go -C tools install tool
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin

@@ -1,0 +1,55 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+)
+
+// Ports are the addresses that a server answers on, taken before anything heavy is
+// started, so that a taken one is told at once.
+type Ports struct {
+	API     net.Listener
+	Metrics net.Listener
+}
+
+// Bind takes the ports of the settings. Returns an error that names the flag when
+// one cannot be had.
+func Bind(ctx context.Context, s Settings) (*Ports, error) {
+	api, err := bind(ctx, "--listen", "POSTRIDER_LISTEN", s.Listen)
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := bind(ctx, "--metrics-listen", "POSTRIDER_METRICS_LISTEN", s.MetricsListen)
+	if err != nil {
+		return nil, errors.Join(err, api.Close())
+	}
+	return &Ports{API: api, Metrics: metrics}, nil
+}
+
+// Close gives the ports back. Closing them again, after the server has, does nothing.
+func (p *Ports) Close() {
+	_ = p.API.Close()
+	_ = p.Metrics.Close()
+}
+
+func bind(ctx context.Context, flag, env, address string) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	return listener, BindError(flag, env, address, err)
+}
+
+// BindError says why an address cannot be listened on in the words of the person
+// who can do something about it: with the flag and the variable that set it. It
+// returns nil for nil.
+func BindError(flag, env, address string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s %s: the port is taken; stop what uses it, or choose another with %s or %s (port 0 picks a free one)", flag, address, flag, env)
+	default:
+		return fmt.Errorf("%s %s (%s): cannot listen: %w", flag, address, env, err)
+	}
+}

@@ -1,0 +1,79 @@
+// Package cmd is where everything is wired: settings from flags and environment,
+// the parts of the server, and the order in which they start and stop. The
+// standalone binary and the production one share it, so that they cannot drift;
+// their main functions only choose defaults.
+package cmd
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"postrider/egress"
+)
+
+// Version is the version of the build, set by the linker.
+var Version = "dev" //nolint:gochecknoglobals // -ldflags -X can set nothing else
+
+// Settings are what both binaries can be told, by flag or environment.
+type Settings struct {
+	Listen        string `env:"POSTRIDER_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the HTTP API. Port 0 picks a free one."`
+	MetricsListen string `env:"POSTRIDER_METRICS_LISTEN" default:"127.0.0.1:9464" placeholder:"HOST:PORT" help:"Address of /metrics, /healthz and /readyz."`
+	DatabaseURL   string `env:"POSTRIDER_DATABASE_URL" placeholder:"URL" help:"postgres://… URL of the database. Empty: SQLite in the data directory (standalone only)."`
+	AllowNetworks string `env:"POSTRIDER_ALLOW_NETWORKS" placeholder:"CIDRS" help:"Comma-separated CIDRs that may be delivered to though they are loopback, private or otherwise special; 'none' refuses all of these. Default: ${allow_networks}."`
+
+	EncryptionKeys string `env:"POSTRIDER_ENCRYPTION_KEYS" placeholder:"KEYS" help:"Comma-separated base64 keys of 32 bytes that encrypt signing secrets: the first encrypts, all decrypt. Prefer the environment to the flag: other users can see a command line."`
+
+	MaxInFlight     int           `env:"POSTRIDER_MAX_IN_FLIGHT" default:"512" help:"First attempts that go on at once in this process (1 to 2000)."`
+	ShutdownTimeout time.Duration `env:"POSTRIDER_SHUTDOWN_TIMEOUT" default:"10s" help:"How long requests and attempts under way may take to end after SIGTERM. What is cut off is attempted again after the next start."`
+
+	LogLevel  string `env:"POSTRIDER_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least level that is logged, to standard error: ${enum}."`
+	LogFormat string `env:"POSTRIDER_LOG_FORMAT" default:"text" enum:"text,json" help:"Format of the log: ${enum}."`
+}
+
+// Validate checks what flag parsing cannot. The error names the flag and the rule.
+func (s *Settings) Validate() error {
+	if s.MaxInFlight < 1 || s.MaxInFlight > 2000 {
+		return fmt.Errorf("--max-in-flight (POSTRIDER_MAX_IN_FLIGHT): must be from 1 to 2000")
+	}
+	if s.ShutdownTimeout < 0 {
+		return fmt.Errorf("--shutdown-timeout (POSTRIDER_SHUTDOWN_TIMEOUT): must not be negative")
+	}
+	_, err := s.networks(nil)
+	return err
+}
+
+// networks returns the special networks that may be delivered to; fallback is
+// what they are when nothing was set.
+func (s *Settings) networks(fallback []netip.Prefix) ([]netip.Prefix, error) {
+	if strings.TrimSpace(s.AllowNetworks) == "" {
+		return fallback, nil
+	}
+	networks, err := egress.ParseNetworks(s.AllowNetworks)
+	if err != nil {
+		return nil, fmt.Errorf("--allow-networks (POSTRIDER_ALLOW_NETWORKS): %w", err)
+	}
+	return networks, nil
+}
+
+// Vars returns what the settings' help texts leave open: the networks that may be
+// delivered to when nothing is set.
+func Vars(allowNetworks string) kong.Vars { return kong.Vars{"allow_networks": allowNetworks} }
+
+// Logger returns the process's logger.
+func (s *Settings) Logger() *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+		level = slog.LevelInfo // kong checked the value
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}

@@ -1,0 +1,113 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"postrider/standalone/instance"
+)
+
+// report prints what came of every webhook and returns errDiffers when that is not
+// what should have.
+func (d *demo) report(ctx context.Context) error {
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\nWEBHOOK\tSIGNED\tEVENTS\tREQUESTS\tVERIFIED\tSTATE\tATTEMPTS\tLAST RESULT\tAS IT SHOULD")
+	var different []string
+	for _, t := range d.targets {
+		got, problems, err := d.outcome(ctx, t)
+		if err != nil {
+			return err
+		}
+		verified, right := "yes", "yes"
+		if t.method == "none" {
+			verified = "-"
+		}
+		if len(problems) > 0 {
+			verified = "NO"
+			different = append(different, fmt.Sprintf("%s: %s", t.name, strings.Join(problems, "; ")))
+		}
+		if got != t.want {
+			different = append(different, fmt.Sprintf("%s: got %+v, want %+v", t.name, got, t.want))
+		}
+		if got != t.want || len(problems) > 0 {
+			right = "NO"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%d\t%s\t%s\n", t.name, t.method, got.events, got.requests, verified, got.state, got.attempts, got.result, right)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	fmt.Println()
+	if len(different) > 0 {
+		for _, line := range different {
+			fmt.Println("DIFFERS  " + line)
+		}
+		return errDiffers
+	}
+	fmt.Printf("All %d webhooks got what they should, and every signature was checked by a library that is not Postrider's.\n", len(d.targets))
+	return nil
+}
+
+// outcome puts together what the receiver saw and what the API says. Where a
+// webhook's deliveries differ from each other, their words are joined by "/".
+func (d *demo) outcome(ctx context.Context, t *target) (outcome, []string, error) {
+	events, requests, problems := t.arrived()
+	got := outcome{events: events, requests: requests}
+	deliveries, err := d.Deliveries(ctx, t.id)
+	if err != nil {
+		return got, nil, err
+	}
+	var states, results words
+	for _, listed := range deliveries {
+		delivery, err := d.Delivery(ctx, listed.ID)
+		if err != nil {
+			return got, nil, err
+		}
+		states.add(delivery.State)
+		results.add(lastResult(delivery))
+		got.attempts = max(got.attempts, len(delivery.Attempts))
+		problems = append(problems, d.disagreements(ctx, delivery)...)
+	}
+	got.state, got.result = states.String(), results.String()
+	return got, problems, nil
+}
+
+// disagreements compares the delivery in the database with its workflow's history.
+func (d *demo) disagreements(ctx context.Context, delivery instance.Delivery) []string {
+	history, err := d.History(ctx, delivery.ID)
+	switch {
+	case err != nil:
+		return []string{"history: " + err.Error()}
+	case history.Source != "workflow":
+		return []string{"history: answered by the " + history.Source}
+	case history.State != delivery.State || len(history.Attempts) != len(delivery.Attempts):
+		return []string{fmt.Sprintf("history: %s after %d attempts, database: %s after %d",
+			history.State, len(history.Attempts), delivery.State, len(delivery.Attempts))}
+	}
+	return nil
+}
+
+func lastResult(d instance.Delivery) string {
+	if len(d.Attempts) == 0 {
+		return "none"
+	}
+	return d.Attempts[len(d.Attempts)-1].Result
+}
+
+// words are the different ones of those added, in order.
+type words []string
+
+func (w *words) add(word string) {
+	for _, known := range *w {
+		if known == word {
+			return
+		}
+	}
+	*w = append(*w, word)
+}
+
+// String joins the words.
+func (w words) String() string { return strings.Join(w, "/") }

@@ -1,0 +1,110 @@
+package e2e
+
+import (
+	"flag"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/client"
+	sdkworker "go.temporal.io/sdk/worker"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"postrider/standalone/instance"
+	"postrider/workflows"
+)
+
+var record = flag.String("record", "", "folder to write the recorded histories to, for the replay test of package workflows")
+
+// fate is a way that a delivery can go, with the receiver that makes it go so.
+type fate struct {
+	fields map[string]any
+	answer func(request int64) int // status of the n-th request
+	end    func(*testing.T, *instance.Instance, client.Client, string)
+	state  string
+}
+
+func always(status int) func(int64) int { return func(int64) int { return status } }
+
+func fates() map[string]fate {
+	return map[string]fate{
+		"succeeded": {answer: always(http.StatusOK), state: "succeeded"},
+		"recovered": {state: "succeeded", answer: func(n int64) int {
+			if n <= 2 {
+				return http.StatusInternalServerError
+			}
+			return http.StatusOK
+		}},
+		"exhausted":  {answer: always(http.StatusBadGateway), state: "failed", fields: map[string]any{"max_retries": 2}},
+		"no_retries": {answer: always(http.StatusBadGateway), state: "failed", fields: map[string]any{"max_retries": 0}},
+		"gone":       {answer: always(http.StatusGone), state: "failed"},
+		"cancelled": {
+			answer: always(http.StatusBadGateway), state: "cancelled", fields: map[string]any{"backoff_ms": 3600000},
+			end: func(t *testing.T, i *instance.Instance, c client.Client, id string) {
+				t.Helper()
+				require.Eventually(t, func() bool {
+					d, err := i.Delivery(t.Context(), id)
+					return err == nil && d.State == "retrying"
+				}, patience, tick)
+				require.NoError(t, c.CancelWorkflow(t.Context(), workflows.DeliveryWorkflowID(id), ""))
+			},
+		},
+	}
+}
+
+// TestHistories lets deliveries go every way on a real server and replays what it
+// recorded. With -record it keeps the recordings.
+func TestHistories(t *testing.T) {
+	t.Parallel()
+	i := start(t, t.TempDir())
+	for name, f := range fates() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var requests atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(f.answer(requests.Add(1)))
+			}))
+			t.Cleanup(server.Close)
+			fields := map[string]any{"events": []string{topic(t)}}
+			for field, value := range f.fields {
+				fields[field] = value
+			}
+			w := webhook(t, i, server.URL, fields)
+			publish(t, i, topic(t), nil)
+			id, c := only(t, i, w.ID).ID, temporal(t, i)
+			if f.end != nil {
+				f.end(t, i, c, id)
+			}
+			require.Equal(t, f.state, finished(t, i, w.ID).State)
+			require.Eventually(t, func() bool {
+				return status(t, c, id) != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
+			}, patience, tick)
+			replay(t, c, id, name)
+		})
+	}
+}
+
+func replay(t *testing.T, c client.Client, deliveryID, name string) {
+	t.Helper()
+	var history historypb.History
+	events := c.GetWorkflowHistory(t.Context(), workflows.DeliveryWorkflowID(deliveryID), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for events.HasNext() {
+		event, err := events.Next()
+		require.NoError(t, err)
+		history.Events = append(history.Events, event)
+	}
+	replayer := sdkworker.NewWorkflowReplayer()
+	workflows.Register(replayer)
+	require.NoError(t, replayer.ReplayWorkflowHistory(nil, &history))
+	if *record != "" {
+		text, err := protojson.MarshalOptions{Multiline: true, Indent: " "}.Marshal(&history)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(*record, "delivery_v1_"+name+".json"), append(text, '\n'), 0o600))
+	}
+}

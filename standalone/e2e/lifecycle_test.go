@@ -1,0 +1,219 @@
+package e2e
+
+import (
+	"context"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"postrider/standalone/instance"
+)
+
+// crowd is a receiver that takes a while, and remembers how often each event came.
+type crowd struct {
+	*httptest.Server
+
+	mu   sync.Mutex
+	seen map[string]int
+}
+
+func newCrowd(t *testing.T, delay time.Duration) *crowd {
+	t.Helper()
+	c := &crowd{seen: map[string]int{}}
+	c.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		c.mu.Lock()
+		c.seen[r.Header.Get("webhook-id")]++
+		c.mu.Unlock()
+		late, cancel := context.WithTimeout(r.Context(), delay)
+		defer cancel()
+		<-late.Done()
+	}))
+	t.Cleanup(c.Close)
+	return c
+}
+
+// counts returns how many events came, and how many requests.
+func (c *crowd) counts() (events, requests int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.seen {
+		requests += n
+	}
+	return len(c.seen), requests
+}
+
+// TestKill kills the process with 300 deliveries under way and starts it again on
+// the same data: every accepted event arrives.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	const deliveries = 300
+	dir := t.TempDir()
+	i := start(t, dir)
+	receiver := newCrowd(t, 300*time.Millisecond)
+	w := webhook(t, i, receiver.URL, map[string]any{"max_in_flight": 1000})
+
+	accepted := map[string]bool{}
+	for range deliveries {
+		accepted[publish(t, i, "call.ended", map[string]int{"n": len(accepted)}).ID] = true
+	}
+	require.Eventually(t, func() bool { _, requests := receiver.counts(); return requests >= 20 }, patience, time.Millisecond)
+	arrivedBefore, _ := receiver.counts()
+	require.NoError(t, i.Kill())
+
+	i = start(t, dir)
+	require.Eventually(t, func() bool {
+		var seen instance.Webhook
+		err := i.Call(t.Context(), http.MethodGet, "/api/v1/webhooks/"+w.ID, nil, &seen)
+		return err == nil && seen.Stats.TotalDeliveries == deliveries
+	}, patience, 100*time.Millisecond)
+	events, requests := receiver.counts()
+	require.Equal(t, deliveries, events)
+	for id := range accepted {
+		require.Positive(t, receiver.seen[id])
+	}
+	t.Logf("%d events accepted, %d had arrived when the process was killed, all arrived; %d arrived twice", deliveries, arrivedBefore, requests-events)
+}
+
+// TestRestart stops an instance as an operator does and starts it again: keys,
+// webhooks, waiting deliveries and histories are all there.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	i := start(t, dir)
+	url, requests := answering(t, http.StatusInternalServerError)
+	w := webhook(t, i, url, map[string]any{"max_retries": 1, "backoff_ms": 5000})
+	publish(t, i, "call.ended", nil)
+	id := only(t, i, w.ID).ID
+	require.Eventually(t, func() bool {
+		d, err := i.Delivery(t.Context(), id)
+		return err == nil && d.State == "retrying"
+	}, patience, tick)
+	key := i.Key
+	require.NoError(t, i.Stop(), "SIGTERM is a clean end")
+	_, err := os.Stat(filepath.Join(dir, "endpoints.json"))
+	require.ErrorIs(t, err, fs.ErrNotExist, "nobody is told to look where nothing is")
+
+	i = start(t, dir)
+	require.Equal(t, key, i.Key)
+	d := finished(t, i, w.ID)
+	require.Equal(t, id, d.ID)
+	require.Len(t, d.Attempts, 2)
+	require.EqualValues(t, 2, requests.Load())
+}
+
+func TestSecretFilesAreTheOwnersOnly(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	start(t, dir)
+	for _, name := range []string{"api-key", "encryption-keys"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Equal(t, fs.FileMode(0o600), info.Mode().Perm(), name)
+	}
+}
+
+// TestRefusals tries starts that must fail, each with an error that says what to do.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = taken.Close() })
+	busy := t.TempDir()
+	start(t, busy)
+
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"taken API port":         {[]string{"--listen", taken.Addr().String()}, "--listen"},
+		"taken metrics port":     {[]string{"--metrics-listen", taken.Addr().String()}, "--metrics-listen"},
+		"taken Temporal port":    {[]string{"--temporal-listen", taken.Addr().String()}, "--temporal-listen"},
+		"taken Temporal UI port": {[]string{"--temporal-ui-listen", taken.Addr().String()}, "--temporal-ui-listen"},
+		"data folder in use":     {[]string{"--data-dir", busy}, "another postrider is running"},
+		"bad networks":           {[]string{"--allow-networks", "10.0.0.0/99"}, "--allow-networks"},
+		"bad encryption keys":    {[]string{"--encryption-keys", "c2hvcnQ="}, "POSTRIDER_ENCRYPTION_KEYS"},
+		"bad in-flight limit":    {[]string{"--max-in-flight", "0"}, "--max-in-flight"},
+		"bad log level":          {[]string{"--log-level", "loud"}, "--log-level"},
+		"unknown flag":           {[]string{"--no-such-flag"}, "no-such-flag"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := append([]string{
+				"--data-dir", t.TempDir(), "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
+				"--temporal-listen", "127.0.0.1:0", "--temporal-ui-listen", "127.0.0.1:0",
+			}, c.args...)
+			output, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
+			var failed *exec.ExitError
+			require.ErrorAs(t, err, &failed, "%s", output)
+			require.Contains(t, string(output), c.want)
+			require.NotContains(t, string(output), "c2hvcnQ", "a key is never repeated")
+		})
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	i := start(t, t.TempDir())
+	url, _ := answering(t, http.StatusOK)
+	w := webhook(t, i, url, nil)
+	publish(t, i, "call.ended", nil)
+	finished(t, i, w.ID)
+	wanted := []string{
+		"postrider_events_accepted_total 1",
+		`postrider_deliveries_total{outcome="succeeded"} 1`,
+		`postrider_attempts_total{result="success"} 1`,
+		`postrider_attempts_total{result="timeout"} 0`,
+		"postrider_accept_to_first_attempt_seconds_count 1",
+		"postrider_accept_to_delivered_seconds_count 1",
+		"postrider_backlog_pending 0",
+		"postrider_backlog_oldest_age_seconds 0",
+	}
+	var text string
+	require.EventuallyWithT(t, func(c *assert.CollectT) { // counted a moment after the commit
+		text = get(t, i.Metrics+"/metrics")
+		for _, line := range wanted {
+			require.Contains(c, text, line)
+		}
+	}, patience, 50*time.Millisecond)
+	require.NotContains(t, text, w.ID, "no label's value is a customer's")
+	for _, path := range []string{"/healthz", "/readyz"} {
+		get(t, i.API+path)
+		get(t, i.Metrics+path)
+	}
+}
+
+// get returns the body of a page that must answer 200.
+func get(t *testing.T, url string) string {
+	t.Helper()
+	response, err := http.Get(url)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, response.StatusCode, "%s: %s", url, text)
+	return string(text)
+}
+
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	output, err := exec.CommandContext(t.Context(), binary, "demo").CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	require.Contains(t, string(output), "fails twice, then recovers")
+
+	output, err = exec.CommandContext(t.Context(), binary, "demo", "--break-signing").CombinedOutput()
+	var failed *exec.ExitError
+	require.ErrorAs(t, err, &failed, "%s", output)
+	require.Equal(t, 1, failed.ExitCode())
+	require.Contains(t, string(output), "DIFFERS")
+}

@@ -1,0 +1,143 @@
+// Package e2e tries the real binary from outside, as its users do: HTTP to the API,
+// HTTP receivers, the Temporal client, signals to the process.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+	"go.uber.org/goleak"
+
+	"postrider/standalone/instance"
+)
+
+// binary is the postrider-standalone that TestMain built.
+var binary string
+
+// patience is how long anything may take that has no time of its own.
+const patience = 3 * time.Minute
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "postrider-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary = filepath.Join(dir, "postrider-standalone")
+	fmt.Fprintln(os.Stderr, "building postrider-standalone (minutes, with a cold cache)")
+	build := exec.Command("go", "build", "-o", binary, "postrider/standalone")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return code
+}
+
+// tick is how often a test looks again.
+const tick = 20 * time.Millisecond
+
+// start starts an instance on a folder and stops it when the test ends. Its log is
+// shown when the test failed.
+func start(t *testing.T, dataDir string, args ...string) *instance.Instance {
+	t.Helper()
+	log, err := os.OpenFile(filepath.Join(dataDir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	i, err := instance.Start(ctx, instance.Options{Binary: binary, DataDir: dataDir, Args: args, Log: log})
+	if err != nil {
+		text, _ := os.ReadFile(log.Name())
+		require.NoError(t, err, "%s", text)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			text, _ := os.ReadFile(log.Name())
+			t.Logf("log of the instance:\n%s", tail(text))
+		}
+		_ = i.Stop()
+		_ = log.Close()
+	})
+	return i
+}
+
+func tail(text []byte) []byte {
+	const most = 20_000
+	return text[max(len(text)-most, 0):]
+}
+
+// temporal connects to the instance's Temporal server.
+func temporal(t *testing.T, i *instance.Instance) client.Client {
+	t.Helper()
+	c, err := client.DialContext(t.Context(), client.Options{HostPort: i.Temporal, Namespace: "default"})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// webhook creates a webhook for the receiver, for all events unless the fields say
+// otherwise.
+func webhook(t *testing.T, i *instance.Instance, url string, fields map[string]any) instance.Webhook {
+	t.Helper()
+	all := map[string]any{"url": url, "events": []string{"*"}, "backoff_ms": 100}
+	for name, value := range fields {
+		all[name] = value
+	}
+	w, err := i.CreateWebhook(t.Context(), all)
+	require.NoError(t, err)
+	return w
+}
+
+// publish publishes an event and returns its receipt.
+func publish(t *testing.T, i *instance.Instance, eventType string, data any) instance.Receipt {
+	t.Helper()
+	receipt, err := i.Publish(t.Context(), map[string]any{"type": eventType, "data": data})
+	require.NoError(t, err)
+	return receipt
+}
+
+// only returns the one delivery of a webhook.
+func only(t *testing.T, i *instance.Instance, webhookID string) instance.Delivery {
+	t.Helper()
+	var found []instance.Delivery
+	require.Eventually(t, func() bool {
+		var err error
+		found, err = i.Deliveries(t.Context(), webhookID)
+		return err == nil && len(found) == 1
+	}, patience, tick)
+	return found[0]
+}
+
+// finished waits for the end of a webhook's one delivery and returns it with its
+// attempts.
+func finished(t *testing.T, i *instance.Instance, webhookID string) instance.Delivery {
+	t.Helper()
+	id := only(t, i, webhookID).ID
+	var d instance.Delivery
+	require.Eventually(t, func() bool {
+		var err error
+		d, err = i.Delivery(t.Context(), id)
+		return err == nil && (d.State == "succeeded" || d.State == "failed" || d.State == "cancelled")
+	}, patience, tick)
+	return d
+}

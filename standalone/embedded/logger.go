@@ -1,0 +1,127 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+
+	"go.temporal.io/server/common/log"
+	"go.temporal.io/server/common/log/tag"
+)
+
+// serverLog hands the server's lines to slog.
+type serverLog struct {
+	ctx    context.Context // of values only; the server's calls have none
+	logger *slog.Logger
+}
+
+var (
+	_ log.Logger      = serverLog{}
+	_ log.WithLogger  = serverLog{}
+	_ log.SLogWrapper = serverLog{}
+)
+
+func newServerLog(ctx context.Context, logger *slog.Logger, level slog.Leveler) serverLog {
+	handler := atLeast{Handler: logger.Handler(), level: level}
+	return serverLog{ctx: context.WithoutCancel(ctx), logger: slog.New(handler)}
+}
+
+// levelFatal is of lines after which the server cannot go on.
+const levelFatal = slog.LevelError + 4
+
+// logLevel is the configured level until the server is told to stop. From then
+// on its parts complain that the others have gone, which is what was asked for.
+type logLevel struct {
+	configured slog.Leveler
+	stopping   atomic.Bool
+}
+
+func (l *logLevel) Level() slog.Level {
+	if l.stopping.Load() {
+		return max(levelFatal, l.configured.Level())
+	}
+	return l.configured.Level()
+}
+
+// noNexusWarning begins a warning that comes with every start: the frontend has
+// no HTTP port, and nothing here needs Nexus.
+const noNexusWarning = "HTTP API port has not been set"
+
+func (l serverLog) Debug(msg string, tags ...tag.Tag) { l.log(slog.LevelDebug, msg, tags) }
+func (l serverLog) Info(msg string, tags ...tag.Tag)  { l.log(slog.LevelInfo, msg, tags) }
+func (l serverLog) Warn(msg string, tags ...tag.Tag)  { l.log(slog.LevelWarn, msg, tags) }
+func (l serverLog) Error(msg string, tags ...tag.Tag) { l.log(slog.LevelError, msg, tags) }
+
+// DPanic is an error that panics in the server's own development only.
+func (l serverLog) DPanic(msg string, tags ...tag.Tag) { l.log(slog.LevelError, msg, tags) }
+
+func (l serverLog) Panic(msg string, tags ...tag.Tag) {
+	l.log(levelFatal, msg, tags)
+	panic(fatalError(describe(msg, tags)))
+}
+
+// Fatal must not return. It panics, where other loggers end the process, so that
+// [Start] can turn what happens under it into an error; a service that dies
+// later still takes the process with it.
+func (l serverLog) Fatal(msg string, tags ...tag.Tag) {
+	l.log(levelFatal, msg, tags)
+	panic(fatalError(describe(msg, tags)))
+}
+
+func (l serverLog) With(tags ...tag.Tag) log.Logger {
+	return serverLog{ctx: l.ctx, logger: slog.New(l.logger.Handler().WithAttrs(attributes(tags)))}
+}
+
+// SLog gives the server's parts that log by slog the same way out.
+func (l serverLog) SLog() *slog.Logger { return l.logger }
+
+func (l serverLog) log(level slog.Level, msg string, tags []tag.Tag) {
+	if l.logger.Enabled(l.ctx, level) && !strings.HasPrefix(msg, noNexusWarning) {
+		l.logger.LogAttrs(l.ctx, level, msg, attributes(tags)...) //nolint:sloglint // the message is the server's
+	}
+}
+
+// fatalError is the panic value of a line after which the server cannot go on.
+type fatalError string
+
+func (e fatalError) Error() string { return string(e) }
+
+func describe(msg string, tags []tag.Tag) string {
+	var b strings.Builder
+	b.WriteString(msg)
+	for _, t := range tags {
+		fmt.Fprintf(&b, " %s=%v", attributeKey(t), t.Value())
+	}
+	return b.String()
+}
+
+func attributes(tags []tag.Tag) []slog.Attr {
+	attrs := make([]slog.Attr, 0, len(tags))
+	for _, t := range tags {
+		attrs = append(attrs, slog.Any(attributeKey(t), t.Value()))
+	}
+	return attrs
+}
+
+func attributeKey(t tag.Tag) string { return strings.ReplaceAll(t.Key(), "-", "_") }
+
+// atLeast is a handler that drops records below a level.
+type atLeast struct {
+	slog.Handler
+
+	level slog.Leveler
+}
+
+func (h atLeast) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= h.level.Level() && h.Handler.Enabled(ctx, level)
+}
+
+func (h atLeast) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return atLeast{Handler: h.Handler.WithAttrs(attrs), level: h.level}
+}
+
+func (h atLeast) WithGroup(name string) slog.Handler {
+	return atLeast{Handler: h.Handler.WithGroup(name), level: h.level}
+}

@@ -1,0 +1,169 @@
+// Package embedded runs a Temporal server and its web UI inside this process,
+// on a SQLite file.
+//
+// It is the real server: frontend, history, matching and worker services, each
+// with its listener on the loopback interface. The file is written ahead and
+// synced on every commit, so a process that is killed finds everything again.
+// Nothing is fetched from the internet.
+//
+// One server owns a data directory at a time. Ports may differ between starts.
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/server/common/authorization"
+	"go.temporal.io/server/common/config"
+	"go.temporal.io/server/temporal"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// Server is a running Temporal server with its web UI.
+type Server struct {
+	cfg      Config
+	frontend string
+	uiAddr   net.Addr
+	temporal temporal.Server
+	conn     *grpc.ClientConn
+	ui       *webUI
+	logLevel *logLevel
+
+	stopping sync.Once
+	stopErr  error
+}
+
+// Start starts the server and the web UI and returns when both answer. It
+// returns a [*PortTakenError] for a taken port and [ErrOtherSchema] for a data
+// directory that this version cannot use.
+func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
+	cfg, err = cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	ls, err := openListeners(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, frontend: dialable(ls.frontend), uiAddr: ls.ui.Addr(), logLevel: &logLevel{configured: cfg.LogLevel}}
+	defer func() {
+		if err != nil {
+			ls.close()
+			err = errors.Join(err, s.Stop(context.WithoutCancel(ctx)))
+		}
+	}()
+
+	store := storeConfig(cfg.databasePath())
+	if err := setupDatabase(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("embedded temporal: %w", err)
+	}
+	if err := ensureNamespace(ctx, cfg, *store); err != nil {
+		return nil, fmt.Errorf("embedded temporal: %w", err)
+	}
+	if s.temporal, err = s.startTemporal(ctx, serverConfig(store, ls), ls); err != nil {
+		return nil, err
+	}
+	if s.conn, err = dial(s.frontend); err != nil {
+		return nil, err
+	}
+	if err := s.Healthy(ctx); err != nil {
+		return nil, err
+	}
+	s.ui, err = startUI(ls.ui, s.conn, cfg.Namespace, cfg.Logger)
+	return s, err
+}
+
+// FrontendAddress returns host:port for clients and workers.
+func (s *Server) FrontendAddress() string { return s.frontend }
+
+// UIURL returns the web UI's address.
+func (s *Server) UIURL() string { return "http://" + s.uiAddr.String() }
+
+// Healthy asks the frontend for the namespace, which it reads from the database.
+// It waits for a frontend that is not up yet, until ctx ends.
+func (s *Server) Healthy(ctx context.Context) error {
+	request := &workflowservice.DescribeNamespaceRequest{Namespace: s.cfg.Namespace}
+	_, err := workflowservice.NewWorkflowServiceClient(s.conn).DescribeNamespace(ctx, request, grpc.WaitForReady(true))
+	if err != nil {
+		return fmt.Errorf("embedded temporal: %w", err)
+	}
+	return nil
+}
+
+// Stop closes the web UI, then the server, its worker first and its history
+// last, and leaves one complete database file. Clients and workers of the
+// caller should be stopped before. It returns ctx's error when ctx ends first;
+// later calls return what the first did.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stopping.Do(func() { s.stopErr = s.stop(ctx) })
+	return s.stopErr
+}
+
+func (s *Server) stop(ctx context.Context) (err error) {
+	if s.ui != nil {
+		err = s.ui.stop(ctx)
+	}
+	if s.conn != nil {
+		err = errors.Join(err, s.conn.Close())
+	}
+	if s.temporal == nil {
+		return err
+	}
+	s.logLevel.stopping.Store(true)
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.temporal.Stop() }()
+	select {
+	case stopErr := <-stopped:
+		err = errors.Join(err, stopErr)
+	case <-ctx.Done():
+		return errors.Join(err, fmt.Errorf("embedded temporal: stop: %w", ctx.Err()))
+	}
+	return errors.Join(err, checkpoint(ctx, s.cfg.databasePath()))
+}
+
+// startTemporal starts the services. The server opens its listeners itself, so
+// they are given back a moment before.
+func (s *Server) startTemporal(ctx context.Context, cfg *config.Config, ls *listeners) (_ temporal.Server, err error) {
+	defer func() {
+		switch failure := recover().(type) {
+		case nil:
+		case fatalError:
+			err = fmt.Errorf("embedded temporal: %w", failure)
+		default:
+			panic(failure)
+		}
+	}()
+	logger := newServerLog(ctx, s.cfg.Logger, s.logLevel)
+	options := []temporal.ServerOption{
+		temporal.WithConfig(cfg),
+		temporal.ForServices(temporal.DefaultServices),
+		temporal.WithStaticHosts(hosts(ls)),
+		temporal.WithLogger(logger),
+		temporal.WithNamespaceLogger(logger),
+		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
+		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return authorization.NewNoopClaimMapper() }),
+		temporal.WithDynamicConfigClient(dynamicSettings()),
+		temporal.WithCustomMetricsHandler(s.cfg.Metrics),
+	}
+	ls.releaseServer()
+	server, err := temporal.NewServer(options...)
+	if err != nil {
+		return nil, fmt.Errorf("embedded temporal: %w", err)
+	}
+	if err := server.Start(); err != nil {
+		return nil, fmt.Errorf("embedded temporal: start: %w", errors.Join(err, server.Stop()))
+	}
+	return server, nil
+}
+
+func dial(address string) (*grpc.ClientConn, error) {
+	const maxMessage = 64 << 20 // histories with large payloads are pages of this size at most
+	return grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
+}

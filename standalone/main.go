@@ -1,0 +1,24 @@
+// Command postrider-standalone is all of Postrider in one process: the API, the
+// worker, Temporal with its web interface, and a database in a file.
+package main
+
+import (
+	_ "modernc.org/sqlite" // the database driver "sqlite"
+
+	"postrider/cmd"
+	"postrider/standalone/demo"
+)
+
+// cli is the command line.
+type cli struct {
+	Run     runCommand         `cmd:"" default:"withargs" help:"Run everything (the default)."`
+	Listen  cmd.ListenCommand  `cmd:"" help:"Receive webhooks on this machine, verify their signatures and print them."`
+	Demo    demo.Command       `cmd:"" help:"Run the whole job on real input in a temporary folder, check it, and end."`
+	Version cmd.VersionCommand `cmd:"" help:"Print the version."`
+}
+
+func main() {
+	cmd.Main("postrider-standalone",
+		"Postrider delivers webhooks and does not lose them. This binary needs no other service: Temporal and SQLite are inside.",
+		&cli{}, cmd.Vars("127.0.0.0/8, ::1/128 and the private ranges"))
+}

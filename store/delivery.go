@@ -1,0 +1,135 @@
+package store
+
+import (
+	"context"
+
+	"postrider"
+)
+
+type deliveryRow struct {
+	ID            string
+	WorkspaceID   string `db:"workspace_id"`
+	WebhookID     string `db:"webhook_id"`
+	EventID       string `db:"event_id"`
+	EventKey      string `db:"event_key"`
+	EventType     string `db:"event_type"`
+	State         postrider.DeliveryState
+	TimeoutMS     int     `db:"timeout_ms"`
+	MaxRetries    int     `db:"max_retries"`
+	BackoffMS     int     `db:"backoff_ms"`
+	AttemptCount  int     `db:"attempt_count"`
+	NextAttemptAt *moment `db:"next_attempt_at"`
+	LastError     *string `db:"last_error"`
+	ReplayOf      *string `db:"replay_of"`
+	CreatedAt     moment  `db:"created_at"`
+	DueAt         moment  `db:"due_at"`
+	FinishedAt    *moment `db:"finished_at"`
+	WorkflowID    string  `db:"workflow_id"`
+}
+
+const deliveryColumns = `id, workspace_id, webhook_id, event_id, event_key, event_type, state, timeout_ms, max_retries, backoff_ms,
+	attempt_count, next_attempt_at, last_error, replay_of, created_at, due_at, finished_at, workflow_id`
+
+const selectDeliveries = "SELECT " + deliveryColumns + " FROM deliveries WHERE "
+
+func (r deliveryRow) cursor() string { return r.ID }
+
+func (r deliveryRow) policy() postrider.Policy {
+	return postrider.Policy{TimeoutMS: r.TimeoutMS, MaxRetries: r.MaxRetries, BackoffMS: r.BackoffMS}
+}
+
+func (r deliveryRow) item() (postrider.Delivery, error) {
+	return postrider.Delivery{
+		ID: r.ID, WorkspaceID: r.WorkspaceID, WebhookID: r.WebhookID,
+		EventID: r.EventID, EventKey: r.EventKey, EventType: r.EventType, State: r.State, Policy: r.policy(),
+		AttemptCount: r.AttemptCount, NextAttemptAt: timeOf(r.NextAttemptAt), LastError: r.LastError, ReplayOf: r.ReplayOf,
+		CreatedAt: r.CreatedAt.Time, DueAt: r.DueAt.Time, FinishedAt: timeOf(r.FinishedAt), WorkflowID: r.WorkflowID,
+	}, nil
+}
+
+// Delivery returns a delivery. Returns [postrider.CodeNotFound] if it is unknown,
+// past its retention or another workspace's.
+func (s *Store) Delivery(ctx context.Context, workspaceID, id string) (postrider.Delivery, error) {
+	var row deliveryRow
+	if err := sqlOf(selectDeliveries+"id = ? AND workspace_id = ?", id, workspaceID).get(ctx, s.reading, &row); err != nil {
+		return postrider.Delivery{}, failure("read a delivery", none("delivery", err))
+	}
+	return row.item()
+}
+
+// Deliveries lists a webhook's or an event's deliveries, newest first. Returns
+// [postrider.CodeInvalid] when the filter names neither, and no error when there
+// is no such webhook or event.
+func (s *Store) Deliveries(ctx context.Context, workspaceID string, f postrider.DeliveryFilter, p postrider.Page) (postrider.List[postrider.Delivery], error) {
+	list, err := s.deliveries(ctx, workspaceID, f, p)
+	return list, failure("list deliveries", err)
+}
+
+func (s *Store) deliveries(ctx context.Context, workspaceID string, f postrider.DeliveryFilter, p postrider.Page) (postrider.List[postrider.Delivery], error) {
+	nothing := postrider.List[postrider.Delivery]{Items: []postrider.Delivery{}}
+	if f.WebhookID == "" && f.EventID == "" {
+		return nothing, &postrider.Error{Code: postrider.CodeInvalid, Message: "a list of deliveries is one of a webhook or of an event"}
+	}
+	st := sqlOf(selectDeliveries+"workspace_id = ?", workspaceID)
+	if f.WebhookID != "" {
+		st.add(" AND webhook_id = ?", f.WebhookID)
+	}
+	if f.EventID != "" {
+		e, err := s.event(ctx, workspaceID, f.EventID)
+		if postrider.CodeOf(err) == postrider.CodeNotFound {
+			return nothing, nil
+		}
+		if err != nil {
+			return nothing, err
+		}
+		st.add(" AND event_key = ?", e.Key)
+	}
+	switch f.State {
+	case "":
+	case postrider.StateRetrying, postrider.StateParked, postrider.StateFailed, postrider.StateCancelled:
+		st.add(" AND trouble = ?", f.State)
+	default:
+		st.add(" AND state = ?", f.State)
+	}
+	if f.EventType != "" {
+		st.add(" AND event_type = ?", f.EventType)
+	}
+	if !f.Since.IsZero() {
+		st.add(" AND id >= ?", postrider.IDFloor(postrider.PrefixDelivery, f.Since))
+	}
+	if !f.Until.IsZero() {
+		st.add(" AND id < ?", postrider.IDFloor(postrider.PrefixDelivery, f.Until))
+	}
+	return listOf[deliveryRow](ctx, s.reading, st, "id", p)
+}
+
+type attemptRow struct {
+	Number            int
+	StartedAt         moment `db:"started_at"`
+	DurationMS        int64  `db:"duration_ms"`
+	StatusCode        *int   `db:"status_code"`
+	Result            postrider.Result
+	Error             *string
+	ResponseExcerpt   *string `db:"response_excerpt"`
+	ResponseTruncated bool    `db:"response_truncated"`
+	RemoteIP          *string `db:"remote_ip"`
+}
+
+// Attempts returns the attempts recorded for a delivery, by number; none for an
+// unknown one.
+func (s *Store) Attempts(ctx context.Context, deliveryID string) ([]postrider.Attempt, error) {
+	var rows []attemptRow
+	err := sqlOf(`SELECT number, started_at, duration_ms, status_code, result, error, response_excerpt, response_truncated, remote_ip
+		FROM attempts WHERE delivery_id = ? ORDER BY number`, deliveryID).selectInto(ctx, s.reading, &rows)
+	if err != nil {
+		return nil, failure("read attempts", err)
+	}
+	attempts := make([]postrider.Attempt, len(rows))
+	for i, r := range rows {
+		attempts[i] = postrider.Attempt{
+			Number: r.Number, StartedAt: r.StartedAt.Time, DurationMS: r.DurationMS, StatusCode: r.StatusCode, Result: r.Result,
+			Error: r.Error, ResponseExcerpt: r.ResponseExcerpt, ResponseTruncated: r.ResponseTruncated, RemoteIP: r.RemoteIP,
+		}
+	}
+	return attempts, nil
+}

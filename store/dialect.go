@@ -1,0 +1,129 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	_ "github.com/lib/pq" // the PostgreSQL driver
+	"github.com/pressly/goose/v3"
+
+	"postrider/schema"
+)
+
+// dialect is what the two databases do not have in common.
+type dialect struct {
+	name       goose.Dialect
+	migrations func() (fs.FS, error)
+	locks      bool // rows can be locked by SELECT … FOR
+	casts      bool // parameters in a list of values need their type
+	partitions bool
+}
+
+// lock returns a locking clause ("FOR UPDATE") where there are row locks. SQLite's
+// transactions hold the whole database instead.
+func (d dialect) lock(clause string) string {
+	if d.locks {
+		return " " + clause
+	}
+	return ""
+}
+
+// cast returns the parameter with its type. PostgreSQL takes a parameter in a list
+// of values for text; SQLite would convert by the type's name.
+func (d dialect) cast(parameter, sqlType string) string {
+	if d.casts {
+		return parameter + "::" + sqlType
+	}
+	return parameter
+}
+
+const (
+	postgresConnections = 24
+	postgresIdle        = 5 * time.Minute
+	sqliteReaders       = 4
+	sqliteFile          = "postrider.db"
+)
+
+// connect opens the pools; connections are made when they are needed.
+func (s *Store) connect(address string) error {
+	if strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://") {
+		return s.connectPostgres(address)
+	}
+	return s.connectSQLite(cmp.Or(strings.TrimPrefix(address, "sqlite:"), sqliteFile))
+}
+
+func (s *Store) connectPostgres(address string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		// The parser's own message would repeat the address, password and all.
+		return errors.New("the database URL cannot be parsed")
+	}
+	query := u.Query()
+	// Saves a round trip for each statement: parameters go along with its text.
+	query.Set("binary_parameters", "yes")
+	u.RawQuery = query.Encode()
+	s.dialect = dialect{name: goose.DialectPostgres, migrations: schema.Postgres, locks: true, casts: true, partitions: true}
+	s.db, err = sqlx.Open("postgres", u.String())
+	if err != nil {
+		return errors.New("the database URL is not one that PostgreSQL's driver takes")
+	}
+	s.db.SetMaxOpenConns(postgresConnections)
+	s.db.SetMaxIdleConns(postgresConnections)
+	s.db.SetConnMaxIdleTime(postgresIdle)
+	s.reading = s.db
+	return nil
+}
+
+func (s *Store) connectSQLite(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	// Made here, the file is its owner's alone: SQLite would go by the umask.
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator's own setting
+	if err != nil {
+		return err
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	s.dialect = dialect{name: goose.DialectSQLite3, migrations: schema.SQLite}
+	const common = "?_time_format=sqlite&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)"
+	name := "file:" + (&url.URL{Path: path}).EscapedPath()
+	if s.db, err = sqlx.Open("sqlite", name+common+"&_txlock=immediate"); err != nil {
+		return err
+	}
+	// One writer: a second would only wait for the first, inside SQLite and blindly.
+	s.db.SetMaxOpenConns(1)
+	if s.reading, err = sqlx.Open("sqlite", name+common+"&_pragma=query_only(1)"); err != nil {
+		return errors.Join(err, s.db.Close())
+	}
+	s.reading.SetMaxOpenConns(sqliteReaders)
+	s.reading.SetMaxIdleConns(sqliteReaders)
+	return nil
+}
+
+func (s *Store) disconnect() error {
+	err := s.db.Close()
+	if s.reading != s.db {
+		err = errors.Join(s.reading.Close(), err)
+	}
+	return failure("close", err)
+}
+
+// querier is what runs statements: a pool or a transaction.
+type querier = sqlx.ExtContext
+
+// ids returns the first column of a query that returns ids.
+func ids(ctx context.Context, q querier, st *statement) ([]string, error) {
+	var found []string
+	err := st.selectInto(ctx, q, &found)
+	return found, err
+}

@@ -1,0 +1,104 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"postrider"
+)
+
+// NextDue returns when the next row becomes claimable that is not so now: the end
+// of a lease or of a delivery's delay, or the time at which a rate-limited webhook
+// may go on. It returns false when nothing is held.
+func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
+	var row struct {
+		Held  *moment
+		Paced *moment
+	}
+	err := sqlOf(`SELECT (SELECT MIN(hold_until) FROM outbox WHERE hold_until IS NOT NULL) AS held,
+		(SELECT MIN(p.next_at) FROM webhook_pace p WHERE p.next_at > ? AND EXISTS
+			(SELECT 1 FROM outbox o WHERE o.webhook_id = p.webhook_id AND o.hold_until IS NULL AND o.kind = 'start')) AS paced`, s.now()).
+		get(ctx, s.reading, &row)
+	if err != nil {
+		return time.Time{}, false, failure("look for what is due next", err)
+	}
+	switch {
+	case row.Held == nil && row.Paced == nil:
+		return time.Time{}, false, nil
+	case row.Held == nil || row.Paced != nil && row.Paced.Before(row.Held.Time):
+		return row.Paced.Time, true, nil
+	}
+	return row.Held.Time, true, nil
+}
+
+// Release gives claimed deliveries back: they are ready again at once. Those that
+// are not leased are left alone.
+func (s *Store) Release(ctx context.Context, deliveryIDs []string) error {
+	err := s.eachChunk(ctx, "release", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
+		err := sqlOf(`UPDATE deliveries SET state = 'pending', workflow_id = '' WHERE state = 'delivering' AND attempt_count = 0
+			AND id IN (SELECT delivery_id FROM outbox WHERE leased AND delivery_id IN`).in(part).add(")").run(ctx, tx)
+		if err != nil {
+			return err
+		}
+		return sqlOf("UPDATE outbox SET hold_until = NULL, leased = FALSE WHERE leased AND delivery_id IN").in(part).run(ctx, tx)
+	})
+	if err == nil && len(deliveryIDs) > 0 {
+		s.signal()
+	}
+	return err
+}
+
+// HandedOver takes deliveries off the outbox whose workflow is known to exist, or
+// whose workflow's cancellation was asked for.
+func (s *Store) HandedOver(ctx context.Context, deliveryIDs []string) error {
+	return s.eachChunk(ctx, "hand over", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
+		err := sqlOf("UPDATE deliveries SET handed_over = TRUE WHERE state = 'delivering' AND id IN").in(part).run(ctx, tx)
+		if err != nil {
+			return err
+		}
+		return dropOutbox(ctx, tx, part)
+	})
+}
+
+// eachChunk runs work in a transaction for so many ids at a time.
+func (s *Store) eachChunk(ctx context.Context, name string, deliveryIDs []string, work func(*sqlx.Tx, []string) error) error {
+	for part := range slices.Chunk(deliveryIDs, chunkSize) {
+		if err := s.write(ctx, name, func(tx *sqlx.Tx) error { return work(tx, part) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CancelDelivery makes an unfinished delivery cancelled and takes it off the
+// outbox. A finished one stays as it is. Returns [postrider.CodeNotFound] if it is
+// unknown.
+func (s *Store) CancelDelivery(ctx context.Context, deliveryID string) error {
+	return s.write(ctx, "cancel a delivery", func(tx *sqlx.Tx) error {
+		known, err := ids(ctx, tx, sqlOf("SELECT id FROM deliveries WHERE id = ?", deliveryID).add(s.dialect.lock("FOR UPDATE")))
+		if err != nil {
+			return err
+		}
+		if len(known) == 0 {
+			return postrider.NotFound("delivery")
+		}
+		if _, err := cancelDeliveries(ctx, tx, known, s.now()); err != nil {
+			return err
+		}
+		return dropOutbox(ctx, tx, known)
+	})
+}
+
+// Backlog counts the deliveries that are due and that no dispatcher holds.
+func (s *Store) Backlog(ctx context.Context) (postrider.Backlog, error) {
+	var row struct {
+		Pending int64
+		Oldest  *moment
+	}
+	err := sqlOf("SELECT COUNT(*) AS pending, MIN(due_at) AS oldest FROM outbox WHERE kind = 'start' AND (hold_until IS NULL OR hold_until <= ?)", s.now()).
+		get(ctx, s.reading, &row)
+	return postrider.Backlog{Pending: row.Pending, OldestAt: timeOf(row.Oldest)}, failure("count the backlog", err)
+}

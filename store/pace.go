@@ -1,0 +1,35 @@
+package store
+
+import "time"
+
+// paceCatchUp is how far a claim that comes late makes up for the time since the
+// last delivery was due. It covers the gap between two claims, so that a webhook's
+// rate is reached; an idle webhook saves nothing up.
+const paceCatchUp = 100 * time.Millisecond
+
+// pace is a webhook's rate limit as a generic cell rate algorithm (ITU-T I.371,
+// virtual scheduling): each delivery moves the time of the next by one interval.
+type pace struct {
+	interval time.Duration
+	next     time.Time
+}
+
+// paceAt returns the pace of so many deliveries a second, next being the stored
+// time of the next one.
+func paceAt(perSecond int, next, now time.Time) pace {
+	if next.Before(now.Add(-paceCatchUp)) {
+		next = now
+	}
+	return pace{interval: time.Second / time.Duration(perSecond), next: next}
+}
+
+// allowed returns how many deliveries may go at now.
+func (p pace) allowed(now time.Time) int {
+	if p.next.After(now) {
+		return 0
+	}
+	return int(now.Sub(p.next)/p.interval) + 1
+}
+
+// after returns the time of the next delivery when n have gone.
+func (p pace) after(n int) time.Time { return p.next.Add(time.Duration(n) * p.interval) }

@@ -1,0 +1,255 @@
+// Package pgtest runs a throw-away PostgreSQL for tests: the real server's own
+// programs, in a temporary folder, on a free port of the loopback interface, gone
+// with the test binary. It is fast and not durable: nothing is synced to disk.
+//
+// A package starts one server in TestMain and gives every test a database of its
+// own, which already has the tables:
+//
+//	func TestMain(m *testing.M) {
+//		server, err := pgtest.Start(context.Background())
+//		…
+//		code := m.Run()
+//		server.Stop()
+//		os.Exit(code)
+//	}
+//
+//	func TestSomething(t *testing.T) {
+//		url := server.NewDatabase(t)
+//		…
+//	}
+package pgtest
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/lib/pq" // the PostgreSQL driver
+	"github.com/pressly/goose/v3"
+	"github.com/stretchr/testify/require"
+
+	"postrider/schema"
+)
+
+const (
+	owner        = "postrider"
+	template     = "postrider_template"
+	startTries   = 5 // another process may take the free port first
+	startTimeout = 30 * time.Second
+	pollInterval = 20 * time.Millisecond
+)
+
+// Server is a running PostgreSQL.
+type Server struct {
+	folder   string
+	password string
+	port     int
+	process  *exec.Cmd
+	exited   chan struct{}
+	admin    *sql.DB
+	count    atomic.Int64
+}
+
+// Start starts a server and makes the template that databases are copied from:
+// with the tables, and with what prepare, given the template's URL, does to it.
+// The error says what to install when there is no PostgreSQL on the machine. The
+// server ends with Stop, and on Linux with the test's process, however that ends.
+func Start(ctx context.Context, prepare ...func(ctx context.Context, address string) error) (*Server, error) {
+	s := &Server{password: rand.Text()}
+	err := s.start(ctx)
+	if err == nil {
+		err = s.makeTemplate(ctx, prepare)
+	}
+	if err != nil {
+		s.Stop()
+		return nil, fmt.Errorf("pgtest: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Server) start(ctx context.Context) error {
+	bin, err := programs()
+	if err != nil {
+		return err
+	}
+	user, err := serverUser()
+	if err != nil {
+		return err
+	}
+	if s.folder, err = os.MkdirTemp("", "postrider-pgtest-"); err != nil {
+		return err
+	}
+	passwordFile := filepath.Join(s.folder, "password")
+	if err := os.WriteFile(passwordFile, []byte(s.password), 0o600); err != nil {
+		return err
+	}
+	if err := user.own(s.folder, passwordFile); err != nil {
+		return err
+	}
+	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "--pgdata="+s.data(), "--username="+owner, "--pwfile="+passwordFile,
+		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
+	initdb.Dir, initdb.SysProcAttr = s.folder, user.attributes()
+	if output, err := initdb.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w: %s", err, output)
+	}
+	for try := 1; ; try++ {
+		if err = s.run(ctx, bin, user); err == nil || try == startTries {
+			return err
+		}
+	}
+}
+
+func (s *Server) data() string { return filepath.Join(s.folder, "data") }
+
+// run starts the server on a free port and waits until it answers.
+func (s *Server) run(ctx context.Context, bin string, user account) error {
+	port, err := freePort(ctx)
+	if err != nil {
+		return err
+	}
+	log, err := os.Create(filepath.Join(s.folder, "log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	s.port = port
+	// Not CommandContext: the server outlives ctx, and Stop ends it.
+	s.process = exec.Command(filepath.Join(bin, "postgres"), "-D", s.data(), "-p", strconv.Itoa(port),
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
+		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
+		"-c", "max_connections=500", "-c", "shared_buffers=64MB", "-c", "deadlock_timeout=100ms")
+	s.process.Dir, s.process.SysProcAttr = s.folder, user.attributes()
+	s.process.Stdout, s.process.Stderr = log, log
+	if err := s.process.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	s.exited = exited
+	go func() {
+		defer close(exited)
+		_ = s.process.Wait() // how it ended is in its log
+	}()
+	return s.await(ctx)
+}
+
+func (s *Server) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	admin, err := sql.Open("postgres", s.url("postgres"))
+	if err != nil {
+		return err
+	}
+	for {
+		if err = admin.PingContext(ctx); err == nil {
+			s.admin = admin
+			return nil
+		}
+		pause, end := context.WithTimeout(ctx, pollInterval)
+		select {
+		case <-s.exited:
+			end()
+			text, _ := os.ReadFile(filepath.Join(s.folder, "log"))
+			return errors.Join(fmt.Errorf("the server ended at once: %s", text), admin.Close())
+		case <-pause.Done():
+			end()
+		}
+		if ctx.Err() != nil {
+			return errors.Join(fmt.Errorf("the server does not answer: %w", err), admin.Close())
+		}
+	}
+}
+
+// Stop ends the server and removes its folder. More than one call does no harm.
+func (s *Server) Stop() {
+	if s.admin != nil {
+		_ = s.admin.Close()
+	}
+	if s.exited != nil {
+		_ = s.process.Process.Signal(syscall.SIGQUIT) // at once: nothing is worth saving
+		<-s.exited
+	}
+	if s.folder != "" {
+		_ = os.RemoveAll(s.folder)
+	}
+}
+
+func (s *Server) url(database string) string {
+	return (&url.URL{
+		Scheme: "postgres", User: url.UserPassword(owner, s.password), Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)),
+		Path: database, RawQuery: "sslmode=disable",
+	}).String()
+}
+
+func (s *Server) makeTemplate(ctx context.Context, prepare []func(context.Context, string) error) error {
+	if _, err := s.admin.ExecContext(ctx, "CREATE DATABASE "+template); err != nil {
+		return err
+	}
+	db, err := sql.Open("postgres", s.url(template))
+	if err != nil {
+		return err
+	}
+	files, err := schema.Postgres()
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	_, err = provider.Up(ctx)
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	for _, step := range prepare {
+		if err := step(ctx, s.url(template)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// NewDatabase makes a database for one test, with the tables in it, and returns
+// its URL. It is dropped when the test ends.
+func (s *Server) NewDatabase(tb testing.TB) string {
+	tb.Helper()
+	return s.create(tb, "TEMPLATE "+template)
+}
+
+// EmptyDatabase is NewDatabase without the tables.
+func (s *Server) EmptyDatabase(tb testing.TB) string {
+	tb.Helper()
+	return s.create(tb, "")
+}
+
+func (s *Server) create(tb testing.TB, how string) string {
+	tb.Helper()
+	name := "test_" + strconv.FormatInt(s.count.Add(1), 10)
+	_, err := s.admin.ExecContext(tb.Context(), "CREATE DATABASE "+name+" "+how)
+	require.NoError(tb, err)
+	tb.Cleanup(func() {
+		_, err := s.admin.ExecContext(context.WithoutCancel(tb.Context()), "DROP DATABASE "+name+" WITH (FORCE)")
+		require.NoError(tb, err)
+	})
+	return s.url(name)
+}
+
+func freePort(ctx context.Context) (int, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	address, _ := listener.Addr().(*net.TCPAddr)
+	return address.Port, listener.Close()
+}

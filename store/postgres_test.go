@@ -1,0 +1,148 @@
+package store_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"postrider"
+	"postrider/store"
+	"postrider/store/storetest"
+)
+
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) string {
+		t.Helper()
+		return postgres.NewDatabase(t)
+	})
+}
+
+// partitionsOf returns how many rows of a table each partition holds.
+func partitionsOf(t *testing.T, b *storetest.Bundle, table string) map[string]int {
+	t.Helper()
+	var rows []struct {
+		Partition string
+		Rows      int
+	}
+	require.NoError(t, b.Raw(t).SelectContext(t.Context(), &rows, "SELECT tableoid::regclass::text AS partition, COUNT(*) AS rows FROM "+table+" GROUP BY 1"))
+	counts := map[string]int{}
+	for _, row := range rows {
+		counts[row.Partition] = row.Rows
+	}
+	return counts
+}
+
+func TestPartitions(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	b := storetest.NewBundle(t, postgres.EmptyDatabase(t))
+	w := b.NewWebhook(t)
+	made := func() (names []string) {
+		require.NoError(t, b.Raw(t).SelectContext(ctx, &names, "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'r'"))
+		return names
+	}
+	require.Len(t, made(), 3*10) // yesterday, today, a week, and the default
+	require.NoError(t, b.EnsurePartitions(ctx, b.Clock.Now()))
+	require.Len(t, made(), 3*10)
+
+	b.PublishTo(t, w.ID, 2)
+	b.Clock.Advance(24 * time.Hour)
+	today := b.PublishTo(t, w.ID, 1)
+	require.Len(t, b.Claimed(t, 10)[w.ID], 3)
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, today[0], 1, postrider.StateSucceeded)}))
+	require.Equal(t, map[string]int{"events_20260314": 2, "events_20260315": 1}, partitionsOf(t, b, "events"))
+	require.Equal(t, map[string]int{"deliveries_20260314": 2, "deliveries_20260315": 1}, partitionsOf(t, b, "deliveries"))
+	require.Equal(t, map[string]int{"attempts_20260315": 1}, partitionsOf(t, b, "attempts"))
+
+	// Nothing is refused on a day without a partition, and its rows stay where they
+	// are when partitions are made at last.
+	b.Clock.Advance(30 * 24 * time.Hour)
+	b.PublishTo(t, w.ID, 1)
+	require.Equal(t, 1, partitionsOf(t, b, "deliveries")["deliveries_default"])
+	require.NoError(t, b.EnsurePartitions(ctx, b.Clock.Now()))
+	require.NoError(t, b.EnsurePartitions(ctx, b.Clock.Now()))
+	require.NotContains(t, made(), "deliveries_20260414")
+	require.Contains(t, made(), "deliveries_20260415")
+	b.Clock.Advance(24 * time.Hour)
+	b.PublishTo(t, w.ID, 1)
+	require.Equal(t, 1, partitionsOf(t, b, "deliveries")["deliveries_20260415"])
+}
+
+// planOf returns the plan of a query with sequential scans ruled out where there
+// is any other way.
+func planOf(t *testing.T, b *storetest.Bundle, query string) string {
+	t.Helper()
+	tx, err := b.Raw(t).BeginTxx(t.Context(), nil)
+	require.NoError(t, err)
+	defer tx.Rollback() //nolint:errcheck // nothing was written
+	_, err = tx.ExecContext(t.Context(), "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+	require.NoError(t, err)
+	var lines []string
+	require.NoError(t, tx.SelectContext(t.Context(), &lines, "EXPLAIN (COSTS OFF) "+query))
+	return strings.Join(lines, "\n")
+}
+
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	b := storetest.NewBundle(t, postgres.NewDatabase(t))
+	id := b.IDs.New(postrider.PrefixDelivery)
+	byID := planOf(t, b, "SELECT * FROM deliveries WHERE id = '"+id+"'")
+	require.Contains(t, byID, "deliveries_20260314")
+	require.NotContains(t, byID, "Append", "a lookup by id reads one partition")
+	attempts := planOf(t, b, "SELECT * FROM attempts WHERE delivery_id = '"+id+"'")
+	require.NotContains(t, attempts, "Append")
+	for index, query := range map[string]string{
+		"webhook_id_trouble_id_idx": "SELECT * FROM deliveries WHERE webhook_id = 'w' AND trouble = 'failed' ORDER BY id DESC LIMIT 50",
+		"webhook_id_id_idx":         "SELECT * FROM deliveries WHERE webhook_id = 'w' ORDER BY id DESC LIMIT 50",
+		"event_key_id_idx":          "SELECT * FROM deliveries WHERE event_key = 'e' ORDER BY id DESC LIMIT 50",
+		"workspace_id_key_idx":      "SELECT * FROM events WHERE workspace_id = 'w' ORDER BY key DESC LIMIT 50",
+		"workspace_id_id_idx":       "SELECT * FROM events WHERE workspace_id = 'w' AND id = 'i' AND id <> key",
+		"outbox_ready":              "SELECT webhook_id FROM outbox WHERE hold_until IS NULL AND kind = 'start' AND webhook_id > 'w' ORDER BY webhook_id LIMIT 1",
+		"outbox_held":               "SELECT MIN(hold_until) FROM outbox WHERE hold_until IS NOT NULL",
+		"outbox_leased":             "SELECT COUNT(*) FROM outbox WHERE webhook_id = 'w' AND leased AND kind = 'start'",
+		"outbox_cancel":             "SELECT delivery_id FROM outbox WHERE hold_until IS NULL AND kind = 'cancel' ORDER BY delivery_id LIMIT 5",
+	} {
+		plan := planOf(t, b, query)
+		require.Contains(t, plan, index, query)
+		require.NotRegexp(t, `(?m)^\s*(->\s*)?Sort$`, plan, query)
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	t.Parallel()
+	b := storetest.NewBundle(t, postgres.NewDatabase(t))
+	keys, err := store.ParseKeyring(b.Key)
+	require.NoError(t, err)
+	options := store.Options{Keys: keys, Now: b.Clock.Now, IDs: b.IDs, Logger: discard()}
+	_, err = store.Open(t.Context(), "postgres://postrider@127.0.0.1:1/none?sslmode=disable", options)
+	require.Equal(t, postrider.CodeUnavailable, postrider.CodeOf(err))
+
+	_, err = store.Open(t.Context(), "postgres://user:pass word@[", options)
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "pass word")
+	_, err = store.Open(t.Context(), b.URL, store.Options{})
+	require.Error(t, err)
+
+	// Connections that break are made anew; what was under way says so.
+	require.NoError(t, b.Ping(t.Context()))
+	_, err = b.Raw(t).ExecContext(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		err := b.Ping(t.Context())
+		require.Contains(t, []postrider.Code{"", postrider.CodeUnavailable}, postrider.CodeOf(err))
+		return err == nil
+	}, 10*time.Second, 10*time.Millisecond)
+}
+
+func TestRefusedText(t *testing.T) {
+	t.Parallel()
+	b := storetest.NewBundle(t, postgres.NewDatabase(t))
+	nul := "a\x00b"
+	w := b.Settings()
+	w.Name = &nul
+	_, err := b.CreateWebhook(t.Context(), w, "")
+	require.Equal(t, postrider.CodeInvalid, postrider.CodeOf(err))
+}

@@ -1,0 +1,162 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"postrider"
+)
+
+// Publish accepts a publication's events, all or none, and answers with a receipt
+// for each, in order, once they are committed. Concurrent calls share a
+// transaction.
+//
+// An event gets a delivery for each webhook that matches it: pending, or parked
+// where the webhook is not active. What was published before under the same
+// idempotency key or event id is not published again; its receipts come back with
+// Duplicate set. Returns [postrider.CodeConflict] when a key or id stands for
+// another request, and [postrider.CodeNotFound] when OnlyWebhookID is unknown.
+func (s *Store) Publish(ctx context.Context, p postrider.Publication) ([]postrider.Receipt, error) {
+	receipts, err := s.publishing.do(ctx, p)
+	return receipts, failure("publish", err)
+}
+
+func publicationWeight(p postrider.Publication) int { return len(p.Events) }
+
+// publishAll runs publications in one transaction. A publication that is refused
+// leaves nothing behind in it.
+func (s *Store) publishAll(ctx context.Context, publications []postrider.Publication) ([]answer[[]postrider.Receipt], error) {
+	var answers []answer[[]postrider.Receipt]
+	var made *batch
+	err := s.write(ctx, "publish", func(tx *sqlx.Tx) error {
+		answers = make([]answer[[]postrider.Receipt], len(publications))
+		made = &batch{ids: s.IDs, now: s.now()}
+		known, err := repeats(ctx, tx, publications)
+		if err != nil {
+			return err
+		}
+		subscribers, err := s.subscribers(ctx, tx, publications)
+		if err != nil {
+			return err
+		}
+		for i, p := range publications {
+			answers[i].value, answers[i].err = made.accept(p, known, subscribers)
+		}
+		return made.save(ctx, tx)
+	})
+	if err == nil && len(made.outbox) > 0 {
+		s.signal()
+	}
+	return answers, err
+}
+
+// batch gathers the rows that accepted publications make.
+type batch struct {
+	ids *postrider.IDs
+	now time.Time
+
+	events, deliveries, outbox [][]any
+	keys                       []*repeat
+}
+
+// accept decides on one publication and adds its rows.
+func (b *batch) accept(p postrider.Publication, known repeatable, to *subscribers) ([]postrider.Receipt, error) {
+	if err := to.check(p); err != nil {
+		return nil, err
+	}
+	whole, err := known.claimKey(p)
+	if err != nil {
+		return nil, err
+	}
+	if whole != nil && whole.answered {
+		return duplicates(whole.receipts), nil
+	}
+	singles, err := known.claimIDs(p)
+	if err != nil {
+		return nil, err
+	}
+	receipts := make([]postrider.Receipt, len(p.Events))
+	for i, e := range p.Events {
+		single := singles[i]
+		if single != nil && single.answered {
+			receipts[i] = duplicates(single.receipts)[0]
+			continue
+		}
+		receipts[i] = b.add(e.Event, p.WorkspaceID, to.of(p, e.Event))
+		if single != nil {
+			b.answer(single, e.RequestHash, receipts[i:i+1])
+			single.eventKey = &e.Key
+		}
+	}
+	if whole != nil {
+		b.answer(whole, hashOf(p), receipts)
+	}
+	return receipts, nil
+}
+
+func (b *batch) answer(r *repeat, hash string, receipts []postrider.Receipt) {
+	r.answered, r.hash, r.receipts = true, hash, receipts
+	b.keys = append(b.keys, r)
+}
+
+// add makes the rows of one event and its deliveries.
+func (b *batch) add(e postrider.Event, workspaceID string, to []subscriber) postrider.Receipt {
+	created := b.now
+	if !e.CreatedAt.IsZero() {
+		created = postrider.Timestamp(e.CreatedAt)
+	}
+	b.events = append(b.events, []any{
+		e.Key, e.ID, workspaceID, e.Type, e.PersonaID, postrider.Timestamp(e.Timestamp), stampOf(e.DeliverAt), e.Body, created,
+	})
+	due, hold := created, (*time.Time)(nil)
+	if e.DeliverAt != nil && e.DeliverAt.After(b.now) {
+		hold = stampOf(e.DeliverAt)
+		due = *hold
+	}
+	receipt := postrider.Receipt{ID: e.ID, Type: e.Type, DeliveryIDs: make([]string, len(to))}
+	for i, w := range to {
+		id := b.ids.New(postrider.PrefixDelivery)
+		receipt.DeliveryIDs[i] = id
+		state := postrider.StateParked
+		if w.Status == postrider.WebhookActive {
+			state = postrider.StatePending
+			b.outbox = append(b.outbox, []any{id, w.ID, "start", hold, false, due})
+		}
+		b.deliveries = append(b.deliveries, []any{
+			id, workspaceID, w.ID, e.ID, e.Key, e.Type, state, w.TimeoutMS, w.MaxRetries, w.BackoffMS, 0, b.now, due, "",
+		})
+	}
+	return receipt
+}
+
+func (b *batch) save(ctx context.Context, tx *sqlx.Tx) error {
+	if err := saveRepeats(ctx, tx, b.keys, b.now); err != nil {
+		return err
+	}
+	for _, table := range []struct {
+		begin string
+		rows  [][]any
+	}{
+		{"INSERT INTO events (key, id, workspace_id, type, persona_id, occurred_at, deliver_at, body, created_at) VALUES", b.events},
+		{`INSERT INTO deliveries (id, workspace_id, webhook_id, event_id, event_key, event_type, state,
+			timeout_ms, max_retries, backoff_ms, attempt_count, created_at, due_at, workflow_id) VALUES`, b.deliveries},
+		{"INSERT INTO outbox (delivery_id, webhook_id, kind, hold_until, leased, due_at) VALUES", b.outbox},
+	} {
+		if _, err := insert(ctx, tx, table.begin, table.rows, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// duplicates returns the receipts of an earlier publication as such.
+func duplicates(receipts []postrider.Receipt) []postrider.Receipt {
+	repeated := make([]postrider.Receipt, len(receipts))
+	for i, r := range receipts {
+		r.Duplicate = true
+		repeated[i] = r
+	}
+	return repeated
+}

@@ -1,0 +1,302 @@
+package store
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"postrider"
+)
+
+// Record commits attempts and what they mean for their deliveries. Concurrent
+// calls share a transaction. An attempt that is recorded already changes nothing.
+// A finished delivery, such as one that was cancelled in the meantime, keeps its
+// state; the attempt is kept all the same. Returns [postrider.CodeNotFound], and
+// records nothing, when one of the deliveries is unknown.
+func (s *Store) Record(ctx context.Context, outcomes []postrider.Outcome) error {
+	if len(outcomes) == 0 {
+		return nil
+	}
+	_, err := s.recording.do(ctx, outcomes)
+	return failure("record", err)
+}
+
+func (s *Store) recordAll(ctx context.Context, calls [][]postrider.Outcome) ([]answer[struct{}], error) {
+	var answers []answer[struct{}]
+	var freed bool
+	err := s.write(ctx, "record", func(tx *sqlx.Tx) error {
+		answers = make([]answer[struct{}], len(calls))
+		r := &recorder{s: s, tx: tx, stats: map[string]*tally{}}
+		if err := r.load(ctx, calls); err != nil {
+			return err
+		}
+		var known []postrider.Outcome
+		for i, call := range calls {
+			if slices.ContainsFunc(call, func(o postrider.Outcome) bool { return r.lives[o.DeliveryID] == nil }) {
+				answers[i].err = postrider.NotFound("delivery")
+				continue
+			}
+			known = append(known, call...)
+		}
+		var err error
+		freed, err = r.record(ctx, known)
+		return err
+	})
+	if err == nil && freed {
+		s.signal()
+	}
+	return answers, err
+}
+
+// recorder is one transaction of [Store.Record].
+type recorder struct {
+	s     *Store
+	tx    *sqlx.Tx
+	lives map[string]*life  // by delivery
+	stats map[string]*tally // by webhook
+}
+
+// life is what a delivery has come to.
+type life struct {
+	ID            string
+	WebhookID     string `db:"webhook_id"`
+	State         postrider.DeliveryState
+	AttemptCount  int     `db:"attempt_count"`
+	NextAttemptAt *moment `db:"next_attempt_at"`
+	LastError     *string `db:"last_error"`
+	FinishedAt    *moment `db:"finished_at"`
+}
+
+// tally is what a transaction adds to a webhook's stats.
+type tally struct {
+	total, failed int64
+	lastAt        *time.Time
+	lastError     *string
+}
+
+// load locks the deliveries, after the webhooks that will be disabled.
+func (r *recorder) load(ctx context.Context, calls [][]postrider.Outcome) error {
+	var deliveryIDs, disabled []string
+	for _, call := range calls {
+		for _, o := range call {
+			deliveryIDs = append(deliveryIDs, o.DeliveryID)
+			if o.DisableWebhook != "" {
+				disabled = append(disabled, o.WebhookID)
+			}
+		}
+	}
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(disabled))) {
+		if _, err := ids(ctx, r.tx, sqlOf("SELECT id FROM webhooks WHERE id = ?", id).add(r.s.dialect.lock("FOR UPDATE"))); err != nil {
+			return err
+		}
+		if err := r.s.lockPace(ctx, r.tx, id); err != nil {
+			return err
+		}
+	}
+	r.lives = map[string]*life{}
+	for part := range slices.Chunk(slices.Compact(slices.Sorted(slices.Values(deliveryIDs))), chunkSize) {
+		var rows []*life
+		err := sqlOf("SELECT id, webhook_id, state, attempt_count, next_attempt_at, last_error, finished_at FROM deliveries WHERE id IN").
+			in(part).add(" ORDER BY id"+r.s.dialect.lock("FOR UPDATE")).selectInto(ctx, r.tx, &rows)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			r.lives[row.ID] = row
+		}
+	}
+	return nil
+}
+
+// record writes the outcomes and reports whether that let something be claimed.
+func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (freed bool, err error) {
+	news, err := r.insertAttempts(ctx, outcomes)
+	if err != nil || len(news) == 0 {
+		return false, err
+	}
+	touched := map[string]bool{}
+	for _, o := range news {
+		r.apply(o)
+		touched[o.DeliveryID] = true
+	}
+	changed := slices.Sorted(maps.Keys(touched))
+	for part := range slices.Chunk(changed, maxParameters/7) {
+		if err := r.updateDeliveries(ctx, part); err != nil {
+			return false, err
+		}
+	}
+	for part := range slices.Chunk(changed, chunkSize) {
+		n, err := sqlOf("DELETE FROM outbox WHERE kind = 'start' AND delivery_id IN").in(part).affect(ctx, r.tx)
+		if err != nil {
+			return false, err
+		}
+		freed = freed || n > 0
+	}
+	if err := r.disable(ctx, news); err != nil {
+		return false, err
+	}
+	if err := r.addStats(ctx); err != nil || !freed {
+		return false, err
+	}
+	err = sqlOf("SELECT EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind = 'start')").get(ctx, r.tx, &freed)
+	return freed, err
+}
+
+// insertAttempts stores the attempts and returns the outcomes of those that were
+// not known.
+func (r *recorder) insertAttempts(ctx context.Context, outcomes []postrider.Outcome) ([]postrider.Outcome, error) {
+	type key struct {
+		DeliveryID string `db:"delivery_id"`
+		Number     int
+	}
+	of := map[key]postrider.Outcome{}
+	for _, o := range outcomes {
+		at := key{o.DeliveryID, o.Attempt.Number}
+		if _, twice := of[at]; !twice {
+			o.Attempt.Error, o.Attempt.ResponseExcerpt = storable(o.Attempt.Error), storable(o.Attempt.ResponseExcerpt)
+			of[at] = o
+		}
+	}
+	rows := make([][]any, 0, len(of))
+	for _, o := range of {
+		a := o.Attempt
+		rows = append(rows, []any{
+			o.DeliveryID, a.Number, postrider.Timestamp(a.StartedAt), a.DurationMS, a.StatusCode, a.Result,
+			a.Error, a.ResponseExcerpt, a.ResponseTruncated, a.RemoteIP,
+		})
+	}
+	var news []postrider.Outcome
+	for part := range slices.Chunk(rows, maxParameters/10) {
+		var stored []key
+		err := sqlOf(`INSERT INTO attempts (delivery_id, number, started_at, duration_ms, status_code, result,
+			error, response_excerpt, response_truncated, remote_ip) VALUES`).rows(part).
+			add(" ON CONFLICT (delivery_id, number) DO NOTHING RETURNING delivery_id, number").selectInto(ctx, r.tx, &stored)
+		if err != nil {
+			return nil, err
+		}
+		for _, at := range stored {
+			news = append(news, of[at])
+		}
+	}
+	slices.SortFunc(news, func(a, b postrider.Outcome) int {
+		if order := strings.Compare(a.DeliveryID, b.DeliveryID); order != 0 {
+			return order
+		}
+		return a.Attempt.Number - b.Attempt.Number
+	})
+	return news, nil
+}
+
+// storable returns text that both databases take: PostgreSQL refuses U+0000, and
+// a receiver that sends one must not keep its own attempts from being recorded.
+func storable(text *string) *string {
+	if text == nil {
+		return nil
+	}
+	clean := strings.ReplaceAll(strings.ToValidUTF8(*text, "\uFFFD"), "\x00", "\uFFFD")
+	return &clean
+}
+
+// apply moves a delivery and its webhook's stats on by an attempt that is new.
+func (r *recorder) apply(o postrider.Outcome) {
+	d := r.lives[o.DeliveryID]
+	t := r.stats[d.WebhookID]
+	if t == nil {
+		t = &tally{}
+		r.stats[d.WebhookID] = t
+	}
+	if o.Attempt.Error != nil {
+		t.lastError = o.Attempt.Error
+	}
+	latest := o.Attempt.Number > d.AttemptCount
+	d.AttemptCount = max(d.AttemptCount, o.Attempt.Number)
+	if d.State.Finished() || !latest {
+		return
+	}
+	d.State, d.NextAttemptAt = o.State, nil
+	if o.Attempt.Error != nil {
+		d.LastError = o.Attempt.Error
+	}
+	if o.NextAttempt != nil && o.State == postrider.StateRetrying {
+		d.NextAttemptAt = &moment{postrider.Timestamp(*o.NextAttempt)}
+	}
+	if !o.State.Finished() {
+		return
+	}
+	at := o.FinishedAt()
+	d.FinishedAt = &moment{at}
+	if o.State == postrider.StateCancelled {
+		return
+	}
+	t.total++
+	if o.State == postrider.StateFailed {
+		t.failed++
+	}
+	if t.lastAt == nil || at.After(*t.lastAt) {
+		t.lastAt = &at
+	}
+}
+
+func (r *recorder) updateDeliveries(ctx context.Context, deliveryIDs []string) error {
+	st := sqlOf("WITH news (id, state, attempt_count, next_attempt_at, last_error, finished_at) AS (VALUES ")
+	cast := r.s.dialect.cast
+	for i, id := range deliveryIDs {
+		if i > 0 {
+			st.add(", ")
+		}
+		d := r.lives[id]
+		st.add("(" + st.param(id) + ", " + st.param(d.State) + ", " + cast(st.param(d.AttemptCount), "integer") + ", " +
+			cast(st.param(timeOf(d.NextAttemptAt)), "timestamptz") + ", " + st.param(d.LastError) + ", " +
+			cast(st.param(timeOf(d.FinishedAt)), "timestamptz") + ")")
+	}
+	// The bounds say the same as the join does, and which partitions to look into.
+	return st.add(`) UPDATE deliveries SET state = news.state, attempt_count = news.attempt_count, next_attempt_at = news.next_attempt_at,
+		last_error = news.last_error, finished_at = news.finished_at
+		FROM news WHERE deliveries.id = news.id AND deliveries.id BETWEEN ? AND ?`, deliveryIDs[0], deliveryIDs[len(deliveryIDs)-1]).
+		run(ctx, r.tx)
+}
+
+// disable disables the webhooks whose receivers want no more, and parks what
+// waits for them.
+func (r *recorder) disable(ctx context.Context, news []postrider.Outcome) error {
+	reasons := map[string]string{}
+	for _, o := range news {
+		if o.DisableWebhook != "" {
+			reasons[r.lives[o.DeliveryID].WebhookID] = o.DisableWebhook
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(reasons)) {
+		disabled, err := sqlOf("UPDATE webhooks SET status = 'disabled', disabled_reason = ?, updated_at = ? WHERE id = ? AND status <> 'disabled'",
+			reasons[id], r.s.now(), id).affect(ctx, r.tx)
+		if err != nil {
+			return err
+		}
+		if disabled > 0 {
+			if err := r.s.park(ctx, r.tx, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addStats adds the tallies, the webhooks in order: two transactions that wait for
+// each other's would be a deadlock.
+func (r *recorder) addStats(ctx context.Context) error {
+	rows := make([][]any, 0, len(r.stats))
+	for _, id := range slices.Sorted(maps.Keys(r.stats)) {
+		t := r.stats[id]
+		rows = append(rows, []any{id, t.total, t.failed, t.lastAt, t.lastError})
+	}
+	_, err := insert(ctx, r.tx, "INSERT INTO webhook_stats (webhook_id, total_deliveries, failed_deliveries, last_delivery_at, last_error) VALUES", rows,
+		`ON CONFLICT (webhook_id) DO UPDATE SET total_deliveries = webhook_stats.total_deliveries + excluded.total_deliveries,
+		failed_deliveries = webhook_stats.failed_deliveries + excluded.failed_deliveries,
+		last_delivery_at = CASE WHEN webhook_stats.last_delivery_at > excluded.last_delivery_at THEN webhook_stats.last_delivery_at
+			ELSE COALESCE(excluded.last_delivery_at, webhook_stats.last_delivery_at) END,
+		last_error = COALESCE(excluded.last_error, webhook_stats.last_error)`)
+	return err
+}

@@ -1,0 +1,187 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"postrider"
+)
+
+// What makes publishing repeatable: an idempotency key stands for a publication,
+// an event's own id for that event. Either is stored with the hash of the request
+// and its answer.
+
+const (
+	kindKey = "key"
+	kindID  = "id"
+)
+
+// place is the primary key of a [repeat].
+type place struct {
+	WorkspaceID string `db:"workspace_id"`
+	Kind        string
+	Value       string
+}
+
+// repeat is what is known of a key or id.
+type repeat struct {
+	place
+	answered bool // by an earlier publication, stored or of the same transaction
+	foreign  bool // the id is the key of an event that was published without an id of its own
+	hash     string
+	receipts []postrider.Receipt
+	eventKey *string
+}
+
+// repeatable are the keys and ids of a transaction's publications.
+type repeatable map[place]*repeat
+
+// repeats finds out which keys and ids of the publications were used before.
+func repeats(ctx context.Context, tx *sqlx.Tx, publications []postrider.Publication) (repeatable, error) {
+	known := repeatable{}
+	var wanted, lookAlikes [][]any
+	want := func(at place) {
+		if known[at] == nil {
+			known[at] = &repeat{place: at}
+			wanted = append(wanted, []any{at.WorkspaceID, at.Kind, at.Value})
+		}
+	}
+	for _, p := range publications {
+		if p.IdempotencyKey != "" {
+			want(place{p.WorkspaceID, kindKey, p.IdempotencyKey})
+		}
+		for _, e := range p.Events {
+			if e.ID == e.Key {
+				continue
+			}
+			want(place{p.WorkspaceID, kindID, e.ID})
+			if _, err := postrider.IDTime(e.ID); err == nil {
+				lookAlikes = append(lookAlikes, []any{p.WorkspaceID, e.ID})
+			}
+		}
+	}
+	if err := known.readStored(ctx, tx, wanted); err != nil {
+		return nil, err
+	}
+	return known, known.readForeign(ctx, tx, lookAlikes)
+}
+
+func (known repeatable) readStored(ctx context.Context, tx *sqlx.Tx, wanted [][]any) error {
+	for part := range slices.Chunk(wanted, maxParameters/3) {
+		var stored []struct {
+			place
+			RequestHash string `db:"request_hash"`
+			Answer      string
+		}
+		err := sqlOf("SELECT workspace_id, kind, value, request_hash, answer FROM idempotency_keys WHERE (workspace_id, kind, value) IN").
+			inRows(part).selectInto(ctx, tx, &stored)
+		if err != nil {
+			return err
+		}
+		for _, row := range stored {
+			r := known[row.place]
+			r.answered, r.hash = true, row.RequestHash
+			if err := json.Unmarshal([]byte(row.Answer), &r.receipts); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// readForeign marks ids that a publisher gave but that are keys of other events:
+// an id must stand for one event.
+func (known repeatable) readForeign(ctx context.Context, tx *sqlx.Tx, lookAlikes [][]any) error {
+	for part := range slices.Chunk(lookAlikes, maxParameters/2) {
+		var taken []struct {
+			WorkspaceID string `db:"workspace_id"`
+			Key         string
+		}
+		err := sqlOf("SELECT workspace_id, key FROM events WHERE id = key AND (workspace_id, key) IN").inRows(part).selectInto(ctx, tx, &taken)
+		if err != nil {
+			return err
+		}
+		for _, e := range taken {
+			known[place{e.WorkspaceID, kindID, e.Key}].foreign = true
+		}
+	}
+	return nil
+}
+
+// claimKey returns what is known of the publication's idempotency key, nil when it
+// has none.
+func (known repeatable) claimKey(p postrider.Publication) (*repeat, error) {
+	if p.IdempotencyKey == "" {
+		return nil, nil
+	}
+	r := known[place{p.WorkspaceID, kindKey, p.IdempotencyKey}]
+	if r.answered && r.hash != hashOf(p) {
+		return nil, &postrider.Error{Code: postrider.CodeConflict, Message: "the idempotency key was used with another request"}
+	}
+	return r, nil
+}
+
+// claimIDs returns what is known of each event's id, nil for an event without one
+// of its own.
+func (known repeatable) claimIDs(p postrider.Publication) ([]*repeat, error) {
+	singles := make([]*repeat, len(p.Events))
+	hashes := map[string]string{} // of the ids seen in this publication
+	for i, e := range p.Events {
+		if e.ID == e.Key {
+			continue
+		}
+		r := known[place{p.WorkspaceID, kindID, e.ID}]
+		if r.answered {
+			hashes[e.ID] = r.hash
+		}
+		hash, seen := hashes[e.ID]
+		if r.foreign || seen && hash != e.RequestHash {
+			return nil, &postrider.Error{Code: postrider.CodeConflict, Message: "the event id " + e.ID + " was used with another event"}
+		}
+		hashes[e.ID] = e.RequestHash
+		singles[i] = r
+	}
+	return singles, nil
+}
+
+// saveRepeats stores the keys and ids with their answers. When another transaction
+// stored one of them since they were read, this one has to be run again.
+func saveRepeats(ctx context.Context, tx *sqlx.Tx, keys []*repeat, now time.Time) error {
+	// In one order everywhere: two transactions that wait for each other's keys
+	// would be a deadlock.
+	slices.SortFunc(keys, func(a, b *repeat) int {
+		return cmp.Or(cmp.Compare(a.WorkspaceID, b.WorkspaceID), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Value, b.Value))
+	})
+	rows := make([][]any, len(keys))
+	for i, r := range keys {
+		text, err := json.Marshal(r.receipts)
+		if err != nil {
+			return err
+		}
+		rows[i] = []any{r.WorkspaceID, r.Kind, r.Value, r.hash, string(text), r.eventKey, now}
+	}
+	stored, err := insert(ctx, tx, "INSERT INTO idempotency_keys (workspace_id, kind, value, request_hash, answer, event_key, created_at) VALUES",
+		rows, "ON CONFLICT (workspace_id, kind, value) DO NOTHING")
+	if err == nil && stored < int64(len(rows)) {
+		return errRaced
+	}
+	return err
+}
+
+// hashOf returns the hash of a whole publication: of its events' hashes, in order,
+// and of where they go.
+func hashOf(p postrider.Publication) string {
+	sum := sha256.New()
+	sum.Write([]byte(p.OnlyWebhookID))
+	for _, e := range p.Events {
+		sum.Write([]byte("\n" + e.RequestHash))
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}

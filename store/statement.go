@@ -1,0 +1,130 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// maxParameters is the most parameters of one statement: SQLite takes 32,766 and
+// PostgreSQL 65,535.
+const maxParameters = 16000
+
+// chunkSize is the most ids that one statement is given.
+const chunkSize = 5000
+
+// statement is SQL under construction. Values go in as parameters only, and the
+// text has a question mark for each, in order. That is SQLite's own way: numbered
+// ones it would look up by name, in a time that grows with the square of their
+// number. For PostgreSQL they are numbered when the statement is run.
+type statement struct {
+	text strings.Builder
+	args []any
+}
+
+// sqlOf returns a statement that begins with text, see [statement.add].
+func sqlOf(text string, args ...any) *statement {
+	return (&statement{}).add(text, args...)
+}
+
+// add appends text, in which each question mark stands for the next of args.
+func (st *statement) add(text string, args ...any) *statement {
+	st.text.WriteString(text)
+	st.args = append(st.args, args...)
+	return st
+}
+
+// param keeps a value and returns the parameter that stands for it. What it
+// returns must be added before anything else is.
+func (st *statement) param(value any) string {
+	st.args = append(st.args, value)
+	return "?"
+}
+
+// textFor returns the text in the words of the database that q is.
+func (st *statement) textFor(q querier) string {
+	return sqlx.Rebind(sqlx.BindType(q.DriverName()), st.text.String())
+}
+
+// in appends the values as a list in parentheses, the right side of IN.
+func (st *statement) in(values []string) *statement {
+	return addIn(st, values)
+}
+
+func addIn[T any](st *statement, values []T) *statement {
+	for i, v := range values {
+		if i == 0 {
+			st.add(" (?", v)
+		} else {
+			st.add(", ?", v)
+		}
+	}
+	return st.add(")")
+}
+
+// rows appends rows of values as (…), (…): what VALUES takes.
+func (st *statement) rows(rows [][]any) *statement {
+	for i, row := range rows {
+		if i > 0 {
+			st.text.WriteString(",")
+		}
+		addIn(st, row)
+	}
+	return st
+}
+
+// inRows appends the rows as a subquery, the right side of IN for several columns.
+// A bare VALUES there would keep SQLite from looking the rows up in an index.
+func (st *statement) inRows(rows [][]any) *statement {
+	return st.add(" (SELECT * FROM (VALUES").rows(rows).add(") v)")
+}
+
+func (st *statement) exec(ctx context.Context, q querier) (sql.Result, error) {
+	return q.ExecContext(ctx, st.textFor(q), st.args...)
+}
+
+// affect runs the statement and returns how many rows it changed.
+func (st *statement) affect(ctx context.Context, q querier) (int64, error) {
+	result, err := st.exec(ctx, q)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// run runs the statement for its effect.
+func (st *statement) run(ctx context.Context, q querier) error {
+	_, err := st.exec(ctx, q)
+	return err
+}
+
+// get reads the one row into destination; sql.ErrNoRows when there is none.
+func (st *statement) get(ctx context.Context, q querier, destination any) error {
+	return sqlx.GetContext(ctx, q, destination, st.textFor(q), st.args...)
+}
+
+// selectInto reads every row into destination, a pointer to a slice.
+func (st *statement) selectInto(ctx context.Context, q querier, destination any) error {
+	return sqlx.SelectContext(ctx, q, destination, st.textFor(q), st.args...)
+}
+
+// insert writes rows under the given beginning ("INSERT INTO t (a, b) VALUES") and
+// end ("ON CONFLICT …"), in as few statements as the databases allow, and returns
+// how many rows were written.
+func insert(ctx context.Context, q querier, begin string, rows [][]any, end string) (int64, error) {
+	var written int64
+	if len(rows) == 0 {
+		return 0, nil
+	}
+	for part := range slices.Chunk(rows, maxParameters/len(rows[0])) {
+		n, err := sqlOf(begin).rows(part).add(" "+end).affect(ctx, q)
+		if err != nil {
+			return written, err
+		}
+		written += n
+	}
+	return written, nil
+}

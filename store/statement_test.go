@@ -1,0 +1,64 @@
+package store
+
+import (
+	"crypto/rand"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite"
+
+	"postrider"
+)
+
+func TestStatement(t *testing.T) {
+	t.Parallel()
+	st := sqlOf("a = ? AND b IN", 1).in([]string{"x", "y"}).add(" AND (c, d) IN").inRows([][]any{{2, 3}, {4, 5}})
+	require.Equal(t, "a = ? AND b IN (?, ?) AND (c, d) IN (SELECT * FROM (VALUES (?, ?), (?, ?)) v)", st.text.String())
+	require.Equal(t, []any{1, "x", "y", 2, 3, 4, 5}, st.args)
+}
+
+// A lookup of several rows at once must not read whole tables: SQLite's planner
+// needs them in the right form.
+func TestLookupsUseIndexesOnSQLite(t *testing.T) {
+	t.Parallel()
+	keys, err := ParseKeyring(newKey(t))
+	require.NoError(t, err)
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "plans.db"), Options{
+		Keys: keys, Now: time.Now, IDs: postrider.NewIDs(time.Now, rand.Reader), Logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	require.NoError(t, s.Migrate(t.Context()))
+	pairs, triples := [][]any{{"a", "b"}, {"c", "d"}}, [][]any{{"a", "b", "c"}, {"d", "e", "f"}}
+	for table, st := range map[string]*statement{
+		"idempotency_keys": sqlOf("SELECT answer FROM idempotency_keys WHERE (workspace_id, kind, value) IN").inRows(triples),
+		"e":                sqlOf("SELECT w.id FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id WHERE (e.workspace_id, e.pattern, e.persona_id) IN").inRows(triples),
+		"events":           sqlOf("SELECT body FROM events WHERE id = key AND (workspace_id, key) IN").inRows(pairs),
+		"outbox":           sqlOf(nextWebhooks, "wh_1", 5),
+		"o":                sqlOf("SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = ? AND o.leased AND o.kind = 'start'", "wh_1"),
+		"deliveries":       sqlOf(unfinished, "wh_1", "wh_1", 5),
+	} {
+		var steps []struct {
+			ID, Parent, Notused int
+			Detail              string
+		}
+		st.text = *prefixed("EXPLAIN QUERY PLAN ", st)
+		require.NoError(t, st.selectInto(t.Context(), s.db, &steps))
+		used := false
+		for _, step := range steps {
+			require.NotRegexp(t, "^SCAN "+table+"( |$)", step.Detail)
+			used = used || strings.HasPrefix(step.Detail, "SEARCH "+table+" USING")
+		}
+		require.True(t, used, "%s: %v", table, steps)
+	}
+}
+
+func prefixed(prefix string, st *statement) *strings.Builder {
+	var b strings.Builder
+	b.WriteString(prefix + st.text.String())
+	return &b
+}

@@ -1,0 +1,142 @@
+// Package store keeps everything that must survive a crash, in PostgreSQL or
+// SQLite: workspaces, webhooks and their secrets, events, deliveries with their
+// attempts, and the outbox from which deliveries are handed to workflows.
+//
+// Invariants:
+//   - Publish answers after its transaction is committed, and that transaction
+//     holds the events, their deliveries and an outbox row for each delivery that
+//     is to be made. So an accepted delivery is finished, parked, in the outbox,
+//     or with a workflow; it is never in none of these.
+//   - An outbox row goes in the transaction that records the first attempt, or
+//     when its workflow is known to exist, or with a delivery that was called off.
+//     A lease that runs out makes the row claimable again.
+//   - Secrets are stored encrypted, see [Keyring].
+//   - Everything of a workspace is read and changed with the workspace's id in the
+//     condition: another's id is an unknown one.
+//
+// Transactions lock in one order, so that they do not deadlock: webhooks, then
+// webhook_pace, deliveries, outbox, webhook_stats, each in the order of ids. Where
+// a bulk statement cannot keep the order, the transaction is run again.
+//
+// The SQL is one text for both databases; what differs is in dialect.go.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"postrider"
+)
+
+// Options are what a Store needs beside its database; all are required.
+type Options struct {
+	Keys   *Keyring
+	Now    func() time.Time
+	IDs    *postrider.IDs
+	Logger *slog.Logger
+}
+
+// Store is the database. It is safe for concurrent use.
+type Store struct {
+	Options
+	dialect dialect
+	db      *sqlx.DB // writes; on SQLite its one connection
+	reading *sqlx.DB // reads; the same as db on PostgreSQL
+
+	publishing *group[postrider.Publication, []postrider.Receipt]
+	recording  *group[[]postrider.Outcome, struct{}]
+	wake       chan struct{}
+
+	cursorMu sync.Mutex
+	cursor   string // the webhook that the latest claim ended with
+}
+
+// Open opens the database at url and starts the group commits. A url that begins
+// with postgres:// or postgresql:// is PostgreSQL's; "sqlite:PATH" and a bare path
+// are a SQLite file, made when it is missing, and "" is the file postrider.db in
+// the working folder. SQLite's driver ("sqlite", modernc.org/sqlite) must be
+// imported by the program. Returns [postrider.CodeUnavailable] when the database
+// cannot be reached.
+func Open(ctx context.Context, url string, options Options) (*Store, error) {
+	if options.Keys == nil || options.Now == nil || options.IDs == nil || options.Logger == nil {
+		return nil, errors.New("store: every field of Options is required")
+	}
+	s := &Store{Options: options, wake: make(chan struct{}, 1)}
+	if err := s.connect(url); err != nil {
+		return nil, failure("open", err)
+	}
+	if err := s.Ping(ctx); err != nil {
+		return nil, errors.Join(err, s.disconnect())
+	}
+	// The groups outlive the call that opens the store, and end with Close.
+	ctx = context.WithoutCancel(ctx)
+	s.publishing = newGroup(ctx, publicationWeight, s.publishAll)
+	s.recording = newGroup(ctx, func(o []postrider.Outcome) int { return len(o) }, s.recordAll)
+	return s, nil
+}
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	var one int
+	return failure("ping", s.reading.GetContext(ctx, &one, "SELECT 1"))
+}
+
+// Close ends the group commits, after what was handed to them is done, and closes
+// the database.
+func (s *Store) Close() error {
+	s.publishing.close()
+	s.recording.close()
+	return s.disconnect()
+}
+
+// Wake gets a value, one for many, when this process committed something that a
+// dispatcher can claim.
+func (s *Store) Wake() <-chan struct{} { return s.wake }
+
+func (s *Store) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Store) now() time.Time { return postrider.Timestamp(s.Now()) }
+
+// maxTries bounds how often a transaction is run that lost against another.
+const maxTries = 5
+
+// errRaced is a transaction's own wish to be run again: another committed what it
+// had not seen.
+var errRaced = errors.New("store: another transaction was first")
+
+// write runs work in a transaction. It runs it again from the beginning when the
+// database chose it to end a deadlock, so work must not leave anything behind
+// outside the transaction.
+func (s *Store) write(ctx context.Context, name string, work func(tx *sqlx.Tx) error) error {
+	for try := 1; ; try++ {
+		err := s.once(ctx, work)
+		if err == nil || try == maxTries || ctx.Err() != nil || !retryable(err) {
+			return failure(name, err)
+		}
+	}
+}
+
+func (s *Store) once(ctx context.Context, work func(tx *sqlx.Tx) error) error {
+	tx, err := s.db.BeginTxx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := work(tx); err != nil {
+		if undo := tx.Rollback(); undo != nil && ctx.Err() == nil {
+			return fmt.Errorf("%w (rollback: %w)", err, undo)
+		}
+		return err
+	}
+	return tx.Commit()
+}

@@ -1,0 +1,519 @@
+//nolint:thelper // these are the tests, not helpers of one
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"postrider"
+)
+
+func publishTests() map[string]func(*testing.T, *Bundle) {
+	return map[string]func(*testing.T, *Bundle){
+		"an event goes to every webhook that matches":    publishMatching,
+		"a persona's webhook gets that persona's only":   publishPersona,
+		"an event comes back as it was published":        publishRoundTrip,
+		"a webhook that is not active has events parked": publishParked,
+		"one webhook may be named":                       publishOnly,
+		"many events and webhooks are one publication":   publishMany,
+		"events are listed by pages and times":           eventPages,
+		"deliveries are listed by webhook and by event":  deliveryLists,
+	}
+}
+
+func publishMatching(t *testing.T, b *Bundle) {
+	names := map[string]string{}
+	for _, events := range [][]string{{"*"}, {"call.*"}, {"call.leg.*"}, {"call.leg.ended"}, {"call"}, {"*", "call.*", "call.leg.ended"}} {
+		names[b.NewWebhook(t, func(w *postrider.Webhook) { w.Events = events }).ID] = fmt.Sprint(events)
+	}
+	for eventType, want := range map[string][]string{
+		"call.leg.ended": {"[*]", "[call.*]", "[call.leg.*]", "[call.leg.ended]", "[* call.* call.leg.ended]"},
+		"call.ended":     {"[*]", "[call.*]", "[* call.* call.leg.ended]"},
+		"call":           {"[*]", "[call]", "[* call.* call.leg.ended]"},
+		"caller":         {"[*]", "[* call.* call.leg.ended]"},
+	} {
+		receipts, err := b.Publish(t.Context(), b.Publication(b.NewEvent(eventType)))
+		require.NoError(t, err)
+		require.Equal(t, eventType, receipts[0].Type)
+		require.False(t, receipts[0].Duplicate)
+		var got []string
+		for _, id := range receipts[0].DeliveryIDs {
+			d, err := b.Delivery(t.Context(), b.Workspace, id)
+			require.NoError(t, err)
+			got = append(got, names[d.WebhookID])
+		}
+		require.Equal(t, want, got, eventType)
+	}
+}
+
+func publishPersona(t *testing.T, b *Bundle) {
+	b.NewWebhook(t)
+	one := b.NewWebhook(t, func(w *postrider.Webhook) { w.ScopeType, w.PersonaID = postrider.ScopePersona, ref("one") })
+	plain, ones, twos := b.NewEvent("a"), b.NewEvent("a"), b.NewEvent("a")
+	ones.PersonaID, twos.PersonaID = ref("one"), ref("two")
+	receipts, err := b.Publish(t.Context(), b.Publication(plain, ones, twos))
+	require.NoError(t, err)
+	require.Len(t, receipts[0].DeliveryIDs, 1)
+	require.Len(t, receipts[1].DeliveryIDs, 2)
+	require.Len(t, receipts[2].DeliveryIDs, 1)
+	list, err := b.Deliveries(t.Context(), b.Workspace, postrider.DeliveryFilter{WebhookID: one.ID}, postrider.Page{})
+	require.NoError(t, err)
+	require.Len(t, list.Items, 1)
+	require.Equal(t, ones.ID, list.Items[0].EventID)
+}
+
+func publishRoundTrip(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	e := b.NewEvent("call.ended")
+	e.ID, e.PersonaID, e.Body = "order:42-a_B", ref("p"), []byte("{\"data\":\"\xc3\xbc\\u0000\"}")
+	e.Timestamp = time.Date(2026, 3, 14, 10, 26, 53, 123456789, time.FixedZone("", 3600))
+	e.DeliverAt = ref(Start().Add(time.Hour + 7*time.Nanosecond))
+	receipts, err := b.Publish(t.Context(), b.Publication(e))
+	require.NoError(t, err)
+	require.Equal(t, "order:42-a_B", receipts[0].ID)
+
+	want := e.Event
+	want.Timestamp = time.Date(2026, 3, 14, 9, 26, 53, 123456000, time.UTC)
+	want.DeliverAt = ref(Start().Add(time.Hour))
+	read, err := b.Event(t.Context(), b.Workspace, e.ID)
+	require.NoError(t, err)
+	require.Equal(t, want, read)
+	_, err = b.Event(t.Context(), b.Workspace, e.Key) // the key of an event with an id of its own is not public
+	requireCode(t, postrider.CodeNotFound, err)
+
+	d, err := b.Delivery(t.Context(), b.Workspace, receipts[0].DeliveryIDs[0])
+	require.NoError(t, err)
+	require.Equal(t, postrider.Delivery{
+		ID: receipts[0].DeliveryIDs[0], WorkspaceID: b.Workspace, WebhookID: w.ID, EventID: e.ID, EventKey: e.Key, EventType: "call.ended",
+		State: postrider.StatePending, Policy: w.Policy, CreatedAt: Start(), DueAt: Start().Add(time.Hour),
+	}, d)
+	_, err = b.Event(t.Context(), b.Workspace, "unknown")
+	requireCode(t, postrider.CodeNotFound, err)
+	_, err = b.Delivery(t.Context(), b.Workspace, "unknown")
+	requireCode(t, postrider.CodeNotFound, err)
+}
+
+func publishParked(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.Status = postrider.WebhookPaused })
+	off := b.NewWebhook(t, func(w *postrider.Webhook) { w.Status = postrider.WebhookDisabled })
+	receipts, err := b.Publish(t.Context(), b.Publication(b.NewEvent("a"), b.NewEvent("b")))
+	require.NoError(t, err)
+	for _, r := range receipts {
+		require.Len(t, r.DeliveryIDs, 2)
+		for _, id := range r.DeliveryIDs {
+			require.Equal(t, postrider.StateParked, b.State(t, id))
+		}
+	}
+	require.Empty(t, b.Claimed(t, 10))
+
+	resume := func(e *postrider.WebhookEdit) error {
+		e.Webhook.Status = postrider.WebhookActive
+		return nil
+	}
+	_, err = b.UpdateWebhook(t.Context(), b.Workspace, w.ID, resume)
+	require.NoError(t, err)
+	claimed := b.Claimed(t, 10)
+	require.Equal(t, map[string][]string{w.ID: {receipts[0].DeliveryIDs[0], receipts[1].DeliveryIDs[0]}}, claimed)
+	require.NoError(t, b.DeleteWebhook(t.Context(), b.Workspace, off.ID))
+	require.Equal(t, postrider.StateCancelled, b.State(t, receipts[0].DeliveryIDs[1]))
+	require.Empty(t, b.Claimed(t, 10))
+}
+
+func publishOnly(t *testing.T, b *Bundle) {
+	b.NewWebhook(t)
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.Events = []string{"other"} })
+	p := b.Publication(b.NewEvent(postrider.EventTypeTest))
+	p.OnlyWebhookID = w.ID
+	receipts, err := b.Publish(t.Context(), p)
+	require.NoError(t, err)
+	require.Len(t, receipts[0].DeliveryIDs, 1)
+	d, err := b.Delivery(t.Context(), b.Workspace, receipts[0].DeliveryIDs[0])
+	require.NoError(t, err)
+	require.Equal(t, w.ID, d.WebhookID)
+	p.OnlyWebhookID = "wh_unknown"
+	_, err = b.Publish(t.Context(), p)
+	requireCode(t, postrider.CodeNotFound, err)
+	require.NoError(t, b.DeleteWebhook(t.Context(), b.Workspace, w.ID))
+	p.OnlyWebhookID = w.ID
+	_, err = b.Publish(t.Context(), p)
+	requireCode(t, postrider.CodeNotFound, err)
+}
+
+func publishMany(t *testing.T, b *Bundle) {
+	const fanOut = 3 // 1,500 deliveries: more values than one statement takes
+	for range fanOut {
+		b.NewWebhook(t)
+	}
+	p := b.Publication()
+	for range postrider.MaxBatch {
+		p.Events = append(p.Events, b.NewEvent("call.ended"))
+	}
+	receipts, err := b.Publish(t.Context(), p)
+	require.NoError(t, err)
+	seen := map[string]bool{}
+	for i, r := range receipts {
+		require.Equal(t, p.Events[i].ID, r.ID)
+		for _, id := range r.DeliveryIDs {
+			seen[id] = true
+		}
+	}
+	require.Len(t, seen, fanOut*postrider.MaxBatch)
+	backlog, err := b.Backlog(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, fanOut*postrider.MaxBatch, backlog.Pending)
+	select {
+	case <-b.Wake():
+	default:
+		require.Fail(t, "the dispatcher was not woken")
+	}
+	none, err := b.Publish(t.Context(), b.Publication())
+	require.NoError(t, err)
+	require.Empty(t, none)
+}
+
+func eventPages(t *testing.T, b *Bundle) {
+	var keys []string
+	for i := range 6 {
+		e := b.NewEvent([]string{"a", "b"}[i%2])
+		if i > 3 {
+			e.ID = fmt.Sprintf("own-%d", i)
+		}
+		_, err := b.Publish(t.Context(), b.Publication(e))
+		require.NoError(t, err)
+		keys = append([]string{e.Key}, keys...)
+		b.Clock.Advance(time.Minute)
+	}
+	list := func(f postrider.EventFilter, p postrider.Page) ([]string, string) {
+		found, err := b.Events(t.Context(), b.Workspace, f, p)
+		require.NoError(t, err)
+		var got []string
+		for _, e := range found.Items {
+			got = append(got, e.Key)
+		}
+		return got, found.Next
+	}
+	first, next := list(postrider.EventFilter{}, postrider.Page{Limit: 4})
+	require.Equal(t, keys[:4], first)
+	rest, next := list(postrider.EventFilter{}, postrider.Page{Limit: 4, After: next})
+	require.Equal(t, keys[4:], rest)
+	require.Empty(t, next)
+	as, _ := list(postrider.EventFilter{Type: "a"}, postrider.Page{})
+	require.Equal(t, []string{keys[1], keys[3], keys[5]}, as)
+	middle, _ := list(postrider.EventFilter{Since: Start().Add(time.Minute), Until: Start().Add(3 * time.Minute)}, postrider.Page{})
+	require.Equal(t, []string{keys[3], keys[4]}, middle)
+}
+
+func deliveryLists(t *testing.T, b *Bundle) {
+	ctx := t.Context()
+	w := b.NewWebhook(t)
+	b.NewWebhook(t)
+	var events []string
+	var mine []string
+	for i := range 5 {
+		e := b.NewEvent([]string{"a", "b"}[i%2])
+		if i == 4 {
+			e.ID = "own"
+		}
+		receipts, err := b.Publish(ctx, b.Publication(e))
+		require.NoError(t, err)
+		events = append(events, e.ID)
+		mine = append([]string{receipts[0].DeliveryIDs[0]}, mine...)
+		b.Clock.Advance(time.Minute)
+	}
+	require.Len(t, b.Claimed(t, 100)[w.ID], 5)
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{
+		b.Outcome(t, mine[0], 1, postrider.StateFailed), b.Outcome(t, mine[1], 1, postrider.StateRetrying), b.Outcome(t, mine[2], 1, postrider.StateSucceeded),
+	}))
+	list := func(f postrider.DeliveryFilter, p postrider.Page) ([]string, string) {
+		found, err := b.Deliveries(ctx, b.Workspace, f, p)
+		require.NoError(t, err)
+		got := []string{}
+		for _, d := range found.Items {
+			got = append(got, d.ID)
+		}
+		return got, found.Next
+	}
+	first, next := list(postrider.DeliveryFilter{WebhookID: w.ID}, postrider.Page{Limit: 3})
+	require.Equal(t, mine[:3], first)
+	rest, next := list(postrider.DeliveryFilter{WebhookID: w.ID}, postrider.Page{Limit: 3, After: next})
+	require.Equal(t, mine[3:], rest)
+	require.Empty(t, next)
+	for name, c := range map[string]struct {
+		filter postrider.DeliveryFilter
+		want   []string
+	}{
+		"failed":     {postrider.DeliveryFilter{WebhookID: w.ID, State: postrider.StateFailed}, mine[:1]},
+		"retrying":   {postrider.DeliveryFilter{WebhookID: w.ID, State: postrider.StateRetrying}, mine[1:2]},
+		"succeeded":  {postrider.DeliveryFilter{WebhookID: w.ID, State: postrider.StateSucceeded}, mine[2:3]},
+		"delivering": {postrider.DeliveryFilter{WebhookID: w.ID, State: postrider.StateDelivering}, mine[3:]},
+		"type":       {postrider.DeliveryFilter{WebhookID: w.ID, EventType: "b"}, []string{mine[1], mine[3]}},
+		"times":      {postrider.DeliveryFilter{WebhookID: w.ID, Since: Start().Add(time.Minute), Until: Start().Add(3 * time.Minute)}, mine[2:4]},
+		"both":       {postrider.DeliveryFilter{WebhookID: w.ID, EventID: events[0]}, mine[4:]},
+		"no event":   {postrider.DeliveryFilter{EventID: "unknown"}, []string{}},
+	} {
+		got, _ := list(c.filter, postrider.Page{})
+		require.Equal(t, c.want, got, name)
+	}
+	for _, id := range []string{events[0], "own"} {
+		of, _ := list(postrider.DeliveryFilter{EventID: id}, postrider.Page{})
+		require.Len(t, of, 2)
+	}
+	_, err := b.Deliveries(ctx, b.Workspace, postrider.DeliveryFilter{}, postrider.Page{})
+	requireCode(t, postrider.CodeInvalid, err)
+}
+
+func repeatTests() map[string]func(*testing.T, *Bundle) {
+	return map[string]func(*testing.T, *Bundle){
+		"an idempotency key repeats the answer":           repeatKey,
+		"an event's own id repeats its receipt":           repeatID,
+		"a conflict publishes nothing":                    repeatAllOrNothing,
+		"an event's key is no other event's id":           repeatForeign,
+		"the same key at once publishes once":             repeatConcurrent,
+		"the same ids at once from two processes are one": repeatProcesses,
+	}
+}
+
+func repeatKey(t *testing.T, b *Bundle) {
+	b.NewWebhook(t)
+	p := b.Publication(b.NewEvent("a"), b.NewEvent("b"))
+	p.IdempotencyKey = "key"
+	first, err := b.Publish(t.Context(), p)
+	require.NoError(t, err)
+	again := b.Publication(b.NewEvent("a"), b.NewEvent("b"))
+	again.IdempotencyKey = "key"
+	second, err := b.Publish(t.Context(), again)
+	require.NoError(t, err)
+	for i := range first {
+		require.False(t, first[i].Duplicate)
+		first[i].Duplicate = true
+	}
+	require.Equal(t, first, second)
+	require.Equal(t, 2, b.count(t.Context(), t, "SELECT COUNT(*) FROM deliveries"))
+
+	other := b.Publication(b.NewEvent("b"), b.NewEvent("a")) // another order is another request
+	other.IdempotencyKey = "key"
+	_, err = b.Publish(t.Context(), other)
+	requireCode(t, postrider.CodeConflict, err)
+	other.WorkspaceID = b.NewWorkspace(t) // another workspace's key is another key
+	receipts, err := b.Publish(t.Context(), other)
+	require.NoError(t, err)
+	require.False(t, receipts[0].Duplicate)
+}
+
+func (b *Bundle) given(id, eventType string) postrider.PublishedEvent {
+	e := b.NewEvent(eventType)
+	e.ID = id
+	return e
+}
+
+func repeatID(t *testing.T, b *Bundle) {
+	b.NewWebhook(t)
+	receipts, err := b.Publish(t.Context(), b.Publication(b.given("one", "a"), b.given("one", "a"), b.given("two", "a")))
+	require.NoError(t, err)
+	require.Equal(t, []bool{false, true, false}, []bool{receipts[0].Duplicate, receipts[1].Duplicate, receipts[2].Duplicate})
+	require.Equal(t, receipts[0].DeliveryIDs, receipts[1].DeliveryIDs)
+
+	again, err := b.Publish(t.Context(), b.Publication(b.given("three", "a"), b.given("one", "a")))
+	require.NoError(t, err)
+	require.Equal(t, []bool{false, true}, []bool{again[0].Duplicate, again[1].Duplicate})
+	require.Equal(t, receipts[0].DeliveryIDs, again[1].DeliveryIDs)
+	require.Equal(t, 3, b.count(t.Context(), t, "SELECT COUNT(*) FROM events"))
+}
+
+func repeatAllOrNothing(t *testing.T, b *Bundle) {
+	b.NewWebhook(t)
+	_, err := b.Publish(t.Context(), b.Publication(b.given("one", "a")))
+	require.NoError(t, err)
+	for name, p := range map[string]postrider.Publication{
+		"stored id":  b.Publication(b.given("fresh", "a"), b.given("one", "b")),
+		"own twice":  b.Publication(b.given("fresh", "a"), b.given("fresh", "b")),
+		"with a key": {WorkspaceID: b.Workspace, IdempotencyKey: "key", Events: []postrider.PublishedEvent{b.NewEvent("a"), b.given("one", "b")}},
+	} {
+		_, err = b.Publish(t.Context(), p)
+		requireCode(t, postrider.CodeConflict, err)
+		require.Equal(t, 1, b.count(t.Context(), t, "SELECT COUNT(*) FROM events"), name)
+		require.Equal(t, 1, b.count(t.Context(), t, "SELECT COUNT(*) FROM deliveries"), name)
+	}
+	// What was refused is free to be used.
+	p := b.Publication(b.given("fresh", "b"))
+	p.IdempotencyKey = "key"
+	receipts, err := b.Publish(t.Context(), p)
+	require.NoError(t, err)
+	require.False(t, receipts[0].Duplicate)
+}
+
+func repeatForeign(t *testing.T, b *Bundle) {
+	receipts, err := b.Publish(t.Context(), b.Publication(b.NewEvent("a")))
+	require.NoError(t, err)
+	_, err = b.Publish(t.Context(), b.Publication(b.given(receipts[0].ID, "a")))
+	requireCode(t, postrider.CodeConflict, err)
+	free := b.given(b.IDs.New(postrider.PrefixEvent), "a")
+	receipts, err = b.Publish(t.Context(), b.Publication(free))
+	require.NoError(t, err)
+	require.Equal(t, free.ID, receipts[0].ID)
+}
+
+func repeatConcurrent(t *testing.T, b *Bundle) {
+	b.NewWebhook(t)
+	const callers = 40
+	var calls sync.WaitGroup
+	answers := make([][]postrider.Receipt, callers)
+	errs := make([]error, callers)
+	for i := range callers {
+		p := b.Publication(b.NewEvent("a"))
+		p.IdempotencyKey = "key"
+		calls.Go(func() { answers[i], errs[i] = b.Publish(t.Context(), p) })
+	}
+	calls.Wait()
+	fresh := 0
+	for i, receipts := range answers {
+		require.NoError(t, errs[i])
+		require.Equal(t, answers[0][0].DeliveryIDs, receipts[0].DeliveryIDs)
+		if !receipts[0].Duplicate {
+			fresh++
+		}
+	}
+	require.Equal(t, 1, fresh)
+	require.Equal(t, 1, b.count(t.Context(), t, "SELECT COUNT(*) FROM deliveries"))
+}
+
+func repeatProcesses(t *testing.T, b *Bundle) {
+	b.NewWebhook(t)
+	other := b.Open(t, b.Key)
+	const ids = 30
+	var calls sync.WaitGroup
+	var mu sync.Mutex
+	fresh := map[string]int{}
+	for i := range ids {
+		for _, publish := range []func(context.Context, postrider.Publication) ([]postrider.Receipt, error){b.Publish, other.Publish} {
+			e := b.given(fmt.Sprintf("id-%d", i), "a")
+			calls.Go(func() {
+				receipts, err := publish(t.Context(), b.Publication(e))
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil && !receipts[0].Duplicate {
+					fresh[e.ID]++
+				} else if err != nil {
+					fresh[err.Error()]++
+				}
+			})
+		}
+	}
+	calls.Wait()
+	require.Len(t, fresh, ids)
+	for id, n := range fresh {
+		require.Equal(t, 1, n, id)
+	}
+	require.Equal(t, ids, b.count(t.Context(), t, "SELECT COUNT(*) FROM deliveries"))
+}
+
+func groupTests() map[string]func(*testing.T, *Bundle) {
+	return map[string]func(*testing.T, *Bundle){
+		"a bad publication fails alone":           groupPublish,
+		"a bad outcome fails alone":               groupRecord,
+		"a caller that leaves takes nobody along": groupCancel,
+	}
+}
+
+func groupPublish(t *testing.T, b *Bundle) {
+	b.NewWebhook(t)
+	const callers = 30
+	var calls sync.WaitGroup
+	errs := make([]error, callers)
+	for i := range callers {
+		p := b.Publication(b.NewEvent("a"))
+		if i%10 == 3 {
+			p.Events[0].Type = "" // which the table refuses
+		}
+		calls.Go(func() { _, errs[i] = b.Publish(t.Context(), p) })
+	}
+	calls.Wait()
+	for i, err := range errs {
+		if i%10 == 3 {
+			requireCode(t, postrider.CodeConflict, err)
+		} else {
+			require.NoError(t, err)
+		}
+	}
+	require.Equal(t, callers-3, b.count(t.Context(), t, "SELECT COUNT(*) FROM deliveries"))
+}
+
+func groupRecord(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	deliveries := b.PublishTo(t, w.ID, 20)
+	require.Len(t, b.Claimed(t, 20)[w.ID], 20)
+	var calls sync.WaitGroup
+	errs := make([]error, len(deliveries))
+	for i, id := range deliveries {
+		o := b.Outcome(t, id, 1, postrider.StateSucceeded)
+		outcomes := []postrider.Outcome{o}
+		switch i % 10 {
+		case 3:
+			outcomes[0].State = "no state"
+		case 4:
+			o.DeliveryID = "dlv_unknown"
+			outcomes = append(outcomes, o)
+		}
+		calls.Go(func() { errs[i] = b.Record(t.Context(), outcomes) })
+	}
+	calls.Wait()
+	for i, err := range errs {
+		switch i % 10 {
+		case 3:
+			requireCode(t, postrider.CodeConflict, err)
+			require.Equal(t, postrider.StateDelivering, b.State(t, deliveries[i]))
+		case 4:
+			requireCode(t, postrider.CodeNotFound, err)
+			require.Equal(t, postrider.StateDelivering, b.State(t, deliveries[i]))
+		default:
+			require.NoError(t, err)
+			require.Equal(t, postrider.StateSucceeded, b.State(t, deliveries[i]))
+		}
+	}
+}
+
+func groupCancel(t *testing.T, b *Bundle) {
+	b.NewWebhook(t)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	var calls sync.WaitGroup
+	errs := make([]error, 20)
+	for i := range errs {
+		ctx := t.Context()
+		if i%2 == 1 {
+			ctx = gone
+		}
+		p := b.Publication(b.NewEvent("a"))
+		calls.Go(func() { _, errs[i] = b.Publish(ctx, p) })
+	}
+	calls.Wait()
+	for i, err := range errs {
+		if i%2 == 1 {
+			require.ErrorIs(t, err, context.Canceled)
+		} else {
+			require.NoError(t, err)
+		}
+	}
+}
+
+func cancelledContext(t *testing.T, b *Bundle) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := b.Claim(ctx, 1, lease)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Empty(t, postrider.CodeOf(err))
+	_, err = b.FirstWorkspace(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func closedStore(t *testing.T, b *Bundle) {
+	s := b.Open(t, b.Key)
+	require.NoError(t, s.Close())
+	_, err := s.Publish(t.Context(), b.Publication(b.NewEvent("a")))
+	requireCode(t, postrider.CodeUnavailable, err)
+}

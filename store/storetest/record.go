@@ -1,0 +1,327 @@
+//nolint:thelper // these are the tests, not helpers of one
+package storetest
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"postrider"
+)
+
+func recordTests() map[string]func(*testing.T, *Bundle) {
+	return map[string]func(*testing.T, *Bundle){
+		"attempts come back as they were recorded":      recordRoundTrip,
+		"a recorded attempt changes nothing again":      recordIdempotent,
+		"stats count what finished":                     recordStats,
+		"concurrent records add up":                     recordConcurrent,
+		"a late report does not turn back a delivery":   recordLate,
+		"a webhook that is gone has the rest parked":    recordGone,
+		"a cancelled delivery stays cancelled":          recordCancelled,
+		"text that PostgreSQL refuses is made storable": recordText,
+		"recording frees room and wakes":                recordWakes,
+	}
+}
+
+func recordRoundTrip(t *testing.T, b *Bundle) {
+	ctx := t.Context()
+	w := b.NewWebhook(t)
+	id := b.PublishTo(t, w.ID, 1)[0]
+	b.Claimed(t, 1)
+	first := b.Outcome(t, id, 1, postrider.StateRetrying)
+	first.Attempt = postrider.Attempt{
+		Number: 1, StartedAt: Start().Add(123456 * time.Microsecond), DurationMS: 1500, StatusCode: ref(503), Result: postrider.ResultServerError,
+		Error: ref("503 Service Unavailable"), ResponseExcerpt: ref("<h1>ü</h1>"), ResponseTruncated: true, RemoteIP: ref("192.0.2.1"),
+	}
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{first}))
+	d, err := b.Delivery(ctx, b.Workspace, id)
+	require.NoError(t, err)
+	require.Equal(t, postrider.StateRetrying, d.State)
+	require.Equal(t, 1, d.AttemptCount)
+	require.Equal(t, first.NextAttempt, d.NextAttemptAt)
+	require.Equal(t, first.Attempt.Error, d.LastError)
+	require.Nil(t, d.FinishedAt)
+	b.Clock.Advance(2 * lease)
+	require.Empty(t, b.Claimed(t, 1)) // its workflow goes on with it
+
+	second := b.Outcome(t, id, 2, postrider.StateSucceeded)
+	second.Attempt = postrider.Attempt{Number: 2, StartedAt: Start().Add(time.Minute), DurationMS: 20, StatusCode: ref(204), Result: postrider.ResultSuccess}
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{second}))
+	d, err = b.Delivery(ctx, b.Workspace, id)
+	require.NoError(t, err)
+	require.Equal(t, postrider.StateSucceeded, d.State)
+	require.Equal(t, 2, d.AttemptCount)
+	require.Nil(t, d.NextAttemptAt)
+	require.Equal(t, first.Attempt.Error, d.LastError)
+	require.Equal(t, ref(Start().Add(time.Minute+20*time.Millisecond)), d.FinishedAt)
+
+	attempts, err := b.Attempts(ctx, id)
+	require.NoError(t, err)
+	require.Equal(t, []postrider.Attempt{first.Attempt, second.Attempt}, attempts)
+	attempts, err = b.Attempts(ctx, "unknown")
+	require.NoError(t, err)
+	require.Empty(t, attempts)
+	require.NoError(t, b.Record(ctx, nil))
+}
+
+func recordIdempotent(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	id := b.PublishTo(t, w.ID, 1)[0]
+	b.Claimed(t, 1)
+	first := b.Outcome(t, id, 1, postrider.StateFailed)
+	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{first, first}))
+	b.Clock.Advance(time.Second)
+	again := b.Outcome(t, id, 1, postrider.StateSucceeded)
+	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{again}))
+	require.Equal(t, postrider.StateFailed, b.State(t, id))
+	attempts, err := b.Attempts(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, []postrider.Attempt{first.Attempt}, attempts)
+	read, err := b.Webhook(t.Context(), b.Workspace, w.ID)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, read.Stats.TotalDeliveries)
+}
+
+func recordStats(t *testing.T, b *Bundle) {
+	ctx := t.Context()
+	w := b.NewWebhook(t)
+	ids := b.PublishTo(t, w.ID, 4)
+	b.Claimed(t, 4)
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{
+		b.Outcome(t, ids[0], 1, postrider.StateRetrying), b.Outcome(t, ids[1], 1, postrider.StateFailed),
+	}))
+	at := Start().Add(12 * time.Millisecond)
+	stats := func() postrider.WebhookStats {
+		read, err := b.Webhook(ctx, b.Workspace, w.ID)
+		require.NoError(t, err)
+		return read.Stats
+	}
+	require.Equal(t, postrider.WebhookStats{TotalDeliveries: 1, FailedDeliveries: 1, LastDeliveryAt: &at, LastError: ref("attempt 1: 500 Internal Server Error")}, stats())
+
+	// An earlier end does not turn back last_delivery_at, a success keeps last_error.
+	b.Clock.Advance(-time.Minute)
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, ids[2], 1, postrider.StateSucceeded)}))
+	require.Equal(t, postrider.WebhookStats{TotalDeliveries: 2, FailedDeliveries: 1, LastDeliveryAt: &at, LastError: ref("attempt 1: 500 Internal Server Error")}, stats())
+	b.Clock.Advance(2 * time.Minute)
+	cancelled := b.Outcome(t, ids[3], 1, postrider.StateCancelled)
+	cancelled.Attempt.Error = nil
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, ids[0], 2, postrider.StateFailed), cancelled}))
+	at = Start().Add(time.Minute + 12*time.Millisecond)
+	require.Equal(t, postrider.WebhookStats{TotalDeliveries: 3, FailedDeliveries: 2, LastDeliveryAt: &at, LastError: ref("attempt 2: 500 Internal Server Error")}, stats())
+}
+
+func recordConcurrent(t *testing.T, b *Bundle) {
+	one, two := b.NewWebhook(t), b.NewWebhook(t)
+	ones, twos := b.PublishTo(t, one.ID, 30), b.PublishTo(t, two.ID, 30)
+	b.Claimed(t, 100)
+	other := b.Open(t, b.Key)
+	var calls sync.WaitGroup
+	errs := make([]error, 30)
+	for i := range errs {
+		outcomes := []postrider.Outcome{b.Outcome(t, ones[i], 1, postrider.StateSucceeded), b.Outcome(t, twos[29-i], 1, postrider.StateSucceeded)}
+		record := b.Record
+		if i%2 == 1 { // in the other order, from another process
+			outcomes[0], outcomes[1] = outcomes[1], outcomes[0]
+			record = other.Record
+		}
+		calls.Go(func() { errs[i] = record(t.Context(), outcomes) })
+	}
+	calls.Wait()
+	for _, err := range errs {
+		require.NoError(t, err)
+	}
+	for _, w := range []string{one.ID, two.ID} {
+		read, err := b.Webhook(t.Context(), b.Workspace, w)
+		require.NoError(t, err)
+		require.EqualValues(t, 30, read.Stats.TotalDeliveries)
+	}
+}
+
+func recordLate(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	id := b.PublishTo(t, w.ID, 1)[0]
+	b.Claimed(t, 1)
+	first, second := b.Outcome(t, id, 1, postrider.StateRetrying), b.Outcome(t, id, 2, postrider.StateRetrying)
+	second.NextAttempt = ref(Start().Add(time.Hour))
+	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{second}))
+	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{first}))
+	d, err := b.Delivery(t.Context(), b.Workspace, id)
+	require.NoError(t, err)
+	require.Equal(t, 2, d.AttemptCount)
+	require.Equal(t, second.NextAttempt, d.NextAttemptAt)
+	attempts, err := b.Attempts(t.Context(), id)
+	require.NoError(t, err)
+	require.Len(t, attempts, 2)
+}
+
+func recordGone(t *testing.T, b *Bundle) {
+	ctx := t.Context()
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = 2 })
+	ids := b.PublishTo(t, w.ID, 4)
+	later := b.NewEvent("a")
+	later.DeliverAt = ref(Start().Add(time.Hour))
+	receipts, err := b.Publish(ctx, b.Publication(later))
+	require.NoError(t, err)
+	require.Equal(t, ids[:2], b.Claimed(t, 10)[w.ID])
+	gone := b.Outcome(t, ids[0], 1, postrider.StateFailed)
+	gone.DisableWebhook = postrider.DisabledGone
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{gone}))
+
+	read, err := b.Webhook(ctx, b.Workspace, w.ID)
+	require.NoError(t, err)
+	require.Equal(t, postrider.WebhookDisabled, read.Status)
+	require.Equal(t, ref(postrider.DisabledGone), read.DisabledReason)
+	require.Equal(t, postrider.StateFailed, b.State(t, ids[0]))
+	require.Equal(t, postrider.StateDelivering, b.State(t, ids[1])) // leased: the attempt finds out
+	for _, id := range []string{ids[2], ids[3], receipts[0].DeliveryIDs[0]} {
+		require.Equal(t, postrider.StateParked, b.State(t, id))
+	}
+	require.Empty(t, b.Claimed(t, 10))
+	targets, err := b.Targets(ctx, ids[1:2])
+	require.NoError(t, err)
+	require.Equal(t, postrider.WebhookDisabled, targets[0].WebhookStatus)
+	more := b.PublishTo(t, w.ID, 1)
+	require.Equal(t, postrider.StateParked, b.State(t, more[0]))
+
+	// Active again, everything goes on in its time.
+	_, err = b.UpdateWebhook(ctx, b.Workspace, w.ID, func(e *postrider.WebhookEdit) error {
+		e.Webhook.Status, e.Webhook.DisabledReason, e.Webhook.MaxInFlight = postrider.WebhookActive, nil, 10
+		return nil
+	})
+	require.NoError(t, err)
+	require.ElementsMatch(t, []string{ids[2], ids[3], more[0]}, b.Claimed(t, 10)[w.ID])
+	b.Clock.Advance(time.Hour)
+	require.Contains(t, b.Claimed(t, 10)[w.ID], receipts[0].DeliveryIDs[0])
+}
+
+func recordCancelled(t *testing.T, b *Bundle) {
+	ctx := t.Context()
+	w := b.NewWebhook(t)
+	id := b.PublishTo(t, w.ID, 1)[0]
+	b.Claimed(t, 1)
+	require.NoError(t, b.CancelDelivery(ctx, id))
+	b.Clock.Advance(time.Second)
+	require.NoError(t, b.CancelDelivery(ctx, id))
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, id, 1, postrider.StateSucceeded)}))
+	d, err := b.Delivery(ctx, b.Workspace, id)
+	require.NoError(t, err)
+	require.Equal(t, postrider.StateCancelled, d.State)
+	require.Equal(t, ref(Start()), d.FinishedAt)
+	require.Equal(t, 1, d.AttemptCount)
+	attempts, err := b.Attempts(ctx, id)
+	require.NoError(t, err)
+	require.Len(t, attempts, 1)
+	read, err := b.Webhook(ctx, b.Workspace, w.ID)
+	require.NoError(t, err)
+	require.Zero(t, read.Stats.TotalDeliveries)
+	requireCode(t, postrider.CodeNotFound, b.CancelDelivery(ctx, "dlv_unknown"))
+}
+
+func recordText(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	id := b.PublishTo(t, w.ID, 1)[0]
+	b.Claimed(t, 1)
+	o := b.Outcome(t, id, 1, postrider.StateFailed)
+	o.Attempt.Error, o.Attempt.ResponseExcerpt = ref("a\x00b"), ref("\xff\x00ok")
+	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{o}))
+	attempts, err := b.Attempts(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, ref("a\uFFFDb"), attempts[0].Error)
+	require.Equal(t, ref("\uFFFD\uFFFDok"), attempts[0].ResponseExcerpt)
+}
+
+func recordWakes(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = 1 })
+	ids := b.PublishTo(t, w.ID, 2)
+	woken := func() bool {
+		select {
+		case <-b.Wake():
+			return true
+		default:
+			return false
+		}
+	}
+	require.True(t, woken())
+	b.Claimed(t, 2)
+	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{b.Outcome(t, ids[0], 1, postrider.StateSucceeded)}))
+	require.True(t, woken())
+	b.Claimed(t, 2)
+	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{b.Outcome(t, ids[1], 1, postrider.StateSucceeded)}))
+	require.False(t, woken()) // nothing waits
+}
+
+func lifecycleTests() map[string]func(*testing.T, *Bundle) {
+	return map[string]func(*testing.T, *Bundle){
+		"deleting a webhook cancels what is unfinished": deleteCancels,
+		"cancellations come out beside the rest":        deleteQuota,
+	}
+}
+
+func deleteCancels(t *testing.T, b *Bundle) {
+	ctx := t.Context()
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = 5 })
+	ids := b.PublishTo(t, w.ID, 7)
+	require.Len(t, b.Claimed(t, 10)[w.ID], 5)
+	done, retrying, handed, leased, released := ids[0], ids[1], ids[2], ids[3], ids[4]
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, done, 1, postrider.StateSucceeded), b.Outcome(t, retrying, 1, postrider.StateRetrying)}))
+	require.NoError(t, b.HandedOver(ctx, []string{handed}))
+	require.NoError(t, b.Release(ctx, []string{released}))
+	b.Clock.Advance(time.Second)
+	require.NoError(t, b.DeleteWebhook(ctx, b.Workspace, w.ID))
+
+	require.Equal(t, postrider.StateSucceeded, b.State(t, done))
+	for _, id := range ids[1:] {
+		d, err := b.Delivery(ctx, b.Workspace, id)
+		require.NoError(t, err)
+		require.Equal(t, postrider.StateCancelled, d.State)
+		require.Equal(t, ref(Start().Add(time.Second)), d.FinishedAt)
+		require.Nil(t, d.NextAttemptAt)
+	}
+	claimed, err := b.Claim(ctx, 10, lease)
+	require.NoError(t, err)
+	var cancelled []string
+	for _, d := range claimed {
+		require.True(t, d.Cancel)
+		require.Equal(t, w.ID, d.WebhookID)
+		cancelled = append(cancelled, d.DeliveryID)
+	}
+	require.ElementsMatch(t, []string{retrying, handed, leased}, cancelled)
+	require.NoError(t, b.Release(ctx, cancelled[:1]))
+	claimed, err = b.Claim(ctx, 10, lease)
+	require.NoError(t, err)
+	require.Len(t, claimed, 1)
+	require.NoError(t, b.HandedOver(ctx, cancelled[:2]))
+	b.Clock.Advance(lease)
+	claimed, err = b.Claim(ctx, 10, lease)
+	require.NoError(t, err)
+	require.Len(t, claimed, 1)
+	require.Equal(t, cancelled[2], claimed[0].DeliveryID)
+
+	// An attempt that was under way is kept, and the cancellation still asked for.
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, cancelled[2], 9, postrider.StateSucceeded)}))
+	require.Equal(t, 1, b.count(ctx, t, "SELECT COUNT(*) FROM outbox"))
+	require.NoError(t, b.CancelDelivery(ctx, cancelled[2]))
+	require.Zero(t, b.count(ctx, t, "SELECT COUNT(*) FROM outbox"))
+	targets, err := b.Targets(ctx, []string{leased, done})
+	require.NoError(t, err)
+	require.Equal(t, postrider.StateCancelled, targets[0].Delivery.State)
+	require.Equal(t, postrider.StateSucceeded, targets[1].Delivery.State)
+	history, err := b.Deliveries(ctx, b.Workspace, postrider.DeliveryFilter{WebhookID: w.ID, State: postrider.StateCancelled}, postrider.Page{})
+	require.NoError(t, err)
+	require.Len(t, history.Items, 6)
+}
+
+func deleteQuota(t *testing.T, b *Bundle) {
+	doomed := b.NewWebhook(t)
+	b.PublishTo(t, doomed.ID, 20)
+	require.Len(t, b.Claimed(t, 20)[doomed.ID], 20)
+	require.NoError(t, b.DeleteWebhook(t.Context(), b.Workspace, doomed.ID))
+	w := b.NewWebhook(t)
+	b.PublishTo(t, w.ID, 20)
+	claimed := b.Claimed(t, 10)
+	require.Len(t, claimed[doomed.ID], 5)
+	require.Len(t, claimed[w.ID], 5)
+	require.Len(t, b.Claimed(t, 1)[doomed.ID], 1)
+}

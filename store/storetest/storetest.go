@@ -1,0 +1,238 @@
+// Package storetest is the conformance suite of package store: what every database
+// must do, run on each.
+package storetest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"postrider"
+	"postrider/store"
+)
+
+// Start is what the suite's clocks begin at.
+func Start() time.Time { return time.Date(2026, 3, 14, 9, 26, 53, 589793000, time.UTC) }
+
+const lease = 45 * time.Second
+
+// Run runs the suite. newDatabase returns the URL of a database of its own for the
+// test, as store.Open takes it; the suite migrates it.
+func Run(t *testing.T, newDatabase func(t *testing.T) string) {
+	t.Helper()
+	for _, part := range []map[string]func(*testing.T, *Bundle){
+		workspaceTests(), webhookTests(), secretTests(), publishTests(), repeatTests(), groupTests(),
+		claimTests(), fairnessTests(), recordTests(), lifecycleTests(), propertyTests(),
+	} {
+		for name, test := range part {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t, NewBundle(t, newDatabase(t)))
+			})
+		}
+	}
+}
+
+// Clock is a clock that tests move.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// Now returns the time.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Advance moves the clock.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// Bundle is what a test works with: a store on a fresh database, with a workspace.
+type Bundle struct {
+	*store.Store
+	URL       string
+	Clock     *Clock
+	IDs       *postrider.IDs
+	Key       string // the encryption key
+	Workspace string
+}
+
+// NewBundle opens and migrates the database and makes a workspace.
+func NewBundle(t *testing.T, url string) *Bundle {
+	t.Helper()
+	b := &Bundle{URL: url, Clock: &Clock{now: Start()}}
+	b.IDs = postrider.NewIDs(b.Clock.Now, rand.Reader)
+	var err error
+	b.Key, err = store.NewEncryptionKey(rand.Reader)
+	require.NoError(t, err)
+	b.Store = b.Open(t, b.Key)
+	require.NoError(t, b.Migrate(t.Context()))
+	b.Workspace = b.NewWorkspace(t)
+	return b
+}
+
+// Open opens another store on the same database, as another process would.
+func (b *Bundle) Open(t *testing.T, keys string) *store.Store {
+	t.Helper()
+	ring, err := store.ParseKeyring(keys)
+	require.NoError(t, err)
+	s, err := store.Open(t.Context(), b.URL, store.Options{Keys: ring, Now: b.Clock.Now, IDs: b.IDs, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+// Raw opens the database itself, to look at what is stored.
+func (b *Bundle) Raw(t *testing.T) *sqlx.DB {
+	t.Helper()
+	driver, address := "sqlite", strings.TrimPrefix(b.URL, "sqlite:")
+	if strings.HasPrefix(b.URL, "postgres") {
+		driver, address = "postgres", b.URL
+	}
+	db, err := sqlx.Open(driver, address)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return db
+}
+
+// NewWorkspace makes another workspace and returns its id.
+func (b *Bundle) NewWorkspace(t *testing.T) string {
+	t.Helper()
+	w := postrider.Workspace{ID: b.IDs.New(postrider.PrefixWorkspace), Name: "Workspace", CreatedAt: b.Clock.Now()}
+	require.NoError(t, b.CreateWorkspace(t.Context(), w))
+	return w.ID
+}
+
+// Settings returns a webhook's settings, to be changed and created.
+func (b *Bundle) Settings(events ...string) postrider.Webhook {
+	if len(events) == 0 {
+		events = []string{"*"}
+	}
+	return postrider.Webhook{
+		WorkspaceID: b.Workspace, URL: "https://receiver.example/hooks", Events: events,
+		SigningMethod: postrider.SigningHMACSHA256, ScopeType: postrider.ScopeGlobal,
+		Policy:      postrider.Policy{TimeoutMS: postrider.DefaultTimeoutMS, MaxRetries: postrider.DefaultMaxRetries, BackoffMS: postrider.DefaultBackoffMS},
+		MaxInFlight: postrider.DefaultMaxInFlight,
+	}
+}
+
+// NewWebhook creates a webhook, changed by each of edits.
+func (b *Bundle) NewWebhook(t *testing.T, edits ...func(*postrider.Webhook)) postrider.Webhook {
+	t.Helper()
+	w := b.Settings()
+	for _, edit := range edits {
+		edit(&w)
+	}
+	created, err := b.CreateWebhook(t.Context(), w, "whsec_dG9wIHNlY3JldCB0b3Agc2VjcmV0IQ==")
+	require.NoError(t, err)
+	return created
+}
+
+// NewEvent returns an event of the type, to be published.
+func (b *Bundle) NewEvent(eventType string) postrider.PublishedEvent {
+	key := b.IDs.New(postrider.PrefixEvent)
+	return postrider.PublishedEvent{
+		Event: postrider.Event{
+			Key: key, ID: key, WorkspaceID: b.Workspace, Type: eventType, Timestamp: b.Clock.Now(),
+			Body: []byte(`{"id":"` + key + `"}`), CreatedAt: b.Clock.Now(),
+		},
+		RequestHash: "hash of " + eventType,
+	}
+}
+
+// Publication returns the events as a publication.
+func (b *Bundle) Publication(events ...postrider.PublishedEvent) postrider.Publication {
+	return postrider.Publication{WorkspaceID: b.Workspace, Events: events}
+}
+
+// PublishTo publishes n events to the webhook alone and returns their deliveries.
+func (b *Bundle) PublishTo(t *testing.T, webhookID string, n int) []string {
+	t.Helper()
+	var deliveries []string
+	for n > 0 {
+		p := b.Publication()
+		p.OnlyWebhookID = webhookID
+		for range min(n, postrider.MaxBatch) {
+			p.Events = append(p.Events, b.NewEvent("call.ended"))
+		}
+		n -= len(p.Events)
+		receipts, err := b.Publish(t.Context(), p)
+		require.NoError(t, err)
+		for _, r := range receipts {
+			deliveries = append(deliveries, r.DeliveryIDs...)
+		}
+	}
+	return deliveries
+}
+
+// Claimed claims and returns the deliveries by webhook.
+func (b *Bundle) Claimed(t *testing.T, limit int) map[string][]string {
+	t.Helper()
+	claimed, err := b.Claim(t.Context(), limit, lease)
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(claimed), limit)
+	of := map[string][]string{}
+	for _, d := range claimed {
+		of[d.WebhookID] = append(of[d.WebhookID], d.DeliveryID)
+	}
+	return of
+}
+
+// Outcome returns the outcome of a delivery's attempt: its state and, unless it
+// succeeded, an error.
+func (b *Bundle) Outcome(t *testing.T, deliveryID string, number int, state postrider.DeliveryState) postrider.Outcome {
+	t.Helper()
+	d, err := b.Delivery(t.Context(), b.Workspace, deliveryID)
+	require.NoError(t, err)
+	o := postrider.Outcome{
+		DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, State: state,
+		Attempt: postrider.Attempt{Number: number, StartedAt: b.Clock.Now(), DurationMS: 12, Result: postrider.ResultSuccess},
+	}
+	if state != postrider.StateSucceeded {
+		o.Attempt.Result = postrider.ResultServerError
+		o.Attempt.StatusCode = ref(500)
+		o.Attempt.Error = ref(fmt.Sprintf("attempt %d: 500 Internal Server Error", number))
+	}
+	if state == postrider.StateRetrying {
+		o.NextAttempt = ref(postrider.Timestamp(b.Clock.Now().Add(time.Second)))
+	}
+	return o
+}
+
+// State returns a delivery's state.
+func (b *Bundle) State(t *testing.T, deliveryID string) postrider.DeliveryState {
+	t.Helper()
+	d, err := b.Delivery(t.Context(), b.Workspace, deliveryID)
+	require.NoError(t, err)
+	return d.State
+}
+
+// count returns the answer of a query for one number.
+func (b *Bundle) count(ctx context.Context, t *testing.T, query string) int {
+	t.Helper()
+	var n int
+	require.NoError(t, b.Raw(t).GetContext(ctx, &n, query))
+	return n
+}
+
+func requireCode(t *testing.T, code postrider.Code, err error) {
+	t.Helper()
+	require.Error(t, err)
+	require.Equal(t, code, postrider.CodeOf(err), "%v", err)
+}
+
+func ref[T any](v T) *T { return &v }

@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"slices"
+
+	"postrider"
+)
+
+// Targets returns what an attempt of each delivery needs, in the order asked. A
+// delivery of a deleted webhook has the state cancelled. Returns
+// [postrider.CodeNotFound] if one is unknown.
+func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error) {
+	targets := make([]postrider.Target, 0, len(deliveryIDs))
+	for part := range slices.Chunk(deliveryIDs, chunkSize) {
+		more, err := s.targets(ctx, part)
+		if err != nil {
+			return nil, failure("load targets", err)
+		}
+		targets = append(targets, more...)
+	}
+	return targets, nil
+}
+
+func (s *Store) targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error) {
+	deliveries, err := keyed(ctx, s.reading, selectDeliveries+"id IN", deliveryIDs, deliveryRow.cursor)
+	if err != nil {
+		return nil, err
+	}
+	var webhookIDs, eventKeys []string
+	for _, d := range deliveries {
+		webhookIDs, eventKeys = append(webhookIDs, d.WebhookID), append(eventKeys, d.EventKey)
+	}
+	webhooks, err := keyed(ctx, s.reading, selectWebhooks+"w.id IN", webhookIDs, webhookRow.cursor)
+	if err != nil {
+		return nil, err
+	}
+	events, err := keyed(ctx, s.reading, "SELECT key, body FROM events WHERE key IN", eventKeys, eventRow.cursor)
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := s.liveSecrets(ctx, webhooks)
+	if err != nil {
+		return nil, err
+	}
+	targets := make([]postrider.Target, len(deliveryIDs))
+	for i, id := range deliveryIDs {
+		d, found := deliveries[id]
+		if !found {
+			return nil, postrider.NotFound("delivery")
+		}
+		event, kept := events[d.EventKey]
+		if targets[i], err = target(d, webhooks[d.WebhookID], secrets); err != nil {
+			return nil, err
+		}
+		targets[i].Body, targets[i].EventExpired = event.Body, !kept
+	}
+	return targets, nil
+}
+
+func target(d deliveryRow, row webhookRow, secrets map[string][]string) (postrider.Target, error) {
+	delivery, err := d.item()
+	if err != nil {
+		return postrider.Target{}, err
+	}
+	if row.DeletedAt != nil && !delivery.State.Finished() {
+		delivery.State = postrider.StateCancelled
+	}
+	w, err := row.item()
+	if err != nil {
+		return postrider.Target{}, err
+	}
+	t := postrider.Target{Delivery: delivery, WebhookStatus: w.Status, URL: w.URL, Headers: w.Headers, SigningMethod: w.SigningMethod}
+	if w.SecretID != nil {
+		t.Secrets = secrets[*w.SecretID]
+	}
+	return t, nil
+}
+
+// keyed reads the rows whose ids are in the list, each once, by id.
+func keyed[Row any](ctx context.Context, q querier, text string, wanted []string, id func(Row) string) (map[string]Row, error) {
+	found := map[string]Row{}
+	wanted = slices.Compact(slices.Sorted(slices.Values(wanted)))
+	if len(wanted) == 0 {
+		return found, nil
+	}
+	var rows []Row
+	err := sqlOf(text).in(wanted).selectInto(ctx, q, &rows)
+	for _, row := range rows {
+		found[id(row)] = row
+	}
+	return found, err
+}
+
+// liveSecrets returns the values that sign now, current first, by secret.
+func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow) (map[string][]string, error) {
+	values := map[string][]string{}
+	var wanted []string
+	for _, w := range webhooks {
+		if w.SecretID != nil {
+			wanted = append(wanted, *w.SecretID)
+		}
+	}
+	if len(wanted) == 0 {
+		return values, nil
+	}
+	slices.Sort(wanted)
+	versions, err := s.versions(ctx, s.reading, sqlOf(selectVersions+"(v.expires_at IS NULL OR v.expires_at > ?) AND v.secret_id IN", s.now()).
+		in(wanted).add(" ORDER BY v.secret_id, v.number DESC"))
+	for _, v := range versions {
+		values[v.SecretID] = append(values[v.SecretID], v.value)
+	}
+	return values, err
+}

@@ -1,0 +1,119 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"postrider"
+)
+
+// What happens to the deliveries that wait for a webhook when it stops being
+// active, is active again, or is deleted.
+
+// workflowPrefix makes a delivery's workflow id of its own: the form is fixed for
+// the whole project, see docs/architecture.md.
+const workflowPrefix = "delivery/"
+
+// lockPace keeps claims off the webhook until the transaction ends.
+func (s *Store) lockPace(ctx context.Context, tx *sqlx.Tx, webhookID string) error {
+	_, err := ids(ctx, tx, sqlOf("SELECT webhook_id FROM webhook_pace WHERE webhook_id = ?"+s.dialect.lock("FOR UPDATE"), webhookID))
+	return err
+}
+
+// park takes the webhook's deliveries off the outbox that no dispatcher has
+// leased, and parks them.
+func (s *Store) park(ctx context.Context, tx *sqlx.Tx, webhookID string) error {
+	if err := s.lockPace(ctx, tx, webhookID); err != nil {
+		return err
+	}
+	for {
+		waiting, err := ids(ctx, tx, sqlOf("SELECT delivery_id FROM outbox WHERE webhook_id = ? AND kind = 'start' AND NOT leased ORDER BY delivery_id LIMIT ?",
+			webhookID, chunkSize))
+		if err != nil || len(waiting) == 0 {
+			return err
+		}
+		err = sqlOf("UPDATE deliveries SET state = 'parked', workflow_id = '' WHERE state IN ('pending', 'delivering') AND id IN").
+			in(waiting).run(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if err := dropOutbox(ctx, tx, waiting); err != nil {
+			return err
+		}
+	}
+}
+
+// resume puts the webhook's parked deliveries back into the outbox, but for those
+// that a workflow of their own holds.
+func (s *Store) resume(ctx context.Context, tx *sqlx.Tx, webhookID string) error {
+	now := s.now()
+	for {
+		parked, err := ids(ctx, tx, sqlOf(`UPDATE deliveries SET state = 'pending' WHERE id IN (SELECT id FROM deliveries
+			WHERE webhook_id = ? AND trouble = 'parked' AND workflow_id = '' ORDER BY id LIMIT ?) RETURNING id`, webhookID, chunkSize))
+		if err != nil || len(parked) == 0 {
+			return err
+		}
+		err = sqlOf(`INSERT INTO outbox (delivery_id, webhook_id, kind, hold_until, leased, due_at)
+			SELECT id, webhook_id, 'start', CASE WHEN due_at > ? THEN due_at END, FALSE, due_at FROM deliveries WHERE id IN`, now).
+			in(parked).add(" ON CONFLICT (delivery_id) DO NOTHING").run(ctx, tx)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// unfinished finds a webhook's unfinished deliveries without reading through the
+// finished ones: they are in the outbox, or their state is one of trouble.
+const unfinished = `SELECT delivery_id FROM outbox WHERE webhook_id = ? AND kind = 'start'
+	UNION SELECT id FROM deliveries WHERE webhook_id = ? AND trouble IN ('retrying', 'parked', 'delivering') LIMIT ?`
+
+// cancelAll makes a webhook's unfinished deliveries cancelled. A delivery that may
+// have a workflow gets an outbox row that asks for the workflow's cancellation.
+func (s *Store) cancelAll(ctx context.Context, tx *sqlx.Tx, webhookID string, now time.Time) error {
+	if err := s.lockPace(ctx, tx, webhookID); err != nil {
+		return err
+	}
+	for {
+		open, err := ids(ctx, tx, sqlOf(unfinished, webhookID, webhookID, chunkSize))
+		if err != nil || len(open) == 0 {
+			return err
+		}
+		running, err := cancelDeliveries(ctx, tx, open, now)
+		if err != nil {
+			return err
+		}
+		if err := dropOutbox(ctx, tx, open); err != nil {
+			return err
+		}
+		rows := make([][]any, len(running))
+		for i, id := range running {
+			rows[i] = []any{id, webhookID, "cancel", false, now}
+		}
+		if _, err := insert(ctx, tx, "INSERT INTO outbox (delivery_id, webhook_id, kind, leased, due_at) VALUES", rows, ""); err != nil {
+			return err
+		}
+	}
+}
+
+// cancelDeliveries makes those of the deliveries cancelled that are not finished,
+// and returns which of these may have a workflow.
+func cancelDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, now time.Time) (running []string, err error) {
+	var cancelled []struct {
+		ID         string
+		WorkflowID string `db:"workflow_id"`
+	}
+	err = sqlOf("UPDATE deliveries SET state = ?, finished_at = ?, next_attempt_at = NULL WHERE finished_at IS NULL AND id IN", postrider.StateCancelled, now).
+		in(deliveryIDs).add(" RETURNING id, workflow_id").selectInto(ctx, tx, &cancelled)
+	for _, d := range cancelled {
+		if d.WorkflowID != "" {
+			running = append(running, d.ID)
+		}
+	}
+	return running, err
+}
+
+func dropOutbox(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) error {
+	return sqlOf("DELETE FROM outbox WHERE delivery_id IN").in(deliveryIDs).run(ctx, tx)
+}

@@ -1,0 +1,259 @@
+package worker_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	_ "modernc.org/sqlite"
+
+	"postrider"
+	"postrider/store"
+	"postrider/worker"
+	"postrider/workflows"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+// temporal stands where Temporal's server would: it takes starts and cancels, and
+// fails when it is told to.
+type temporal struct {
+	mu        sync.Mutex
+	started   []string
+	cancelled []string
+	fail      func(start int) error // by the number of starts before; nil: never
+	onStart   func(id string)
+}
+
+func (f *temporal) Start(_ context.Context, d postrider.Dispatch) error {
+	f.mu.Lock()
+	n := len(f.started)
+	f.started = append(f.started, d.DeliveryID)
+	fail, onStart := f.fail, f.onStart
+	f.mu.Unlock()
+	if fail != nil {
+		if err := fail(n); err != nil {
+			return err
+		}
+	}
+	if onStart != nil {
+		onStart(d.DeliveryID)
+	}
+	return nil
+}
+
+func (f *temporal) Cancel(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cancelled = append(f.cancelled, id)
+	return nil
+}
+
+func (f *temporal) starts() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.started...)
+}
+
+// bench is a dispatcher on a real database.
+type bench struct {
+	t          *testing.T
+	db         *store.Store
+	temporal   *temporal
+	dispatcher *worker.Dispatcher
+	ids        *postrider.IDs
+	webhook    postrider.Webhook
+}
+
+func setup(t *testing.T, inFlight int) *bench {
+	t.Helper()
+	key, err := store.NewEncryptionKey(rand.Reader)
+	require.NoError(t, err)
+	keys, err := store.ParseKeyring(key)
+	require.NoError(t, err)
+	logger, ids := slog.New(slog.DiscardHandler), postrider.NewIDs(time.Now, rand.Reader)
+	db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "test.db"), store.Options{Keys: keys, Now: time.Now, IDs: ids, Logger: logger})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	require.NoError(t, db.Migrate(t.Context()))
+	b := &bench{t: t, db: db, temporal: &temporal{}, ids: ids}
+	b.dispatcher = worker.NewDispatcher(db, b.temporal, inFlight, logger, time.Now)
+	now := postrider.Timestamp(time.Now())
+	require.NoError(t, db.CreateWorkspace(t.Context(), postrider.Workspace{ID: "ws_1", Name: "test", CreatedAt: now}))
+	b.webhook, err = db.CreateWebhook(t.Context(), postrider.Webhook{
+		ID: ids.New(postrider.PrefixWebhook), WorkspaceID: "ws_1", URL: "https://example.com", Events: []string{"*"},
+		SigningMethod: postrider.SigningNone, ScopeType: postrider.ScopeGlobal, MaxInFlight: 1000, Status: postrider.WebhookActive,
+		Policy:    postrider.Policy{TimeoutMS: 1000, MaxRetries: 1, BackoffMS: 1000},
+		CreatedAt: now, UpdatedAt: now,
+	}, "")
+	require.NoError(t, err)
+	return b
+}
+
+// run runs the dispatcher until the returned function is called, which waits for it.
+func (b *bench) run() (stop func()) {
+	ctx, cancel := context.WithCancel(b.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.dispatcher.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(b.t, <-ended)
+	})
+	b.t.Cleanup(stop)
+	return stop
+}
+
+func (b *bench) publish(n int) []string {
+	b.t.Helper()
+	var deliveries []string
+	for range n {
+		key, now := b.ids.New(postrider.PrefixEvent), postrider.Timestamp(time.Now())
+		receipts, err := b.db.Publish(b.t.Context(), postrider.Publication{WorkspaceID: "ws_1", Events: []postrider.PublishedEvent{{
+			Event: postrider.Event{Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte("{}"), CreatedAt: now},
+		}}})
+		require.NoError(b.t, err)
+		deliveries = append(deliveries, receipts[0].DeliveryIDs...)
+	}
+	return deliveries
+}
+
+func (b *bench) pending() int64 {
+	backlog, err := b.db.Backlog(b.t.Context())
+	require.NoError(b.t, err)
+	return backlog.Pending
+}
+
+func TestDispatcherHandsEverythingOverOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 100)
+	before := b.publish(3)
+	b.run()
+	after := b.publish(3)
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == 6 }, patience, time.Millisecond)
+	require.ElementsMatch(t, append(before, after...), b.temporal.starts())
+}
+
+func TestDispatcherKeepsItsLimit(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 2)
+	ids := b.publish(5)
+	b.run()
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == 2 }, patience, time.Millisecond)
+	b.dispatcher.FirstAttemptDone("dlv_of_another_process")
+	for n := 3; n <= 5; n++ {
+		// A place is freed, and exactly one more start follows: the order of starts is
+		// the order of acceptance, so the next one tells that none came between.
+		b.dispatcher.FirstAttemptDone(b.temporal.starts()[n-3])
+		require.Eventually(t, func() bool { return len(b.temporal.starts()) == n }, patience, time.Millisecond)
+	}
+	require.ElementsMatch(t, ids, b.temporal.starts())
+}
+
+func TestDispatcherTakesAStartedWorkflowForHandedOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 10)
+	b.temporal.fail = func(int) error { return workflows.ErrAlreadyStarted }
+	b.publish(1)
+	b.run()
+	require.Eventually(t, func() bool {
+		_, waiting, err := b.db.NextDue(t.Context())
+		return err == nil && !waiting && len(b.temporal.starts()) == 1
+	}, patience, time.Millisecond)
+	require.Zero(t, b.pending())
+}
+
+func TestDispatcherTriesAgainWhileTemporalIsAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 10)
+	b.temporal.fail = func(start int) error {
+		if start < 2 {
+			return errors.New("connection refused")
+		}
+		return nil
+	}
+	id := b.publish(1)[0]
+	b.run()
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == 3 }, patience, time.Millisecond)
+	require.Equal(t, []string{id, id, id}, b.temporal.starts())
+}
+
+// Guards against waiting for a lease after a stop: what was not handed over is
+// given back at once.
+func TestDispatcherGivesBackWhatItCouldNotHandOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 10)
+	refused := make(chan struct{})
+	b.temporal.fail = func(start int) error {
+		if start == 0 {
+			close(refused)
+		}
+		return errors.New("connection refused")
+	}
+	id := b.publish(1)[0]
+	stop := b.run()
+	<-refused
+	stop()
+	require.EqualValues(t, 1, b.pending())
+	d, err := b.db.Delivery(t.Context(), "ws_1", id)
+	require.NoError(t, err)
+	require.Equal(t, postrider.StatePending, d.State)
+}
+
+func TestDispatcherCancelsWhatWasCalledOff(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 10)
+	id := b.publish(1)[0]
+	claimed, err := b.db.Claim(t.Context(), 10, time.Minute)
+	require.NoError(t, err)
+	require.Len(t, claimed, 1)
+	require.NoError(t, b.db.Record(t.Context(), []postrider.Outcome{retrying(id, b.webhook.ID)}))
+	require.NoError(t, b.db.DeleteWebhook(t.Context(), "ws_1", b.webhook.ID))
+	b.run()
+	require.Eventually(t, func() bool {
+		b.temporal.mu.Lock()
+		defer b.temporal.mu.Unlock()
+		return len(b.temporal.cancelled) == 1
+	}, patience, time.Millisecond)
+	require.Equal(t, []string{id}, b.temporal.cancelled)
+	require.Empty(t, b.temporal.starts())
+}
+
+func retrying(deliveryID, webhookID string) postrider.Outcome {
+	reason, next := "status 500", postrider.Timestamp(time.Now().Add(time.Hour))
+	return postrider.Outcome{
+		DeliveryID: deliveryID, WorkspaceID: "ws_1", WebhookID: webhookID, State: postrider.StateRetrying, NextAttempt: &next,
+		Attempt: postrider.Attempt{Number: 1, StartedAt: postrider.Timestamp(time.Now()), Result: postrider.ResultServerError, Error: &reason},
+	}
+}
+
+func TestBacklogMetrics(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 10)
+	now := time.Now().Add(time.Minute)
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(worker.NewBacklog(b.db, func() time.Time { return now }, slog.New(slog.DiscardHandler)))
+	count, err := testutil.GatherAndCount(registry)
+	require.NoError(t, err)
+	require.Equal(t, 2, count)
+
+	b.publish(3)
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	values := map[string]float64{}
+	for _, family := range families {
+		values[family.GetName()] = family.GetMetric()[0].GetGauge().GetValue()
+	}
+	require.InDelta(t, 3, values["postrider_backlog_pending"], 0)
+	require.InDelta(t, 60, values["postrider_backlog_oldest_age_seconds"], 30)
+}
