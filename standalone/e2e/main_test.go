@@ -37,7 +37,7 @@ func run(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	binary = filepath.Join(dir, "postrider-standalone")
 	fmt.Fprintln(os.Stderr, "building postrider-standalone (minutes, with a cold cache)")
-	build := exec.Command("go", "build", "-o", binary, "postrider/standalone")
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, "postrider/standalone")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
