@@ -76,6 +76,10 @@ type Delivery struct {
 	WorkflowID    string // "" while no workflow was started for it
 }
 
+// WorkflowIDPrefix and a delivery's id are the id of its workflow, so that a second
+// start can be told from the first.
+const WorkflowIDPrefix = "delivery/"
+
 // MaxExcerpt is the most of a response body that is read and kept, in bytes.
 const MaxExcerpt = 16 << 10
 

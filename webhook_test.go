@@ -21,12 +21,16 @@ func TestValidateAcceptsWhatTheContractAllows(t *testing.T) {
 	t.Parallel()
 	persona := "p1"
 	for name, change := range map[string]func(*postrider.Webhook){
-		"the defaults":      func(*postrider.Webhook) {},
-		"longest url":       func(w *postrider.Webhook) { w.URL = "http://h/" + strings.Repeat("a", postrider.MaxURLLength-9) },
-		"patterns":          func(w *postrider.Webhook) { w.Events = []string{"call.ended", "call.*", "a.b.*", "*"} },
-		"persona":           func(w *postrider.Webhook) { w.ScopeType, w.PersonaID = postrider.ScopePersona, &persona },
-		"least of all":      func(w *postrider.Webhook) { w.Policy = postrider.Policy{TimeoutMS: 1000, MaxRetries: 0, BackoffMS: 100} },
-		"most of all":       func(w *postrider.Webhook) { w.Policy = postrider.Policy{TimeoutMS: 30000, MaxRetries: 10, BackoffMS: 3600000} },
+		"the defaults": func(*postrider.Webhook) {},
+		"longest url":  func(w *postrider.Webhook) { w.URL = "http://h/" + strings.Repeat("a", postrider.MaxURLLength-9) },
+		"patterns":     func(w *postrider.Webhook) { w.Events = []string{"call.ended", "call.*", "a.b.*", "*"} },
+		"persona":      func(w *postrider.Webhook) { w.ScopeType, w.PersonaID = postrider.ScopePersona, &persona },
+		"least of all": func(w *postrider.Webhook) {
+			w.Policy = postrider.Policy{TimeoutMS: 1000, MaxRetries: 0, BackoffMS: 100}
+		},
+		"most of all": func(w *postrider.Webhook) {
+			w.Policy = postrider.Policy{TimeoutMS: 30000, MaxRetries: 10, BackoffMS: 3600000}
+		},
 		"a header of yours": func(w *postrider.Webhook) { w.Headers = map[string]string{"X-Tenant": "blue"} },
 	} {
 		t.Run(name, func(t *testing.T) {

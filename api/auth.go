@@ -10,7 +10,7 @@ import (
 )
 
 // headerAPIKey carries the workspace's key.
-const headerAPIKey = "X-API-Key"
+const headerAPIKey = "X-API-Key" //nolint:gosec // the header, not a key
 
 // A key that was looked up is trusted for keyTTL without asking again, so that a
 // revocation is seen within that time.

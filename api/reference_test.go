@@ -81,7 +81,8 @@ func TestDocumentStatesTheContractsRules(t *testing.T) {
 		"timeout_ms": {1000, 30000, 5000}, "max_retries": {0, 10, 3}, "backoff_ms": {100, 3600000, 1000}, "max_in_flight": {1, 1000, 32},
 	} {
 		p := create.Properties[name]
-		require.Equal(t, rule, [3]float64{*p.Minimum, *p.Maximum, p.Default.(float64)}, name)
+		stated := [3]float64{*p.Minimum, *p.Maximum, p.Default.(float64)}
+		require.Equal(t, rule, stated, name)
 		require.Equal(t, "integer", p.Type)
 		require.Nil(t, document.Components.Schemas["UpdateWebhook"].Properties[name].Default)
 	}

@@ -33,6 +33,7 @@ func (s *Server) Run(ctx context.Context) error {
 	parts.Go(func() error { return s.serve(ctx, s.shape.Ports.Metrics, s.metrics) })
 	parts.Go(func() error { return s.worker.Run(ctx) })
 	parts.Go(func() error { return s.dispatcher.Run(ctx) })
+	parts.Go(func() error { return s.keepPartitions(ctx) })
 	parts.Go(func() error { return s.announce(ctx) })
 	return parts.Wait()
 }
@@ -55,6 +56,23 @@ func (s *Server) serve(ctx context.Context, listener net.Listener, handler http.
 	}
 	if err := <-stopped; err != nil {
 		s.shape.Logger.LogAttrs(ctx, slog.LevelWarn, "requests were cut off", slog.Any("error", err))
+	}
+	return nil
+}
+
+// partitionInterval is far below the week for which partitions are made ahead.
+const partitionInterval = time.Hour
+
+// keepPartitions makes the coming days' partitions until ctx is done. Without them
+// rows go to the default partition, so a failure is worth a line and no more.
+func (s *Server) keepPartitions(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := s.store.EnsurePartitions(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			s.shape.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot make partitions, trying again", slog.Any("error", err))
+		}
+		pause, cancel := context.WithTimeout(ctx, partitionInterval)
+		<-pause.Done()
+		cancel()
 	}
 	return nil
 }

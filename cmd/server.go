@@ -58,7 +58,7 @@ func NewServer(ctx context.Context, settings Settings, shape Shape) (*Server, er
 		s.close()
 		return nil, err
 	}
-	if err := s.wire(); err != nil {
+	if err := s.wire(); err != nil { //nolint:contextcheck // requests bring their own contexts
 		s.close()
 		return nil, err
 	}
@@ -82,13 +82,16 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.store.Migrate(ctx); err != nil {
 		return fmt.Errorf("database schema: %w", err)
 	}
+	if err := s.store.ReleaseOrphans(ctx); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
 	s.apiKeyPath, err = provision(ctx, s.store, s.shape.DataDir, s.ids, time.Now)
 	if err != nil {
 		return fmt.Errorf("first workspace and key: %w", err)
 	}
 	s.temporal, err = client.DialContext(ctx, client.Options{
 		HostPort: s.shape.TemporalAddress, Namespace: s.shape.TemporalNamespace,
-		Logger: temporallog.NewStructuredLogger(slog.New(atLeast(slog.LevelWarn, s.shape.Logger.Handler()))),
+		Logger: temporallog.NewStructuredLogger(s.settings.Logger(slog.LevelWarn)),
 	})
 	if err != nil {
 		return fmt.Errorf("temporal at %s: %w", s.shape.TemporalAddress, err)

@@ -5,6 +5,7 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -39,10 +40,10 @@ type Settings struct {
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
 func (s *Settings) Validate() error {
 	if s.MaxInFlight < 1 || s.MaxInFlight > 2000 {
-		return fmt.Errorf("--max-in-flight (POSTRIDER_MAX_IN_FLIGHT): must be from 1 to 2000")
+		return errors.New("--max-in-flight (POSTRIDER_MAX_IN_FLIGHT): must be from 1 to 2000")
 	}
 	if s.ShutdownTimeout < 0 {
-		return fmt.Errorf("--shutdown-timeout (POSTRIDER_SHUTDOWN_TIMEOUT): must not be negative")
+		return errors.New("--shutdown-timeout (POSTRIDER_SHUTDOWN_TIMEOUT): must not be negative")
 	}
 	_, err := s.networks(nil)
 	return err
@@ -65,13 +66,14 @@ func (s *Settings) networks(fallback []netip.Prefix) ([]netip.Prefix, error) {
 // delivered to when nothing is set.
 func Vars(allowNetworks string) kong.Vars { return kong.Vars{"allow_networks": allowNetworks} }
 
-// Logger returns the process's logger.
-func (s *Settings) Logger() *slog.Logger {
+// Logger returns a logger of what is both at the configured level and at least at
+// the given one: libraries say more than operators want to read.
+func (s *Settings) Logger(least slog.Level) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
 		level = slog.LevelInfo // kong checked the value
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: max(level, least)}
 	if s.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(os.Stderr, options))
 	}

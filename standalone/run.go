@@ -36,7 +36,7 @@ type runCommand struct {
 // Run implements the command: everything starts in the order of who needs whom,
 // and stops in the opposite one.
 func (c *runCommand) Run(ctx context.Context) error {
-	logger := c.Logger()
+	logger := c.Logger(slog.LevelDebug)
 	release, err := claimDataDir(c.DataDir)
 	if err != nil {
 		return err

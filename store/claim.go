@@ -232,7 +232,7 @@ func (c *claim) lease(ctx context.Context) error {
 	}
 	for part := range slices.Chunk(taken, chunkSize) {
 		leased, err := c.dispatch(ctx, sqlOf("UPDATE deliveries SET state = ?, workflow_id = ? || id WHERE state IN ('pending', 'delivering') AND id IN",
-			postrider.StateDelivering, workflowPrefix).in(part).add(" RETURNING "+deliveryColumns))
+			postrider.StateDelivering, postrider.WorkflowIDPrefix).in(part).add(" RETURNING "+deliveryColumns))
 		if err != nil {
 			return err
 		}

@@ -25,6 +25,7 @@ type dialect struct {
 	locks      bool // rows can be locked by SELECT … FOR
 	casts      bool // parameters in a list of values need their type
 	partitions bool
+	shared     bool // other processes may use the database at the same time
 }
 
 // lock returns a locking clause ("FOR UPDATE") where there are row locks. SQLite's
@@ -70,7 +71,7 @@ func (s *Store) connectPostgres(address string) error {
 	// Saves a round trip for each statement: parameters go along with its text.
 	query.Set("binary_parameters", "yes")
 	u.RawQuery = query.Encode()
-	s.dialect = dialect{name: goose.DialectPostgres, migrations: schema.Postgres, locks: true, casts: true, partitions: true}
+	s.dialect = dialect{name: goose.DialectPostgres, migrations: schema.Postgres, locks: true, casts: true, partitions: true, shared: true}
 	s.db, err = sqlx.Open("postgres", u.String())
 	if err != nil {
 		return errors.New("the database URL is not one that PostgreSQL's driver takes")

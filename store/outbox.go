@@ -51,6 +51,21 @@ func (s *Store) Release(ctx context.Context, deliveryIDs []string) error {
 	return err
 }
 
+// ReleaseOrphans gives back at once what a process had leased that is no more,
+// instead of when its leases run out. It is for the start of a process. Only on
+// SQLite, which one process uses at a time, can it know, so on PostgreSQL it does
+// nothing.
+func (s *Store) ReleaseOrphans(ctx context.Context) error {
+	if s.dialect.shared {
+		return nil
+	}
+	leased, err := ids(ctx, s.reading, sqlOf("SELECT delivery_id FROM outbox WHERE leased"))
+	if err != nil {
+		return failure("look for orphans", err)
+	}
+	return s.Release(ctx, leased)
+}
+
 // HandedOver takes deliveries off the outbox whose workflow is known to exist, or
 // whose workflow's cancellation was asked for.
 func (s *Store) HandedOver(ctx context.Context, deliveryIDs []string) error {

@@ -46,8 +46,8 @@ func TestLookupsUseIndexesOnSQLite(t *testing.T) {
 			ID, Parent, Notused int
 			Detail              string
 		}
-		st.text = *prefixed("EXPLAIN QUERY PLAN ", st)
-		require.NoError(t, st.selectInto(t.Context(), s.db, &steps))
+		explain := sqlOf("EXPLAIN QUERY PLAN "+st.text.String(), st.args...)
+		require.NoError(t, explain.selectInto(t.Context(), s.db, &steps))
 		used := false
 		for _, step := range steps {
 			require.NotRegexp(t, "^SCAN "+table+"( |$)", step.Detail)
@@ -55,10 +55,4 @@ func TestLookupsUseIndexesOnSQLite(t *testing.T) {
 		}
 		require.True(t, used, "%s: %v", table, steps)
 	}
-}
-
-func prefixed(prefix string, st *statement) *strings.Builder {
-	var b strings.Builder
-	b.WriteString(prefix + st.text.String())
-	return &b
 }

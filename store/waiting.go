@@ -12,10 +12,6 @@ import (
 // What happens to the deliveries that wait for a webhook when it stops being
 // active, is active again, or is deleted.
 
-// workflowPrefix makes a delivery's workflow id of its own: the form is fixed for
-// the whole project, see docs/architecture.md.
-const workflowPrefix = "delivery/"
-
 // lockPace keeps claims off the webhook until the transaction ends.
 func (s *Store) lockPace(ctx context.Context, tx *sqlx.Tx, webhookID string) error {
 	_, err := ids(ctx, tx, sqlOf("SELECT webhook_id FROM webhook_pace WHERE webhook_id = ?"+s.dialect.lock("FOR UPDATE"), webhookID))

@@ -203,7 +203,7 @@ func (d *Dispatcher) settle(ctx context.Context, write func(context.Context, []s
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
 	if err := write(ctx, []string{dispatch.DeliveryID}); err != nil {
-		d.logger.LogAttrs(ctx, slog.LevelWarn, "hand-over not settled", 
+		d.logger.LogAttrs(ctx, slog.LevelWarn, "hand-over not settled, its lease will end it",
 			slog.String("delivery_id", dispatch.DeliveryID), slog.Any("error", err))
 	}
 }

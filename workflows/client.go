@@ -29,7 +29,7 @@ type Client struct {
 
 // NewClient returns a Client on a Temporal connection. For eager starts, the
 // worker must run on the very same connection.
-func NewClient(temporal client.Client) *Client { return &Client{temporal: temporal} }
+func NewClient(connection client.Client) *Client { return &Client{temporal: connection} }
 
 // Start starts the workflow of a delivery. Returns [ErrAlreadyStarted] when it has
 // one; a delivery never gets a second.

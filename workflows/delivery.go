@@ -156,7 +156,7 @@ func (d *delivery) retry(ctx workflow.Context) error {
 			InitialInterval:    policy.Backoff(d.attempts() + 1),
 			BackoffCoefficient: 2,
 			MaximumInterval:    postrider.MaxBackoff,
-			MaximumAttempts:    int32(max(1+policy.MaxRetries-d.attempts(), 1)), //nolint:gosec // at most 11
+			MaximumAttempts:    int32(max(1+policy.MaxRetries-d.attempts(), 1)),
 		},
 	})
 	d.history.NextAttemptAt = nil

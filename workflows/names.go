@@ -11,10 +11,10 @@
 package workflows
 
 import (
-	"strings"
-
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
+
+	"postrider"
 )
 
 // TaskQueue is the task queue of every workflow and activity.
@@ -22,10 +22,9 @@ const TaskQueue = "postrider"
 
 // Names that stand in Temporal's histories: changing one orphans what is running.
 const (
-	nameDelivery   = "Delivery"
-	queryHistory   = "history"
-	signalReport   = "attempt-report"
-	deliveryPrefix = "delivery/"
+	nameDelivery = "Delivery"
+	queryHistory = "history"
+	signalReport = "attempt-report"
 )
 
 // Types of the application errors that a Delivery workflow fails with, shown and
@@ -37,13 +36,7 @@ const (
 )
 
 // DeliveryWorkflowID returns the id of a delivery's workflow.
-func DeliveryWorkflowID(deliveryID string) string { return deliveryPrefix + deliveryID }
-
-// DeliveryIDOf returns the delivery whose workflow has the id, and false for the
-// id of another workflow.
-func DeliveryIDOf(workflowID string) (string, bool) {
-	return strings.CutPrefix(workflowID, deliveryPrefix)
-}
+func DeliveryWorkflowID(deliveryID string) string { return postrider.WorkflowIDPrefix + deliveryID }
 
 // Search attributes of a Delivery workflow.
 var (
