@@ -14,7 +14,7 @@ import (
 
 // ListenCommand is a receiver to try things with.
 type ListenCommand struct {
-	Address string   `name:"listen" env:"POSTRIDER_RECEIVER_LISTEN" default:"127.0.0.1:9000" placeholder:"HOST:PORT" help:"Address to receive on; any path will do."`
+	Address string   `name:"listen" env:"POSTRIDER_RECEIVER_LISTEN" default:"127.0.0.1:9000" help:"Address to receive on; any path will do."`
 	Method  string   `default:"hmac_sha256" enum:"hmac_sha256,hmac_sha1,bearer,basic_auth,none" help:"Signing method of the webhook: ${enum}."`
 	Secret  []string `env:"POSTRIDER_RECEIVER_SECRET" sep:"none" placeholder:"SECRET" help:"The webhook's secret, as GET /api/v1/webhooks/{id}/secret tells it. Repeat it for a rotation's old ones. Without a secret nothing is verified. Prefer the environment: other users can see a command line."`
 

@@ -23,8 +23,8 @@ var Version = "dev" //nolint:gochecknoglobals // -ldflags -X can set nothing els
 
 // Settings are what both binaries can be told, by flag or environment.
 type Settings struct {
-	Listen        string `env:"POSTRIDER_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the HTTP API. Port 0 picks a free one."`
-	MetricsListen string `env:"POSTRIDER_METRICS_LISTEN" default:"127.0.0.1:9464" placeholder:"HOST:PORT" help:"Address of /metrics, /healthz and /readyz."`
+	Listen        string `env:"POSTRIDER_LISTEN" default:"127.0.0.1:8080" help:"Address of the HTTP API. Port 0 picks a free one."`
+	MetricsListen string `env:"POSTRIDER_METRICS_LISTEN" default:"127.0.0.1:9464" help:"Address of /metrics, /healthz and /readyz."`
 	DatabaseURL   string `env:"POSTRIDER_DATABASE_URL" placeholder:"URL" help:"postgres://… URL of the database. Empty: SQLite in the data directory (standalone only)."`
 	AllowNetworks string `env:"POSTRIDER_ALLOW_NETWORKS" placeholder:"CIDRS" help:"Comma-separated CIDRs that may be delivered to though they are loopback, private or otherwise special; 'none' refuses all of these. Default: ${allow_networks}."`
 

@@ -28,9 +28,9 @@ const workflowRetention = 72 * time.Hour
 type runCommand struct {
 	cmd.Settings
 
-	DataDir          string `env:"POSTRIDER_DATA_DIR" default:".postrider" placeholder:"DIR" help:"Folder of the databases and keys; made when it is missing. One process at a time."`
-	TemporalListen   string `env:"POSTRIDER_TEMPORAL_LISTEN" default:"127.0.0.1:7233" placeholder:"HOST:PORT" help:"Address of the embedded Temporal server."`
-	TemporalUIListen string `env:"POSTRIDER_TEMPORAL_UI_LISTEN" name:"temporal-ui-listen" default:"127.0.0.1:8233" placeholder:"HOST:PORT" help:"Address of Temporal's web interface."`
+	DataDir          string `env:"POSTRIDER_DATA_DIR" default:".postrider" help:"Folder of the databases and keys; made when it is missing. One process at a time."`
+	TemporalListen   string `env:"POSTRIDER_TEMPORAL_LISTEN" default:"127.0.0.1:7233" help:"Address of the embedded Temporal server."`
+	TemporalUIListen string `env:"POSTRIDER_TEMPORAL_UI_LISTEN" name:"temporal-ui-listen" default:"127.0.0.1:8233" help:"Address of Temporal's web interface."`
 }
 
 // Run implements the command: everything starts in the order of who needs whom,
