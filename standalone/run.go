@@ -52,7 +52,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer stopTemporal(temporal, logger)
+	defer stopTemporal(ctx, temporal, logger)
 
 	server, err := cmd.NewServer(ctx, c.Settings, cmd.Shape{
 		Ports:             ports,
@@ -89,8 +89,8 @@ func (c *runCommand) startTemporal(ctx context.Context, logger *slog.Logger) (*e
 // then it finds in its log at the next start.
 const stopTimeout = 10 * time.Second
 
-func stopTemporal(server *embedded.Server, logger *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout) //nolint:forbidigo // the process's own context is done by now
+func stopTemporal(ctx context.Context, server *embedded.Server, logger *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout) // ctx is done by now
 	defer cancel()
 	if err := server.Stop(ctx); err != nil {
 		logger.LogAttrs(ctx, slog.LevelWarn, "temporal did not stop cleanly", slog.Any("error", err))

@@ -27,7 +27,7 @@ type Command struct {
 }
 
 // errDiffers ends the demo when anything was not as it should be.
-var errDiffers = errors.New("something differs from what should have happened") //nolint:gochecknoglobals // a sentinel error
+var errDiffers = errors.New("something differs from what should have happened")
 
 // Run implements the command. It returns an error when anything differs from what
 // should have happened.
@@ -64,7 +64,7 @@ func start(ctx context.Context, dir string) (*instance.Instance, error) {
 	fmt.Println("Starting a Postrider of the demo's own …")
 	postrider, err := instance.Start(ctx, instance.Options{Binary: binary, DataDir: dir, Log: log})
 	if err != nil {
-		text, _ := os.ReadFile(log.Name()) //nolint:gosec // our own temporary folder
+		text, _ := os.ReadFile(log.Name())
 		return nil, fmt.Errorf("%w\n%s", err, text)
 	}
 	return postrider, nil

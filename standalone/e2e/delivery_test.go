@@ -69,6 +69,7 @@ func topic(t *testing.T) string {
 }
 
 func testAttempts(t *testing.T, i *instance.Instance) {
+	t.Helper()
 	for _, retries := range []int{0, 3, 10} {
 		t.Run(strings.Repeat("i", retries)+"_retries", func(t *testing.T) {
 			t.Parallel()
@@ -118,6 +119,7 @@ func status(t *testing.T, c client.Client, deliveryID string) enumspb.WorkflowEx
 }
 
 func testTimeout(t *testing.T, i *instance.Instance) {
+	t.Helper()
 	release := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select { // for longer than the timeout, but not for ever
@@ -141,6 +143,7 @@ func testTimeout(t *testing.T, i *instance.Instance) {
 }
 
 func testGone(t *testing.T, i *instance.Instance) {
+	t.Helper()
 	url, requests := answering(t, http.StatusGone)
 	w := webhook(t, i, url, map[string]any{"events": []string{topic(t)}})
 	publish(t, i, topic(t), nil)
@@ -166,6 +169,7 @@ func testGone(t *testing.T, i *instance.Instance) {
 }
 
 func testRetryAfter(t *testing.T, i *instance.Instance) {
+	t.Helper()
 	var requests atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if requests.Add(1) <= 2 {
@@ -188,6 +192,7 @@ func testRetryAfter(t *testing.T, i *instance.Instance) {
 }
 
 func testQuery(t *testing.T, i *instance.Instance) {
+	t.Helper()
 	var broken atomic.Bool
 	broken.Store(true)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -231,6 +236,7 @@ func testQuery(t *testing.T, i *instance.Instance) {
 }
 
 func testNothingSecretInTemporal(t *testing.T, i *instance.Instance) {
+	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
 		_, _ = w.Write([]byte("RESPONSE-TEXT " + r.Header.Get("Authorization")))
@@ -268,6 +274,7 @@ func readable(t *testing.T, event string) string {
 }
 
 func testDelete(t *testing.T, i *instance.Instance) {
+	t.Helper()
 	url, requests := answering(t, http.StatusInternalServerError)
 	w := webhook(t, i, url, map[string]any{"events": []string{topic(t)}, "backoff_ms": 3600000})
 	publish(t, i, topic(t), nil)
@@ -290,6 +297,7 @@ func testDelete(t *testing.T, i *instance.Instance) {
 }
 
 func testSearchAttributes(t *testing.T, i *instance.Instance) {
+	t.Helper()
 	url, _ := answering(t, http.StatusOK)
 	w := webhook(t, i, url, map[string]any{"events": []string{topic(t)}})
 	publish(t, i, topic(t), nil)
@@ -305,6 +313,7 @@ func testSearchAttributes(t *testing.T, i *instance.Instance) {
 }
 
 func testTestRoute(t *testing.T, i *instance.Instance) {
+	t.Helper()
 	url, requests := answering(t, http.StatusOK)
 	w := webhook(t, i, url, map[string]any{"events": []string{topic(t)}})
 	var receipt instance.Receipt

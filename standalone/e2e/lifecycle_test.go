@@ -10,11 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"postrider/standalone/instance"
@@ -180,12 +181,10 @@ func TestMetrics(t *testing.T) {
 		"postrider_backlog_oldest_age_seconds 0",
 	}
 	var text string
-	require.EventuallyWithT(t, func(c *assert.CollectT) { // counted a moment after the commit
+	require.Eventually(t, func() bool { // counted a moment after the commit
 		text = get(t, i.Metrics+"/metrics")
-		for _, line := range wanted {
-			require.Contains(c, text, line)
-		}
-	}, patience, 50*time.Millisecond)
+		return !slices.ContainsFunc(wanted, func(line string) bool { return !strings.Contains(text, line) })
+	}, patience, tick, "want %s", wanted)
 	require.NotContains(t, text, w.ID, "no label's value is a customer's")
 	for _, path := range []string{"/healthz", "/readyz"} {
 		get(t, i.API+path)

@@ -59,13 +59,13 @@ const tick = 20 * time.Millisecond
 
 // start starts an instance on a folder and stops it when the test ends. Its log is
 // shown when the test failed.
-func start(t *testing.T, dataDir string, args ...string) *instance.Instance {
+func start(t *testing.T, dataDir string) *instance.Instance {
 	t.Helper()
 	log, err := os.OpenFile(filepath.Join(dataDir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	i, err := instance.Start(ctx, instance.Options{Binary: binary, DataDir: dataDir, Args: args, Log: log})
+	i, err := instance.Start(ctx, instance.Options{Binary: binary, DataDir: dataDir, Log: log})
 	if err != nil {
 		text, _ := os.ReadFile(log.Name())
 		require.NoError(t, err, "%s", text)

@@ -79,7 +79,7 @@ type listeners struct {
 	internal []net.Listener // of history, matching and worker
 }
 
-var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+func loopback() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
 
 func openListeners(ctx context.Context, cfg Config) (_ *listeners, err error) {
 	ls := &listeners{}
@@ -95,7 +95,7 @@ func openListeners(ctx context.Context, cfg Config) (_ *listeners, err error) {
 		return nil, err
 	}
 	for _, name := range internalServices {
-		l, err := listenFree(ctx, string(name), loopback)
+		l, err := listenFree(ctx, string(name), loopback())
 		if err != nil {
 			return nil, err
 		}
@@ -147,7 +147,7 @@ func addrOf(l net.Listener) netip.AddrPort {
 func dialable(l net.Listener) string {
 	a := addrOf(l)
 	if a.Addr().IsUnspecified() {
-		a = netip.AddrPortFrom(loopback, a.Port())
+		a = netip.AddrPortFrom(loopback(), a.Port())
 	}
 	return a.String()
 }

@@ -45,9 +45,12 @@ func (l *logLevel) Level() slog.Level {
 	return l.configured.Level()
 }
 
-// noNexusWarning begins a warning that comes with every start: the frontend has
-// no HTTP port, and nothing here needs Nexus.
-const noNexusWarning = "HTTP API port has not been set"
+// idle reports whether a warning asks for nothing: that the frontend has no HTTP
+// port comes with every start, and nothing here needs Nexus; that a page is too
+// large comes with every history shown in the web UI, which gets a smaller one.
+func idle(msg string) bool {
+	return strings.HasPrefix(msg, "HTTP API port has not been set") || strings.HasPrefix(msg, "GetHistory page size is larger than threshold")
+}
 
 func (l serverLog) Debug(msg string, tags ...tag.Tag) { l.log(slog.LevelDebug, msg, tags) }
 func (l serverLog) Info(msg string, tags ...tag.Tag)  { l.log(slog.LevelInfo, msg, tags) }
@@ -78,7 +81,7 @@ func (l serverLog) With(tags ...tag.Tag) log.Logger {
 func (l serverLog) SLog() *slog.Logger { return l.logger }
 
 func (l serverLog) log(level slog.Level, msg string, tags []tag.Tag) {
-	if l.logger.Enabled(l.ctx, level) && !strings.HasPrefix(msg, noNexusWarning) {
+	if l.logger.Enabled(l.ctx, level) && !idle(msg) {
 		l.logger.LogAttrs(l.ctx, level, msg, attributes(tags)...) //nolint:sloglint // the message is the server's
 	}
 }
