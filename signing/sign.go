@@ -2,7 +2,7 @@ package signing
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // HMAC-SHA1 is what the oldest receivers check; API.md offers it by name
+	"crypto/sha1" //nolint:gosec // what the oldest receivers check; offered by name
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
