@@ -2,14 +2,12 @@ package activities_test
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +26,7 @@ import (
 	"postrider/egress"
 	"postrider/signing"
 	"postrider/store"
+	"postrider/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,6 +36,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type bench struct {
 	t        *testing.T
 	db       *store.Store
+	ids      *postrider.IDs
 	acts     *activities.Activities
 	env      *testsuite.TestActivityEnvironment
 	registry *prometheus.Registry
@@ -62,7 +62,7 @@ func setup(t *testing.T, change func(*postrider.Webhook)) *bench {
 	b.answer(http.StatusNoContent)
 	server := httptest.NewServer(http.HandlerFunc(b.receive))
 	t.Cleanup(server.Close)
-	b.db = open(t)
+	b.db, b.ids = storetest.NewStore(t)
 	client := egress.New(egress.Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Now: time.Now})
 	t.Cleanup(client.Close)
 	b.acts = activities.New(activities.Config{
@@ -78,27 +78,12 @@ func setup(t *testing.T, change func(*postrider.Webhook)) *bench {
 	return b
 }
 
-func open(t *testing.T) *store.Store {
-	t.Helper()
-	key, err := store.NewEncryptionKey(rand.Reader)
-	require.NoError(t, err)
-	keys, err := store.ParseKeyring(key)
-	require.NoError(t, err)
-	db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "test.db"), store.Options{
-		Keys: keys, Now: time.Now, IDs: postrider.NewIDs(time.Now, rand.Reader), Logger: slog.New(slog.DiscardHandler),
-	})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	require.NoError(t, db.Migrate(t.Context()))
-	return db
-}
-
 func (b *bench) subscribe(url string, change func(*postrider.Webhook)) {
 	b.t.Helper()
 	now := postrider.Timestamp(time.Now())
 	require.NoError(b.t, b.db.CreateWorkspace(b.t.Context(), postrider.Workspace{ID: "ws_1", Name: "test", CreatedAt: now}))
 	w := postrider.Webhook{
-		ID: postrider.NewIDs(time.Now, rand.Reader).New(postrider.PrefixWebhook), WorkspaceID: "ws_1", URL: url, Events: []string{"*"},
+		ID: b.ids.New(postrider.PrefixWebhook), WorkspaceID: "ws_1", URL: url, Events: []string{"*"},
 		SigningMethod: postrider.SigningHMACSHA256, ScopeType: postrider.ScopeGlobal, MaxInFlight: 32, Status: postrider.WebhookActive,
 		Policy:    postrider.Policy{TimeoutMS: 5000, MaxRetries: 3, BackoffMS: 1000},
 		CreatedAt: now, UpdatedAt: now,
@@ -141,7 +126,7 @@ func (b *bench) Report(_ context.Context, _, _ string, report activities.Report)
 func (b *bench) publish() string {
 	b.t.Helper()
 	now := postrider.Timestamp(time.Now())
-	key := postrider.NewIDs(time.Now, rand.Reader).New(postrider.PrefixEvent)
+	key := b.ids.New(postrider.PrefixEvent)
 	receipts, err := b.db.Publish(b.t.Context(), postrider.Publication{WorkspaceID: "ws_1", Events: []postrider.PublishedEvent{{
 		Event: postrider.Event{Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte(`{"id":"` + key + `"}`), CreatedAt: now},
 	}}})

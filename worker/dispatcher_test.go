@@ -2,10 +2,8 @@ package worker_test
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +16,7 @@ import (
 
 	"postrider"
 	"postrider/store"
+	"postrider/store/storetest"
 	"postrider/worker"
 	"postrider/workflows"
 )
@@ -78,19 +77,12 @@ type bench struct {
 
 func setup(t *testing.T, inFlight int) *bench {
 	t.Helper()
-	key, err := store.NewEncryptionKey(rand.Reader)
-	require.NoError(t, err)
-	keys, err := store.ParseKeyring(key)
-	require.NoError(t, err)
-	logger, ids := slog.New(slog.DiscardHandler), postrider.NewIDs(time.Now, rand.Reader)
-	db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "test.db"), store.Options{Keys: keys, Now: time.Now, IDs: ids, Logger: logger})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	require.NoError(t, db.Migrate(t.Context()))
+	db, ids := storetest.NewStore(t)
 	b := &bench{t: t, db: db, temporal: &temporal{}, ids: ids}
-	b.dispatcher = worker.NewDispatcher(db, b.temporal, inFlight, logger, time.Now)
+	b.dispatcher = worker.NewDispatcher(db, b.temporal, inFlight, slog.New(slog.DiscardHandler), time.Now)
 	now := postrider.Timestamp(time.Now())
 	require.NoError(t, db.CreateWorkspace(t.Context(), postrider.Workspace{ID: "ws_1", Name: "test", CreatedAt: now}))
+	var err error
 	b.webhook, err = db.CreateWebhook(t.Context(), postrider.Webhook{
 		ID: ids.New(postrider.PrefixWebhook), WorkspaceID: "ws_1", URL: "https://example.com", Events: []string{"*"},
 		SigningMethod: postrider.SigningNone, ScopeType: postrider.ScopeGlobal, MaxInFlight: 1000, Status: postrider.WebhookActive,
