@@ -1,6 +1,7 @@
 package postrider
 
 import (
+	"net/http"
 	"slices"
 	"time"
 )
@@ -96,6 +97,9 @@ type Attempt struct {
 	ResponseTruncated bool      `json:"response_truncated" doc:"The response body was longer than what was kept."`
 	RemoteIP          *string   `json:"remote_ip" doc:"The address dialled; null when none was."`
 }
+
+// Gone reports whether the receiver asked for no more deliveries at all: 410.
+func (a Attempt) Gone() bool { return a.StatusCode != nil && *a.StatusCode == http.StatusGone }
 
 // WithoutBody returns the attempt without the response's text: what may go into
 // Temporal's history.

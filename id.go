@@ -57,9 +57,10 @@ func (g *IDs) New(prefix string) string {
 }
 
 // IDFloor returns the smallest id with the prefix that can be made at or after t:
-// ids are time-ordered, so a range of times is a range of ids.
+// ids are time-ordered, so a range of times is a range of ids. Times before 1970
+// are as 1970: there are no ids from then.
 func IDFloor(prefix string, t time.Time) string {
-	return formatID(prefix, ticks(t), [8]byte{})
+	return formatID(prefix, max(ticks(t), 0), [8]byte{})
 }
 
 // IDTime returns the time that is part of an id, in UTC, cut to whole

@@ -68,6 +68,11 @@ func TestIDHoldsItsTimeAndItsUUIDVersion(t *testing.T) {
 	})
 }
 
+func TestIDFloorOfTimesBeforeAllIDs(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, postrider.IDFloor("evt", time.UnixMilli(0)), postrider.IDFloor("evt", time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)))
+}
+
 func TestIDTimeRefusesWhatIsNoID(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", "evt_", "evt_12", "evt", "0123456789abcdef0123456789abcdef", "evt_zz23456789abcdef0123456789abcdef"} {

@@ -1,9 +1,6 @@
 package postrider
 
-import (
-	"net/http"
-	"time"
-)
+import "time"
 
 // MaxBackoff caps every wait between two attempts, and what a Retry-After header
 // can ask for.
@@ -52,7 +49,7 @@ func (p Policy) Judge(attempt Attempt, retryAfter time.Duration, random float64)
 	switch {
 	case attempt.Result == ResultSuccess:
 		return Verdict{State: StateSucceeded}
-	case attempt.StatusCode != nil && *attempt.StatusCode == http.StatusGone:
+	case attempt.Gone():
 		return Verdict{State: StateFailed, Gone: true}
 	case attempt.Result == ResultCancelled, attempt.Number > p.MaxRetries:
 		return Verdict{State: StateFailed}

@@ -27,7 +27,9 @@ type Store interface {
 	Targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error)
 	// Attempts returns the attempts recorded for a delivery, by number.
 	Attempts(ctx context.Context, deliveryID string) ([]postrider.Attempt, error)
-	// Record commits attempts and what they mean for their deliveries.
+	// Record commits attempts and what they mean for their deliveries. Returns
+	// [postrider.CodeConflict] for one that another call recorded before, or whose
+	// delivery was finished before: what is stored stands.
 	Record(ctx context.Context, outcomes []postrider.Outcome) error
 	// CancelDelivery makes an unfinished delivery cancelled.
 	CancelDelivery(ctx context.Context, deliveryID string) error
@@ -41,14 +43,13 @@ type Reporter interface {
 
 // Config is what New needs; every field but FirstAttemptDone is required.
 type Config struct {
-	Store     Store
-	Poster    Poster
-	Reporter  Reporter
-	Metrics   *Metrics
-	Logger    *slog.Logger
-	Now       func() time.Time
-	Random    func() float64 // 0 to 1, for jitter
-	UserAgent string
+	Store    Store
+	Poster   Poster
+	Reporter Reporter
+	Metrics  *Metrics
+	Logger   *slog.Logger
+	Now      func() time.Time
+	Random   func() float64 // 0 to 1, for jitter
 	// FirstAttemptDone is told each delivery whose first attempt is recorded, so
 	// that the dispatcher can let the next one go.
 	FirstAttemptDone func(deliveryID string)
@@ -75,7 +76,6 @@ type Report struct {
 	// Attempts are new ones, or all: who gets a report merges by number.
 	Attempts      []postrider.Attempt `json:"attempts,omitempty"`
 	NextAttemptAt *time.Time          `json:"next_attempt_at,omitempty"` // set when State is retrying
-	Gone          bool                `json:"gone,omitempty"`            // the receiver answered 410
 }
 
 // Deliver makes the first attempt of each delivery and reports on them in the
@@ -112,7 +112,11 @@ func (a *Activities) Deliver(ctx context.Context, deliveryIDs []string) ([]Repor
 
 // Cancel records that a delivery's workflow was cancelled.
 func (a *Activities) Cancel(ctx context.Context, deliveryID string) error {
-	if err := a.Store.CancelDelivery(ctx, deliveryID); err != nil {
+	err := a.Store.CancelDelivery(ctx, deliveryID)
+	if postrider.CodeOf(err) == postrider.CodeNotFound {
+		return nil // as good as cancelled
+	}
+	if err != nil {
 		return err
 	}
 	a.Metrics.deliveries.WithLabelValues(string(postrider.StateCancelled)).Inc()
@@ -133,6 +137,5 @@ func (a *Activities) recorded(ctx context.Context, target postrider.Target) (Rep
 		State:         target.Delivery.State,
 		Attempts:      attempts,
 		NextAttemptAt: target.Delivery.NextAttemptAt,
-		Gone:          target.WebhookStatus == postrider.WebhookDisabled,
 	}, nil
 }

@@ -48,10 +48,12 @@ type bench struct {
 	respond  http.HandlerFunc
 	reports  []activities.Report
 	done     []string
+	late     error // of a record that a test makes while a request is under way
 }
 
 // request is what the receiver got.
 type request struct {
+	at     time.Time
 	header http.Header
 	body   []byte
 }
@@ -63,11 +65,11 @@ func setup(t *testing.T, change func(*postrider.Webhook)) *bench {
 	server := httptest.NewServer(http.HandlerFunc(b.receive))
 	t.Cleanup(server.Close)
 	b.db, b.ids = storetest.NewStore(t)
-	client := egress.New(egress.Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Now: time.Now})
+	client := egress.New(egress.Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, UserAgent: "Postrider/test", Now: time.Now})
 	t.Cleanup(client.Close)
 	b.acts = activities.New(activities.Config{
 		Store: b.db, Poster: client, Reporter: b, Metrics: activities.NewMetrics(b.registry),
-		Logger: slog.New(slog.DiscardHandler), Now: time.Now, Random: func() float64 { return 0.5 }, UserAgent: "Postrider/test",
+		Logger: slog.New(slog.DiscardHandler), Now: time.Now, Random: func() float64 { return 0.5 },
 		FirstAttemptDone: func(id string) { b.mu.Lock(); defer b.mu.Unlock(); b.done = append(b.done, id) },
 	})
 	var suite testsuite.WorkflowTestSuite
@@ -99,7 +101,7 @@ func (b *bench) subscribe(url string, change func(*postrider.Webhook)) {
 func (b *bench) receive(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	b.mu.Lock()
-	b.requests = append(b.requests, request{header: r.Header, body: body})
+	b.requests = append(b.requests, request{at: time.Now(), header: r.Header, body: body})
 	respond := b.respond
 	b.mu.Unlock()
 	respond(w, r)
@@ -148,9 +150,15 @@ func (b *bench) deliver(id string) activities.Report {
 
 // retry runs the ordinary activity and returns its report and whether Temporal may
 // try it again; refused says whether the report came as an error.
-func (b *bench) retry(id string) (report activities.Report, refused *temporal.ApplicationError) {
+func (b *bench) retry(id string) (activities.Report, *temporal.ApplicationError) {
 	b.t.Helper()
-	value, err := b.env.ExecuteActivity(b.acts.Retry, activities.RetryInput{DeliveryID: id, Known: 1})
+	return b.retryKnowing(id, b.delivery(id).AttemptCount)
+}
+
+// retryKnowing is retry for a workflow that knows of so many attempts.
+func (b *bench) retryKnowing(id string, known int) (report activities.Report, refused *temporal.ApplicationError) {
+	b.t.Helper()
+	value, err := b.env.ExecuteActivity(b.acts.Retry, activities.RetryInput{DeliveryID: id, Known: known})
 	if err == nil {
 		require.NoError(b.t, value.Get(&report))
 		return report, nil
@@ -229,12 +237,12 @@ func TestDeliverDoesNotRepeatARecordedAttempt(t *testing.T) {
 
 func TestRetriesUntilTheyAreUsedUp(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(w *postrider.Webhook) { w.Policy.MaxRetries = 2 })
+	b := setup(t, func(w *postrider.Webhook) { w.Policy.MaxRetries, w.Policy.BackoffMS = 2, 400 })
 	b.answer(http.StatusBadGateway)
 	id := b.publish()
 	report := b.deliver(id)
 	require.Equal(t, postrider.StateRetrying, report.State)
-	require.WithinDuration(t, time.Now().Add(time.Second), *report.NextAttemptAt, 900*time.Millisecond)
+	require.WithinDuration(t, b.requests[0].at.Add(400*time.Millisecond), *report.NextAttemptAt, 100*time.Millisecond)
 	require.Equal(t, postrider.StateRetrying, b.delivery(id).State)
 
 	report, refused := b.retry(id)
@@ -242,7 +250,7 @@ func TestRetriesUntilTheyAreUsedUp(t *testing.T) {
 	require.Equal(t, 2, report.Attempts[0].Number)
 	require.False(t, refused.NonRetryable())
 	require.Positive(t, refused.NextRetryDelay())
-	require.LessOrEqual(t, refused.NextRetryDelay(), 2*time.Second)
+	require.LessOrEqual(t, refused.NextRetryDelay(), 800*time.Millisecond)
 	require.Len(t, b.reports, 1, "the workflow was told")
 
 	report, refused = b.retry(id)
@@ -251,8 +259,8 @@ func TestRetriesUntilTheyAreUsedUp(t *testing.T) {
 	require.Equal(t, postrider.StateFailed, b.delivery(id).State)
 	require.Len(t, b.reports, 1)
 
-	report, refused = b.retry(id)
-	require.True(t, refused.NonRetryable(), "nothing is left to try")
+	report, refused = b.retryKnowing(id, 0)
+	require.True(t, refused.NonRetryable(), "Temporal has tries left, and nothing is left to try")
 	require.Len(t, report.Attempts, 3)
 	require.Len(t, b.requests, 3)
 	attempts, err := b.db.Attempts(t.Context(), id)
@@ -294,7 +302,7 @@ func TestGoneDisablesTheWebhook(t *testing.T) {
 	id := b.publish()
 	report := b.deliver(id)
 	require.Equal(t, postrider.StateFailed, report.State)
-	require.True(t, report.Gone)
+	require.True(t, report.Attempts[0].Gone())
 	w, err := b.db.Webhook(t.Context(), "ws_1", b.webhook.ID)
 	require.NoError(t, err)
 	require.Equal(t, postrider.WebhookDisabled, w.Status)
@@ -316,6 +324,73 @@ func TestDeletedWebhookGetsNoRequest(t *testing.T) {
 	require.Nil(t, refused)
 	require.Equal(t, postrider.StateCancelled, report.State)
 	require.Empty(t, b.requests)
+}
+
+// Guards the whole story: a workflow whose first activity died after its commit
+// learns of that attempt with the next.
+func TestRetryReportsWhatTheWorkflowDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(w *postrider.Webhook) { w.Policy.BackoffMS = 100 })
+	b.answer(http.StatusInternalServerError)
+	id := b.publish()
+	b.deliver(id)
+	b.answer(http.StatusOK)
+	report, refused := b.retryKnowing(id, 0)
+	require.Nil(t, refused)
+	require.Len(t, report.Attempts, 2)
+	require.Equal(t, postrider.StateSucceeded, report.State)
+}
+
+// Guards Retry-After: Temporal's own backoff, after a try that died, may be shorter
+// than the wait that was recorded.
+func TestRetryDoesNotComeBeforeItsTime(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(w *postrider.Webhook) { w.Policy.BackoffMS = 3600000 })
+	b.answer(http.StatusServiceUnavailable)
+	id := b.publish()
+	b.deliver(id)
+	report, refused := b.retry(id)
+	require.Len(t, b.requests, 1)
+	require.Equal(t, postrider.StateRetrying, report.State)
+	require.False(t, refused.NonRetryable())
+	require.Greater(t, refused.NextRetryDelay(), 40*time.Minute)
+}
+
+// Guards against a delivery that its workflow takes for delivered and the database
+// for waiting: an attempt that another try recorded meanwhile counts as stored.
+func TestAttemptThatWasOvertakenReportsWhatIsStored(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	id := b.publish()
+	b.mu.Lock()
+	b.respond = func(w http.ResponseWriter, _ *http.Request) {
+		reason, next := "status 500", postrider.Timestamp(time.Now().Add(time.Hour))
+		b.late = b.db.Record(context.WithoutCancel(t.Context()), []postrider.Outcome{{
+			DeliveryID: id, WorkspaceID: "ws_1", WebhookID: b.webhook.ID, State: postrider.StateRetrying, NextAttempt: &next,
+			Attempt: postrider.Attempt{Number: 1, StartedAt: postrider.Timestamp(time.Now()), Result: postrider.ResultServerError, Error: &reason},
+		}})
+		w.WriteHeader(http.StatusOK)
+	}
+	b.mu.Unlock()
+	report := b.deliver(id)
+	require.NoError(t, b.late)
+	require.Equal(t, postrider.StateRetrying, report.State)
+	require.Len(t, report.Attempts, 1)
+	require.Equal(t, postrider.ResultServerError, report.Attempts[0].Result)
+	require.Equal(t, postrider.StateRetrying, b.delivery(id).State)
+}
+
+func TestRetryOfAnUnknownDeliveryIsFinal(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	unknown := postrider.IDFloor(postrider.PrefixDelivery, time.Now())
+	_, err := b.env.ExecuteActivity(b.acts.Retry, activities.RetryInput{DeliveryID: unknown})
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, err, &typed)
+	require.Equal(t, activities.ErrorUnknownDelivery, typed.Type())
+	require.True(t, typed.NonRetryable())
+	_, err = b.env.ExecuteActivity(b.acts.Cancel, unknown)
+	require.NoError(t, err)
 }
 
 func TestCancelIsRecorded(t *testing.T) {

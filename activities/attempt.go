@@ -19,7 +19,11 @@ func (a *Activities) attempt(ctx context.Context, target postrider.Target) (Repo
 	}
 	verdict := target.Delivery.Policy.Judge(made, retryAfter, a.Random())
 	outcome := outcomeOf(target.Delivery, made, verdict)
-	if err := a.Store.Record(ctx, []postrider.Outcome{outcome}); err != nil {
+	err = a.Store.Record(ctx, []postrider.Outcome{outcome})
+	if postrider.CodeOf(err) == postrider.CodeConflict {
+		return a.overtaken(ctx, outcome.DeliveryID)
+	}
+	if err != nil {
 		return Report{}, err
 	}
 	a.Metrics.observe(target.Delivery, outcome)
@@ -29,8 +33,18 @@ func (a *Activities) attempt(ctx context.Context, target postrider.Target) (Repo
 		State:         outcome.State,
 		Attempts:      []postrider.Attempt{made.WithoutBody()},
 		NextAttemptAt: outcome.NextAttempt,
-		Gone:          verdict.Gone,
 	}, nil
+}
+
+// overtaken reports what is stored after an attempt that came too late: its number
+// was taken by a try that had been given up, or the delivery was finished meanwhile.
+// The receiver's answer counts for nothing then, as after any crash.
+func (a *Activities) overtaken(ctx context.Context, deliveryID string) (Report, error) {
+	targets, err := a.Store.Targets(ctx, []string{deliveryID})
+	if err != nil {
+		return Report{}, err
+	}
+	return a.recorded(ctx, targets[0])
 }
 
 // post sends the request, or says why there is no sense in sending it.

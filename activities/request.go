@@ -28,7 +28,6 @@ func (a *Activities) request(target postrider.Target, number int, now time.Time)
 		return egress.Request{}, err
 	}
 	header.Set("Content-Type", "application/json")
-	header.Set("User-Agent", a.UserAgent)
 	header.Set(signing.HeaderDeliveryID, target.Delivery.ID)
 	header.Set(signing.HeaderAttempt, strconv.Itoa(number))
 	for name, value := range target.Headers {

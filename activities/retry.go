@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
@@ -22,6 +23,14 @@ type RetryInput struct {
 	Known int `json:"known"`
 }
 
+// ErrorUnknownDelivery is the type of the error, not retryable, by which Retry says
+// that the database has no such delivery: nothing can ever come of it.
+const ErrorUnknownDelivery = "UnknownDelivery"
+
+// earliness is by how much an attempt may come before its time: the clocks of
+// Temporal's machine and of this one may differ a little.
+const earliness = time.Second
+
 // Retry makes one more attempt; each of Temporal's tries of this activity is one.
 // A failed attempt is an [ErrorAttemptFailed], so that the activity's retry policy
 // counts and spaces the attempts; it carries the wait, with jitter and Retry-After
@@ -29,34 +38,44 @@ type RetryInput struct {
 // before its retries did. Any other error is ours, and no attempt was recorded for it.
 func (a *Activities) Retry(ctx context.Context, in RetryInput) (Report, error) {
 	targets, err := a.Store.Targets(ctx, []string{in.DeliveryID})
+	if postrider.CodeOf(err) == postrider.CodeNotFound {
+		return Report{}, temporal.NewNonRetryableApplicationError("no such delivery", ErrorUnknownDelivery, nil)
+	}
 	if err != nil {
 		return Report{}, err
 	}
-	target := targets[0]
+	report, err := a.again(ctx, targets[0], in.Known)
+	if err != nil {
+		return Report{}, err
+	}
 	info := activity.GetInfo(ctx)
-	report, err := a.attempt(ctx, target)
-	if err != nil {
-		return Report{}, err
-	}
-	if missed := int(info.Attempt) - 1; missed > 0 || target.Delivery.State.Finished() {
-		// An earlier try may have died between its commit and its report.
-		before, err := a.recorded(ctx, target)
-		if err != nil {
-			return Report{}, err
-		}
-		report.Attempts = postrider.MergeAttempts(before.Attempts, report.Attempts...)
-	}
 	switch report.State {
 	case postrider.StateRetrying:
 		a.report(ctx, info.WorkflowExecution.ID, info.WorkflowExecution.RunID, report)
 		return Report{}, a.failed(report, false)
 	case postrider.StateFailed:
 		// Where retries are used up, Temporal's own policy ends the activity.
-		exhausted := !target.Delivery.State.Finished() && target.Delivery.AttemptCount >= target.Delivery.Policy.MaxRetries
+		exhausted := in.Known+int(info.Attempt) > targets[0].Delivery.Policy.MaxRetries
 		return Report{}, a.failed(report, !exhausted)
 	default:
 		return report, nil
 	}
+}
+
+// again makes the next attempt if its time has come, and reports on it and on every
+// attempt that the workflow does not know: an earlier try may have died, or been
+// given up, between its commit and its report.
+func (a *Activities) again(ctx context.Context, target postrider.Target, known int) (Report, error) {
+	if next := target.Delivery.NextAttemptAt; next != nil && next.Sub(a.Now()) > earliness {
+		return a.recorded(ctx, target)
+	}
+	report, err := a.attempt(ctx, target)
+	if err != nil || target.Delivery.AttemptCount <= known {
+		return report, err
+	}
+	before, err := a.recorded(ctx, target)
+	report.Attempts = postrider.MergeAttempts(before.Attempts, report.Attempts...)
+	return report, err
 }
 
 // report is best effort: what is lost here is in the database, and the next try
@@ -69,7 +88,10 @@ func (a *Activities) report(ctx context.Context, workflowID, runID string, repor
 }
 
 func (a *Activities) failed(report Report, final bool) error {
-	options := temporal.ApplicationErrorOptions{NonRetryable: final, Details: []any{report}}
+	// Benign: a receiver's refusal is no error of ours in the SDK's log and metrics.
+	options := temporal.ApplicationErrorOptions{
+		NonRetryable: final, Details: []any{report}, Category: temporal.ApplicationErrorCategoryBenign,
+	}
 	if report.NextAttemptAt != nil {
 		// Temporal takes no delay of 0 for an answer: it would fall back to the policy's.
 		options.NextRetryDelay = max(report.NextAttemptAt.Sub(a.Now()), 1)

@@ -44,10 +44,11 @@ func TestDefaultsAreTheContracts(t *testing.T) {
 func TestSettingsNameTheFlag(t *testing.T) {
 	t.Parallel()
 	for flag, value := range map[string]string{
-		"--max-in-flight": "2001", "--shutdown-timeout": "-1s", "--allow-networks": "10.0.0.0/33", "--log-level": "loud", "--log-format": "xml",
+		"--max-in-flight": "2001", "--shutdown-timeout": "-1s", "--allow-networks": "10.0.0.0/33", "--log-level": "loud", "--log-format": "xml", "--database-url": "postgre://user:password@host/db",
 	} {
 		_, err := parse(t, flag+"="+value)
 		require.ErrorContains(t, err, flag)
+		require.NotContains(t, err.Error(), "password")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	temporallog "go.temporal.io/sdk/log"
 
@@ -82,6 +83,9 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.store.Migrate(ctx); err != nil {
 		return fmt.Errorf("database schema: %w", err)
 	}
+	if err := s.store.CheckKeys(ctx); err != nil {
+		return fmt.Errorf("encryption keys (POSTRIDER_ENCRYPTION_KEYS, or the file %s in the data directory): %w", encryptionKeyFile, err)
+	}
 	if err := s.store.ReleaseOrphans(ctx); err != nil {
 		return fmt.Errorf("database: %w", err)
 	}
@@ -123,12 +127,12 @@ func (s *Server) wire() error {
 		return err
 	}
 	logger := s.shape.Logger
-	poster := egress.New(egress.Config{AllowNetworks: networks, Now: time.Now})
+	poster := egress.New(egress.Config{AllowNetworks: networks, UserAgent: "Postrider/" + Version, Now: time.Now})
 	flows := workflows.NewClient(s.temporal)
 	s.dispatcher = worker.NewDispatcher(s.store, flows, s.settings.MaxInFlight, logger, time.Now)
 	s.worker = worker.New(s.temporal, activities.New(activities.Config{
 		Store: s.store, Poster: poster, Reporter: flows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
-		Now: time.Now, Random: mathrand.Float64, UserAgent: "Postrider/" + Version, FirstAttemptDone: s.dispatcher.FirstAttemptDone,
+		Now: time.Now, Random: mathrand.Float64, FirstAttemptDone: s.dispatcher.FirstAttemptDone,
 	}), s.settings.ShutdownTimeout)
 
 	counts := newAPIMetrics(s.registry)
@@ -145,7 +149,8 @@ func (s *Server) wire() error {
 }
 
 func (s *Server) checkTemporal(ctx context.Context) error {
-	_, err := s.temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
+	// Read from Temporal's own database, so that it is known to be there too.
+	_, err := s.temporal.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: s.shape.TemporalNamespace})
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +45,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.ShutdownTimeout < 0 {
 		return errors.New("--shutdown-timeout (POSTRIDER_SHUTDOWN_TIMEOUT): must not be negative")
+	}
+	if scheme, _, _ := strings.Cut(s.DatabaseURL, ":"); s.DatabaseURL != "" && !slices.Contains([]string{"postgres", "postgresql", "sqlite"}, scheme) {
+		return errors.New("--database-url (POSTRIDER_DATABASE_URL): must start with postgres:// or postgresql://, or be sqlite:PATH")
 	}
 	_, err := s.networks(nil)
 	return err

@@ -15,7 +15,9 @@ import (
 // Record commits attempts and what they mean for their deliveries. Concurrent
 // calls share a transaction. An attempt that is recorded already changes nothing.
 // A finished delivery, such as one that was cancelled in the meantime, keeps its
-// state; the attempt is kept all the same. Returns [postrider.CodeNotFound], and
+// state; the attempt is kept all the same. In both cases it returns
+// [postrider.CodeConflict], after everything else in the call was recorded: what is
+// stored is not what the caller believes. Returns [postrider.CodeNotFound], and
 // records nothing, when one of the deliveries is unknown.
 func (s *Store) Record(ctx context.Context, outcomes []postrider.Outcome) error {
 	if len(outcomes) == 0 {
@@ -30,7 +32,7 @@ func (s *Store) recordAll(ctx context.Context, calls [][]postrider.Outcome) ([]a
 	var freed bool
 	err := s.write(ctx, "record", func(tx *sqlx.Tx) error {
 		answers = make([]answer[struct{}], len(calls))
-		r := &recorder{s: s, tx: tx, stats: map[string]*tally{}}
+		r := &recorder{s: s, tx: tx, stats: map[string]*tally{}, owner: map[attemptKey]int{}}
 		if err := r.load(ctx, calls); err != nil {
 			return err
 		}
@@ -40,10 +42,20 @@ func (s *Store) recordAll(ctx context.Context, calls [][]postrider.Outcome) ([]a
 				answers[i].err = postrider.NotFound("delivery")
 				continue
 			}
+			for _, o := range call {
+				if _, taken := r.owner[keyOf(o)]; !taken {
+					r.owner[keyOf(o)] = i
+				}
+			}
 			known = append(known, call...)
 		}
 		var err error
 		freed, err = r.record(ctx, known)
+		for i, call := range calls {
+			if answers[i].err == nil && slices.ContainsFunc(call, func(o postrider.Outcome) bool { return r.overtaken(i, o) }) {
+				answers[i].err = &postrider.Error{Code: postrider.CodeConflict, Message: "the attempt was recorded or its delivery finished before"}
+			}
+		}
 		return err
 	})
 	if err == nil && freed {
@@ -58,6 +70,22 @@ type recorder struct {
 	tx    *sqlx.Tx
 	lives map[string]*life  // by delivery
 	stats map[string]*tally // by webhook
+	// owner is the call whose attempt is stored, and stays.
+	owner map[attemptKey]int
+}
+
+// attemptKey is the primary key of an attempt.
+type attemptKey struct {
+	DeliveryID string `db:"delivery_id"`
+	Number     int
+}
+
+func keyOf(o postrider.Outcome) attemptKey { return attemptKey{o.DeliveryID, o.Attempt.Number} }
+
+// overtaken reports whether a call's outcome is not what is stored.
+func (r *recorder) overtaken(call int, o postrider.Outcome) bool {
+	owner, stored := r.owner[keyOf(o)]
+	return !stored || owner != call
 }
 
 // life is what a delivery has come to.
@@ -149,13 +177,9 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (fr
 // insertAttempts stores the attempts and returns the outcomes of those that were
 // not known.
 func (r *recorder) insertAttempts(ctx context.Context, outcomes []postrider.Outcome) ([]postrider.Outcome, error) {
-	type key struct {
-		DeliveryID string `db:"delivery_id"`
-		Number     int
-	}
-	of := map[key]postrider.Outcome{}
+	of := map[attemptKey]postrider.Outcome{}
 	for _, o := range outcomes {
-		at := key{o.DeliveryID, o.Attempt.Number}
+		at := keyOf(o)
 		if _, twice := of[at]; !twice {
 			o.Attempt.Error, o.Attempt.ResponseExcerpt = storable(o.Attempt.Error), storable(o.Attempt.ResponseExcerpt)
 			of[at] = o
@@ -171,7 +195,7 @@ func (r *recorder) insertAttempts(ctx context.Context, outcomes []postrider.Outc
 	}
 	var news []postrider.Outcome
 	for part := range slices.Chunk(rows, maxParameters/10) {
-		var stored []key
+		var stored []attemptKey
 		err := sqlOf(`INSERT INTO attempts (delivery_id, number, started_at, duration_ms, status_code, result,
 			error, response_excerpt, response_truncated, remote_ip) VALUES`).rows(part).
 			add(" ON CONFLICT (delivery_id, number) DO NOTHING RETURNING delivery_id, number").selectInto(ctx, r.tx, &stored)
@@ -182,6 +206,11 @@ func (r *recorder) insertAttempts(ctx context.Context, outcomes []postrider.Outc
 			news = append(news, of[at])
 		}
 	}
+	isNew := map[attemptKey]bool{}
+	for _, o := range news {
+		isNew[keyOf(o)] = true
+	}
+	maps.DeleteFunc(r.owner, func(at attemptKey, _ int) bool { return !isNew[at] })
 	slices.SortFunc(news, func(a, b postrider.Outcome) int {
 		if order := strings.Compare(a.DeliveryID, b.DeliveryID); order != 0 {
 			return order
@@ -214,6 +243,9 @@ func (r *recorder) apply(o postrider.Outcome) {
 	}
 	latest := o.Attempt.Number > d.AttemptCount
 	d.AttemptCount = max(d.AttemptCount, o.Attempt.Number)
+	if d.State.Finished() && d.State != o.State {
+		delete(r.owner, keyOf(o))
+	}
 	if d.State.Finished() || !latest {
 		return
 	}

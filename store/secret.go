@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -136,4 +137,19 @@ func (s *Store) Reencrypt(ctx context.Context) (int, error) {
 			return total, err
 		}
 	}
+}
+
+// CheckKeys returns an error when a stored secret was encrypted with a key that the
+// keyring does not have: deliveries that need it could never be signed.
+func (s *Store) CheckKeys(ctx context.Context) error {
+	used, err := ids(ctx, s.reading, sqlOf("SELECT DISTINCT key_id FROM secret_versions"))
+	if err != nil {
+		return failure("look at the keys in use", err)
+	}
+	for _, id := range used {
+		if s.Keys.keys[id] == nil {
+			return fmt.Errorf("stored secrets need the encryption key with the fingerprint %s, which is not among those given", id)
+		}
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"crypto/rand"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -72,6 +73,20 @@ func TestOrphansAreReleasedWhereNobodyElseIs(t *testing.T) {
 			require.Len(t, b.Claimed(t, 10)[w.ID], c.free)
 		})
 	}
+}
+
+// Guards against a start with a new key beside secrets that only the old one opens.
+func TestKeysInUseAreMissed(t *testing.T) {
+	t.Parallel()
+	b := storetest.NewBundle(t, "sqlite:"+filepath.Join(t.TempDir(), "postrider.db"))
+	other, err := store.NewEncryptionKey(rand.Reader)
+	require.NoError(t, err)
+	require.NoError(t, b.Open(t, other).CheckKeys(t.Context()), "nothing is encrypted yet")
+	_, err = b.CreateWebhook(t.Context(), b.Settings(), "a secret")
+	require.NoError(t, err)
+	require.NoError(t, b.CheckKeys(t.Context()))
+	require.NoError(t, b.Open(t, other+","+b.Key).CheckKeys(t.Context()))
+	require.ErrorContains(t, b.Open(t, other).CheckKeys(t.Context()), "encryption key")
 }
 
 func TestSQLiteCannotOpen(t *testing.T) {

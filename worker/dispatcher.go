@@ -99,7 +99,11 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	var handing sync.WaitGroup
 	defer handing.Wait()
 	for ctx.Err() == nil {
-		claimed, err := d.claim(ctx)
+		if len(d.inFlight) == cap(d.inFlight) {
+			d.wait(ctx, pollInterval, d.freed)
+			continue
+		}
+		claimed, err := d.queue.Claim(ctx, cap(d.inFlight)-len(d.inFlight), Lease)
 		for _, dispatch := range claimed {
 			d.inFlight <- struct{}{}
 			handing.Go(func() { d.hand(ctx, dispatch) })
@@ -115,15 +119,6 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// claim takes as many deliveries as there are places.
-func (d *Dispatcher) claim(ctx context.Context) ([]postrider.Dispatch, error) {
-	free := cap(d.inFlight) - len(d.inFlight)
-	if free == 0 {
-		return nil, nil
-	}
-	return d.queue.Claim(ctx, free, Lease)
 }
 
 // idle returns how long to wait when nothing could be claimed.

@@ -25,13 +25,14 @@ const (
 type Worker struct {
 	worker sdkworker.Worker
 	fatal  chan error
+	drain  time.Duration
 }
 
 // New returns a worker on the Temporal connection. When it is stopped, attempts
 // that are going on have drain to end; what is cut off then is made again by
 // another worker.
 func New(temporal client.Client, acts *activities.Activities, drain time.Duration) *Worker {
-	w := &Worker{fatal: make(chan error, 1)}
+	w := &Worker{fatal: make(chan error, 1), drain: drain}
 	w.worker = sdkworker.New(temporal, workflows.TaskQueue, sdkworker.Options{
 		MaxConcurrentWorkflowTaskExecutionSize:  maxWorkflowTasks,
 		MaxConcurrentLocalActivityExecutionSize: maxAttempts,
@@ -52,11 +53,23 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := w.worker.Start(); err != nil {
 		return err
 	}
-	defer w.worker.Stop()
+	defer w.stop(ctx)
 	select {
 	case <-ctx.Done():
 		return nil
 	case err := <-w.fatal:
 		return err
 	}
+}
+
+// stop stops the worker and waits for the attempts under way, for drain in all: the
+// SDK would wait that long for each kind of task in turn.
+func (w *Worker) stop(ctx context.Context) {
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.drain)
+	defer cancel()
+	go func() {
+		w.worker.Stop()
+		cancel()
+	}()
+	<-bound.Done()
 }

@@ -32,12 +32,13 @@ type Client struct {
 func NewClient(connection client.Client) *Client { return &Client{temporal: connection} }
 
 // Start starts the workflow of a delivery. Returns [ErrAlreadyStarted] when it has
-// one; a delivery never gets a second.
+// one that runs or has completed. One that was terminated before it recorded
+// anything is started again: what is handed over here is not finished.
 func (c *Client) Start(ctx context.Context, d postrider.Dispatch) error {
 	_, err := c.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID:                                       DeliveryWorkflowID(d.DeliveryID),
 		TaskQueue:                                TaskQueue,
-		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
+		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		EnableEagerStart:                         true,
 		TypedSearchAttributes: temporal.NewSearchAttributes(

@@ -17,8 +17,9 @@ import (
 const attemptGrace = 10 * time.Second
 
 // longestPause caps the waits between rounds of an activity that fails for
-// reasons of ours, such as a database that is away.
-const longestPause = time.Minute
+// reasons of ours, such as a database that is away. A round is about a dozen
+// events, so Temporal's limit of 51,200 a workflow is two weeks away.
+const longestPause = 5 * time.Minute
 
 // DeliveryInput starts a Delivery workflow: ids and policy, nothing else.
 type DeliveryInput struct {
@@ -42,7 +43,6 @@ func Delivery(ctx workflow.Context, in DeliveryInput) error {
 type delivery struct {
 	in      DeliveryInput
 	history postrider.History // what the query answers
-	gone    bool
 }
 
 func (d *delivery) run(ctx workflow.Context) error {
@@ -56,8 +56,8 @@ func (d *delivery) run(ctx workflow.Context) error {
 			err = d.retry(ctx)
 		}
 	}
-	if temporal.IsCanceledError(err) {
-		return errors.Join(d.recordCancel(ctx), err)
+	if ctx.Err() != nil {
+		return errors.Join(d.recordCancel(ctx), ctx.Err())
 	}
 	if err != nil {
 		return err
@@ -96,7 +96,6 @@ func (d *delivery) learn(report activities.Report) {
 	}
 	d.history.State = report.State
 	d.history.NextAttemptAt = report.NextAttemptAt
-	d.gone = report.Gone
 }
 
 // last returns the last attempt known, and the zero attempt when there is none.
@@ -121,10 +120,10 @@ func (d *delivery) first(ctx workflow.Context) error {
 	var acts *activities.Activities
 	var reports []activities.Report
 	err := workflow.ExecuteLocalActivity(ctx, acts.Deliver, []string{d.in.DeliveryID}).Get(ctx, &reports)
-	if temporal.IsCanceledError(err) {
-		return err
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	if err != nil {
+	if err != nil { // also a cancelled one: its worker was stopped, not the delivery
 		workflow.GetLogger(ctx).Warn("first attempt not made, leaving it to a retried activity", "error", err)
 		return nil
 	}
@@ -163,12 +162,17 @@ func (d *delivery) retry(ctx workflow.Context) error {
 	var acts *activities.Activities
 	var report activities.Report
 	err := workflow.ExecuteActivity(ctx, acts.Retry, activities.RetryInput{DeliveryID: d.in.DeliveryID, Known: d.attempts()}).Get(ctx, &report)
-	if temporal.IsCanceledError(err) {
-		return err
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	var refused *temporal.ApplicationError
-	if errors.As(err, &refused) && refused.Type() == activities.ErrorAttemptFailed {
-		err = refused.Details(&report)
+	if errors.As(err, &refused) {
+		switch refused.Type() {
+		case activities.ErrorAttemptFailed:
+			err = refused.Details(&report)
+		case activities.ErrorUnknownDelivery:
+			return d.failure(activities.ErrorUnknownDelivery, "the database has no such delivery")
+		}
 	}
 	if err != nil {
 		workflow.GetLogger(ctx).Warn("activity ended without an attempt", "error", err)
@@ -198,7 +202,7 @@ func (d *delivery) verdict() error {
 		return nil
 	case d.history.State == postrider.StateCancelled:
 		return temporal.NewCanceledError("the delivery was cancelled in the database")
-	case d.gone:
+	case d.last().Gone():
 		return d.failure(ErrorGone, "the receiver answered 410 Gone")
 	}
 	reason := "unknown"

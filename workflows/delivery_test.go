@@ -36,8 +36,7 @@ type answer struct {
 	state  postrider.DeliveryState // of an attempt that was made
 	status int
 	wait   time.Duration // before the next attempt
-	gone   bool
-	err    error // of ours: no attempt was made
+	err    error         // of ours: no attempt was made
 }
 
 func setup(t *testing.T, policy postrider.Policy, answers ...answer) *bench {
@@ -83,7 +82,7 @@ func (b *bench) next() (activities.Report, error) {
 	if a.state == postrider.StateSucceeded {
 		attempt.Result, attempt.Error = postrider.ResultSuccess, nil
 	}
-	report := activities.Report{DeliveryID: b.in.DeliveryID, State: a.state, Attempts: []postrider.Attempt{attempt}, Gone: a.gone}
+	report := activities.Report{DeliveryID: b.in.DeliveryID, State: a.state, Attempts: []postrider.Attempt{attempt}}
 	if a.state == postrider.StateRetrying {
 		at := b.Now().UTC().Add(a.wait)
 		report.NextAttemptAt = &at
@@ -105,7 +104,7 @@ func (b *bench) retry(_ context.Context, in activities.RetryInput) (activities.R
 	if err != nil || report.State == postrider.StateSucceeded || report.State == postrider.StateCancelled {
 		return report, err
 	}
-	options := temporal.ApplicationErrorOptions{Details: []any{report}, NonRetryable: report.Gone}
+	options := temporal.ApplicationErrorOptions{Details: []any{report}, NonRetryable: report.Attempts[0].Gone()}
 	if report.NextAttemptAt != nil {
 		options.NextRetryDelay = report.NextAttemptAt.Sub(b.Now())
 		b.SignalWorkflow("attempt-report", report)
@@ -185,7 +184,7 @@ func TestDeliveryWithoutRetriesFailsAtOnce(t *testing.T) {
 
 func TestGoneStopsAtOnce(t *testing.T) {
 	t.Parallel()
-	gone := answer{state: postrider.StateFailed, status: 410, gone: true}
+	gone := answer{state: postrider.StateFailed, status: 410}
 	for name, answers := range map[string][]answer{
 		"at the first attempt": {gone},
 		"at a retry":           {retrying(time.Second), gone},
@@ -235,6 +234,24 @@ func TestDeliveryCancelledInTheDatabaseEndsAsCancelled(t *testing.T) {
 	b := setup(t, policy, retrying(time.Second), answer{state: postrider.StateCancelled})
 	require.True(t, temporal.IsCanceledError(b.run()))
 	require.Equal(t, postrider.StateCancelled, b.history().State)
+}
+
+// Guards against taking the stop of a worker for the cancellation of a delivery.
+func TestStoppedWorkerCancelsNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t, policy, answer{err: temporal.NewCanceledError()}, succeeded)
+	require.NoError(t, b.run())
+	require.Zero(t, b.cancelled)
+	require.Equal(t, postrider.StateSucceeded, b.history().State)
+}
+
+func TestUnknownDeliveryEndsItsWorkflow(t *testing.T) {
+	t.Parallel()
+	unknown := answer{err: temporal.NewNonRetryableApplicationError("gone", activities.ErrorUnknownDelivery, nil)}
+	b := setup(t, policy, unknown, unknown)
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, b.run(), &typed)
+	require.Equal(t, activities.ErrorUnknownDelivery, typed.Type())
 }
 
 // Guards against an outage of ours using up the receiver's retries.

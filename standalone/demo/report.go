@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"postrider/standalone/instance"
 )
@@ -47,7 +48,7 @@ func (d *demo) report(ctx context.Context) error {
 		}
 		return errDiffers
 	}
-	fmt.Printf("All %d webhooks got what they should, and every signature was checked by a library that is not Postrider's.\n", len(d.targets))
+	fmt.Printf("All %d webhooks got what they should; signatures and credentials were checked without Postrider's own code.\n", len(d.targets))
 	return nil
 }
 
@@ -76,18 +77,40 @@ func (d *demo) outcome(ctx context.Context, t *target) (outcome, []string, error
 }
 
 // disagreements compares the delivery in the database with its workflow's history.
+// The database is told first, so the workflow gets a moment to agree.
 func (d *demo) disagreements(ctx context.Context, delivery instance.Delivery) []string {
+	ctx, cancel := context.WithTimeout(ctx, agreement)
+	defer cancel()
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		problem := d.disagreement(ctx, delivery)
+		if problem == "" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return []string{problem}
+		case <-ticker.C:
+		}
+	}
+}
+
+// agreement is how long a workflow may lag behind the database.
+const agreement = 5 * time.Second
+
+func (d *demo) disagreement(ctx context.Context, delivery instance.Delivery) string {
 	history, err := d.History(ctx, delivery.ID)
 	switch {
 	case err != nil:
-		return []string{"history: " + err.Error()}
+		return "history: " + err.Error()
 	case history.Source != "workflow":
-		return []string{"history: answered by the " + history.Source}
+		return "history: answered by the " + history.Source
 	case history.State != delivery.State || len(history.Attempts) != len(delivery.Attempts):
-		return []string{fmt.Sprintf("history: %s after %d attempts, database: %s after %d",
-			history.State, len(history.Attempts), delivery.State, len(delivery.Attempts))}
+		return fmt.Sprintf("history: %s after %d attempts, database: %s after %d",
+			history.State, len(history.Attempts), delivery.State, len(delivery.Attempts))
 	}
-	return nil
+	return ""
 }
 
 func lastResult(d instance.Delivery) string {

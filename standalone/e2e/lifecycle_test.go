@@ -86,6 +86,8 @@ func TestKill(t *testing.T) {
 	}, patience, 100*time.Millisecond)
 	arrived, requests := receiver.counts()
 	require.Equal(t, deliveries, arrived)
+	receiver.mu.Lock()
+	defer receiver.mu.Unlock()
 	for _, event := range accepted.Data {
 		require.Positive(t, receiver.seen[event.ID])
 	}

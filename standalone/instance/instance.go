@@ -132,6 +132,3 @@ func (i *Instance) end(signal syscall.Signal) error {
 	<-i.exited
 	return i.exit
 }
-
-// PID returns the process's id.
-func (i *Instance) PID() int { return i.command.Process.Pid }

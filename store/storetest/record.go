@@ -74,7 +74,7 @@ func recordIdempotent(t *testing.T, b *Bundle) {
 	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{first, first}))
 	b.Clock.Advance(time.Second)
 	again := b.Outcome(t, id, 1, postrider.StateSucceeded)
-	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{again}))
+	requireCode(t, postrider.CodeConflict, b.Record(t.Context(), []postrider.Outcome{again}))
 	require.Equal(t, postrider.StateFailed, b.State(t, id))
 	attempts, err := b.Attempts(t.Context(), id)
 	require.NoError(t, err)
@@ -204,7 +204,7 @@ func recordCancelled(t *testing.T, b *Bundle) {
 	require.NoError(t, b.CancelDelivery(ctx, id))
 	b.Clock.Advance(time.Second)
 	require.NoError(t, b.CancelDelivery(ctx, id))
-	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, id, 1, postrider.StateSucceeded)}))
+	requireCode(t, postrider.CodeConflict, b.Record(ctx, []postrider.Outcome{b.Outcome(t, id, 1, postrider.StateSucceeded)}))
 	d, err := b.Delivery(ctx, b.Workspace, id)
 	require.NoError(t, err)
 	require.Equal(t, postrider.StateCancelled, d.State)
@@ -300,7 +300,7 @@ func deleteCancels(t *testing.T, b *Bundle) {
 	require.Equal(t, cancelled[2], claimed[0].DeliveryID)
 
 	// An attempt that was under way is kept, and the cancellation still asked for.
-	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, cancelled[2], 9, postrider.StateSucceeded)}))
+	requireCode(t, postrider.CodeConflict, b.Record(ctx, []postrider.Outcome{b.Outcome(t, cancelled[2], 9, postrider.StateSucceeded)}))
 	require.Equal(t, 1, b.count(ctx, t, "SELECT COUNT(*) FROM outbox"))
 	require.NoError(t, b.CancelDelivery(ctx, cancelled[2]))
 	require.Zero(t, b.count(ctx, t, "SELECT COUNT(*) FROM outbox"))
