@@ -363,9 +363,9 @@ func TestAttemptThatWasOvertakenReportsWhatIsStored(t *testing.T) {
 	b := setup(t, nil)
 	id := b.publish()
 	b.mu.Lock()
-	b.respond = func(w http.ResponseWriter, _ *http.Request) {
+	b.respond = func(w http.ResponseWriter, r *http.Request) {
 		reason, next := "status 500", postrider.Timestamp(time.Now().Add(time.Hour))
-		b.late = b.db.Record(context.WithoutCancel(t.Context()), []postrider.Outcome{{
+		b.late = b.db.Record(r.Context(), []postrider.Outcome{{
 			DeliveryID: id, WorkspaceID: "ws_1", WebhookID: b.webhook.ID, State: postrider.StateRetrying, NextAttempt: &next,
 			Attempt: postrider.Attempt{Number: 1, StartedAt: postrider.Timestamp(time.Now()), Result: postrider.ResultServerError, Error: &reason},
 		}})
