@@ -55,7 +55,7 @@ build-postrider:
 .PHONY: build-standalone
 build-standalone:
 	@echo "Building $(STANDALONE) $(VERSION)"
-	@test -e $(STANDALONE) || echo "  Temporal is inside: a first build takes about 5 minutes on 2 cores, the next ones seconds."
+	@test -e $(STANDALONE) || echo "  Temporal is inside: a first build downloads and compiles for 5 to 10 minutes on 2 cores; the next ones take seconds."
 	@go -C standalone build -v -ldflags '$(LDFLAGS)' -o ../$(STANDALONE) . 2>&1 | $(PROGRESS)
 
 .PHONY: test

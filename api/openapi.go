@@ -14,7 +14,7 @@ const (
 const apiDescription = `Postrider delivers webhooks and does not lose them: it keeps subscriptions, accepts events, and signs and POSTs every event to every webhook that matches, with retries.
 
 - Ids are a prefix, an underscore and a time-ordered id. Times are RFC 3339 in UTC.
-- Errors are ` + "`application/problem+json`" + ` (RFC 9457). A 422 lists every broken rule with its location, as ` + "`body.timeout_ms`" + `. An id of another workspace is a 404, like one that does not exist. A 503 carries ` + "`Retry-After`" + `.
+- Errors are ` + "`application/problem+json`" + ` (RFC 9457). A 422 names broken rules by their location, as ` + "`body.timeout_ms`" + `. An id of another workspace is a 404, like one that does not exist. A 503 carries ` + "`Retry-After`" + `.
 - Unknown fields and unknown query parameters are refused with a 422, and so is null for a field that may not be null.
 - Request bodies are JSON of up to 256 KiB; a batch may have 8 MiB.
 - Lists are newest first. Pass ` + "`next_cursor`" + ` as ` + "`cursor`" + ` to go on; it is null on the last page.

@@ -37,6 +37,8 @@ func (s *server) routeReference(engine *gin.Engine) {
 	asJSON := sync.OnceValues(func() ([]byte, error) { return json.MarshalIndent(document, "", "  ") })
 	asPage := sync.OnceValues(func() ([]byte, error) { return renderReference(document) })
 	engine.GET("/openapi.json", s.static("application/json", asJSON))
+	// Who opens the address that the server prints wants to read.
+	engine.GET("/", func(c *gin.Context) { c.Redirect(http.StatusFound, "/docs") })
 	engine.GET("/docs", func(c *gin.Context) {
 		c.Header("Content-Security-Policy", referencePolicy)
 		s.static("text/html; charset=utf-8", asPage)(c)

@@ -103,6 +103,12 @@ func TestDocumentStatesTheContractsRules(t *testing.T) {
 	require.NotContains(t, shown.Properties, "secret")
 }
 
+func TestFrontPageLeadsToTheReference(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.Equal(t, b.do(http.MethodGet, "/docs", "").Body, b.do(http.MethodGet, "/", "").Body)
+}
+
 func TestReferencePageNeedsNoInternet(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -17,7 +17,7 @@ const maxLineBody = 2 << 10
 //
 //	12:00:00.000 call.ended evt_1 attempt 1 ✓ verified → 204 {"id":"evt_1",…}
 func Line(r Received) string {
-	verdict := "unsigned"
+	verdict := "not verified"
 	switch {
 	case r.Verified:
 		verdict = "✓ verified"

@@ -210,8 +210,8 @@ func TestLine(t *testing.T) {
 		"refused": {func(r *receiver.Received) {
 			r.Verified, r.VerifyError, r.StatusAnswered = false, signing.ErrMismatch.Error(), 401
 		}, `12:00:00.000 call.ended evt_1 attempt 1 ✗ signature does not match → 401 {"id":"evt_1"}`},
-		"unsigned":  {func(r *receiver.Received) { r.Verified = false }, `12:00:00.000 call.ended evt_1 attempt 1 unsigned → 204 {"id":"evt_1"}`},
-		"bare":      {func(r *receiver.Received) { *r = receiver.Received{At: now(), StatusAnswered: 204} }, `12:00:00.000 - - attempt 0 unsigned → 204`},
+		"unsigned":  {func(r *receiver.Received) { r.Verified = false }, `12:00:00.000 call.ended evt_1 attempt 1 not verified → 204 {"id":"evt_1"}`},
+		"bare":      {func(r *receiver.Received) { *r = receiver.Received{At: now(), StatusAnswered: 204} }, `12:00:00.000 - - attempt 0 not verified → 204`},
 		"no JSON":   {func(r *receiver.Received) { r.Body = []byte("a=b\x1b[2J") }, `12:00:00.000 call.ended evt_1 attempt 1 ✓ verified → 204 (7 bytes, not JSON)`},
 		"long":      {func(r *receiver.Received) { r.Body = []byte(`"` + strings.Repeat("é", 2000) + `"`) }, `12:00:00.000 call.ended evt_1 attempt 1 ✓ verified → 204 "` + strings.Repeat("é", 1023) + `… (4002 bytes)`},
 		"terminals": {func(r *receiver.Received) { r.ID, r.Body = "\x1b[31m", []byte("\"\u009b2J\u202e\u2028\"") }, "12:00:00.000 call.ended \uFFFD[31m attempt 1 ✓ verified → 204 \"\uFFFD2J\uFFFD\uFFFD\""},
