@@ -229,7 +229,7 @@ func TestContentTypes(t *testing.T) {
 func TestUnknownRoutesAndMethods(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for _, path := range []string{"/", "/api", "/api/v1", "/api/v1/nothing", webhooksPath + "/", "/openapi.yaml", "/schemas/Webhook.json"} {
+	for _, path := range []string{"/api", "/api/v1", "/api/v1/nothing", webhooksPath + "/", "/openapi.yaml", "/schemas/Webhook.json"} {
 		b.do(http.MethodGet, path, "").problem(http.StatusNotFound)
 	}
 	refused := b.do(http.MethodPut, webhooksPath, `{}`)

@@ -33,6 +33,11 @@ func (s *server) routeReference(engine *gin.Engine) {
 		Summary: "Reference", Description: "The document as a page that loads nothing else. Needs no key.", Security: []map[string][]string{},
 		Responses: map[string]*huma.Response{"200": {Description: "The page.", Content: text("text/html")}},
 	})
+	document.AddOperation(&huma.Operation{
+		Method: http.MethodGet, Path: "/", OperationID: "front", Tags: []string{tagService},
+		Summary: "Front Page", Description: "Leads to the reference. Needs no key.", Security: []map[string][]string{},
+		Responses: map[string]*huma.Response{"302": {Description: "To /docs."}},
+	})
 	// Rendered when first asked for: every route is registered then.
 	asJSON := sync.OnceValues(func() ([]byte, error) { return json.MarshalIndent(document, "", "  ") })
 	asPage := sync.OnceValues(func() ([]byte, error) { return renderReference(document) })
