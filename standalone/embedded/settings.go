@@ -88,6 +88,9 @@ func hosts(ls *listeners) map[primitives.ServiceName]static.Hosts {
 // tenants, here the machine is the limit.
 const unlimited = 1_000_000
 
+// timerShift is far below the shortest backoff, 100 ms.
+const timerShift = 10 * time.Millisecond
+
 func dynamicSettings() dynamicconfig.StaticClient {
 	return dynamicconfig.StaticClient{
 		dynamicconfig.FrontendRPS.Key():                                         unlimited,
@@ -102,6 +105,10 @@ func dynamicSettings() dynamicconfig.StaticClient {
 		dynamicconfig.WorkerPersistenceMaxQPS.Key():                             unlimited,
 		dynamicconfig.VisibilityPersistenceMaxReadQPS.Key():                     unlimited,
 		dynamicconfig.VisibilityPersistenceMaxWriteQPS.Key():                    unlimited,
+
+		// Timers fire up to this much late, for hosts whose clocks differ. Here is one
+		// host, and by default it would make every short backoff a second.
+		dynamicconfig.TimerProcessorMaxTimeShift.Key(): timerShift,
 
 		// On by default in this version; what deliveries rest on is said here.
 		dynamicconfig.EnableEagerWorkflowStart.Key():     true,
