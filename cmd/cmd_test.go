@@ -22,46 +22,78 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// parse reads a command line as the binaries do, without the process's environment.
-func parse(t *testing.T, args ...string) (Settings, error) {
+// commands has the settings of every shape, without the environment's.
+type commands struct {
+	Serve  ServeCommand  `cmd:""`
+	API    APICommand    `cmd:"" name:"api"`
+	Worker WorkerCommand `cmd:""`
+}
+
+// parse reads a command line as the binaries do.
+func parse(t *testing.T, args ...string) (commands, error) {
 	t.Helper()
-	var s Settings
-	parser, err := kong.New(&s, Vars("none"), kong.Exit(func(int) {}))
+	var c commands
+	parser, err := kong.New(&c, Vars("none", time.Second), kong.Exit(func(int) {}))
 	require.NoError(t, err)
 	_, err = parser.Parse(args)
-	return s, err
+	return c, err
+}
+
+const testKeys = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+// serve is a command line of production with nothing missing.
+func serve(args ...string) []string {
+	return append([]string{"serve", "--database-url", "postgres://u@h/d", "--encryption-keys", testKeys}, args...)
 }
 
 func TestDefaultsAreTheContracts(t *testing.T) {
 	t.Parallel()
-	s, err := parse(t)
+	c, err := parse(t, serve()...)
 	require.NoError(t, err)
-	require.Equal(t, "127.0.0.1:8080", s.Listen)
-	require.Equal(t, "127.0.0.1:9464", s.MetricsListen)
-	require.Empty(t, s.DatabaseURL)
+	require.Equal(t, "127.0.0.1:8080", c.Serve.Listen)
+	require.Equal(t, "127.0.0.1:9464", c.Serve.MetricsListen)
+	require.Equal(t, "127.0.0.1:7233", c.Serve.Address)
+	require.Equal(t, "default", c.Serve.Namespace)
+	require.Equal(t, time.Second, c.Serve.ShutdownTimeout)
 }
 
 func TestSettingsNameTheFlag(t *testing.T) {
 	t.Parallel()
-	for flag, value := range map[string]string{
-		"--max-in-flight": "2001", "--shutdown-timeout": "-1s", "--allow-networks": "10.0.0.0/33", "--log-level": "loud", "--log-format": "xml", "--database-url": "postgre://user:password@host/db",
+	file := filepath.Join(t.TempDir(), "empty.pem")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	for _, c := range []struct{ flag, value, rule string }{
+		{"--max-in-flight", "2001", "from 1 to 2000"},
+		{"--shutdown-timeout", "-1s", "must not be negative"},
+		{"--allow-networks", "10.0.0.0/33", "10.0.0.0/33"},
+		{"--log-level", "loud", "must be one of"},
+		{"--log-format", "xml", "must be one of"},
+		{"--database-url", "postgre://user:password@host/db", "must start with postgres://"},
+		{"--encryption-keys", "", "must be set"},
+		{"--temporal-tls-ca", file, "holds no PEM certificate"},
+		{"--temporal-tls-ca", file + ".missing", "no such file"},
+		{"--temporal-tls-cert", file, "given together"},
 	} {
-		_, err := parse(t, flag+"="+value)
-		require.ErrorContains(t, err, flag)
+		_, err := parse(t, serve(c.flag+"="+c.value)...)
+		require.ErrorContains(t, err, c.flag, "%s", c.value)
+		require.ErrorContains(t, err, c.rule)
 		require.NotContains(t, err.Error(), "password")
 	}
+	_, err := parse(t, "worker", "--encryption-keys", testKeys)
+	require.ErrorContains(t, err, "--database-url")
+	_, err = parse(t, serve("--temporal-tls-cert", file, "--temporal-tls-key", file)...)
+	require.ErrorContains(t, err, "--temporal-tls-cert")
 }
 
 func TestNetworks(t *testing.T) {
 	t.Parallel()
-	s, err := parse(t, "--allow-networks", "none")
+	c, err := parse(t, serve("--allow-networks", "none")...)
 	require.NoError(t, err)
-	networks, err := s.networks(nil)
+	networks, err := c.Serve.networks(nil)
 	require.NoError(t, err)
 	require.Empty(t, networks)
-	s, err = parse(t, "--allow-networks", "10.0.0.0/8,fd00::/8")
+	c, err = parse(t, serve("--allow-networks", "10.0.0.0/8,fd00::/8")...)
 	require.NoError(t, err)
-	networks, err = s.networks(nil)
+	networks, err = c.Serve.networks(nil)
 	require.NoError(t, err)
 	require.Len(t, networks, 2)
 }
@@ -71,12 +103,13 @@ func TestBindSaysWhatToDoAboutATakenPort(t *testing.T) {
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, taken.Close()) })
-	_, err = Bind(t.Context(), Settings{Listen: "127.0.0.1:0", MetricsListen: taken.Addr().String()})
+	_, err = Bind(t.Context(), Settings{MetricsListen: taken.Addr().String()}, &APISettings{Listen: "127.0.0.1:0"})
 	require.ErrorContains(t, err, "--metrics-listen "+taken.Addr().String()+": the port is taken")
-	_, err = Bind(t.Context(), Settings{Listen: "no address"})
+	_, err = Bind(t.Context(), Settings{MetricsListen: "127.0.0.1:0"}, &APISettings{Listen: "no address"})
 	require.ErrorContains(t, err, "--listen no address (POSTRIDER_LISTEN): cannot listen")
-	ports, err := Bind(t.Context(), Settings{Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0"})
+	ports, err := Bind(t.Context(), Settings{MetricsListen: "127.0.0.1:0"}, nil)
 	require.NoError(t, err)
+	require.Nil(t, ports.API, "a worker has none")
 	ports.Close()
 }
 

@@ -11,27 +11,32 @@ import (
 // Ports are the addresses that a server answers on, taken before anything heavy is
 // started, so that a taken one is told at once.
 type Ports struct {
-	API     net.Listener
+	API     net.Listener // nil in a process without one
 	Metrics net.Listener
 }
 
-// Bind takes the ports of the settings. Returns an error that names the flag when
-// one cannot be had.
-func Bind(ctx context.Context, s Settings) (*Ports, error) {
-	api, err := bind(ctx, "--listen", "POSTRIDER_LISTEN", s.Listen)
-	if err != nil {
+// Bind takes the ports of the settings; api is nil for a process without an API.
+// Returns an error that names the flag when one cannot be had.
+func Bind(ctx context.Context, s Settings, api *APISettings) (*Ports, error) {
+	var ports Ports
+	var err error
+	if ports.Metrics, err = bind(ctx, "--metrics-listen", "POSTRIDER_METRICS_LISTEN", s.MetricsListen); err != nil {
 		return nil, err
 	}
-	metrics, err := bind(ctx, "--metrics-listen", "POSTRIDER_METRICS_LISTEN", s.MetricsListen)
-	if err != nil {
-		return nil, errors.Join(err, api.Close())
+	if api == nil {
+		return &ports, nil
 	}
-	return &Ports{API: api, Metrics: metrics}, nil
+	if ports.API, err = bind(ctx, "--listen", "POSTRIDER_LISTEN", api.Listen); err != nil {
+		return nil, errors.Join(err, ports.Metrics.Close())
+	}
+	return &ports, nil
 }
 
 // Close gives the ports back. Closing them again, after the server has, does nothing.
 func (p *Ports) Close() {
-	_ = p.API.Close()
+	if p.API != nil {
+		_ = p.API.Close()
+	}
 	_ = p.Metrics.Close()
 }
 

@@ -22,6 +22,32 @@ const (
 	endpointsFile     = "endpoints.json"
 )
 
+// takeOver makes ready the database of a process that has it to itself: brings its
+// schema up to date, gives back what the process before had leased, and provisions
+// the first workspace and key. It returns the path of the key's file.
+func takeOver(ctx context.Context, db *store.Store, dir string, ids *postrider.IDs, now func() time.Time) (string, error) {
+	if err := db.Migrate(ctx); err != nil {
+		return "", fmt.Errorf("database schema: %w", err)
+	}
+	if err := db.ReleaseOrphans(ctx); err != nil {
+		return "", fmt.Errorf("database: %w", err)
+	}
+	path, err := provision(ctx, db, dir, ids, now)
+	if err != nil {
+		return "", fmt.Errorf("first workspace and key: %w", err)
+	}
+	return path, nil
+}
+
+// checkDatabase returns an error when this build and these keys cannot serve from
+// what is stored.
+func checkDatabase(ctx context.Context, db *store.Store) error {
+	if err := db.CheckKeys(ctx); err != nil {
+		return fmt.Errorf("encryption keys (POSTRIDER_ENCRYPTION_KEYS, or the file %s in the data directory): %w", encryptionKeyFile, err)
+	}
+	return nil
+}
+
 // provision makes sure that there is a workspace and that the key in the data
 // directory's api-key file, made when it is missing, opens it with every scope. It
 // returns the path of that file. The file is written before the database: a crash

@@ -2,15 +2,9 @@ package cmd
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,12 +23,40 @@ const (
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	parts, ctx := errgroup.WithContext(ctx)
-	parts.Go(func() error { return s.serve(ctx, s.shape.Ports.API, s.api) })
-	parts.Go(func() error { return s.serve(ctx, s.shape.Ports.Metrics, s.metrics) })
-	parts.Go(func() error { return s.worker.Run(ctx) })
-	parts.Go(func() error { return s.dispatcher.Run(ctx) })
-	parts.Go(func() error { return s.keepPartitions(ctx) })
-	parts.Go(func() error { return s.announce(ctx) })
+	for _, part := range s.parts() {
+		parts.Go(func() error { return part(ctx) })
+	}
+	return parts.Wait()
+}
+
+// parts are what this process runs.
+func (s *Server) parts() []func(context.Context) error {
+	parts := []func(context.Context) error{
+		s.announce,
+		func(ctx context.Context) error { return s.serve(ctx, s.shape.Ports.Metrics, s.metrics) },
+	}
+	if s.api != nil {
+		parts = append(parts, func(ctx context.Context) error { return s.serve(ctx, s.shape.Ports.API, s.api) })
+	}
+	if s.worker != nil {
+		parts = append(parts, s.deliver, s.keepPartitions, s.store.Listen)
+	}
+	return parts
+}
+
+// deliver hands deliveries over and carries them out. The worker outlives the
+// dispatcher, so that what was handed over last is begun here.
+func (s *Server) deliver(ctx context.Context) error {
+	if err := s.awaitTemporal(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	parts, dispatching := errgroup.WithContext(ctx)
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	parts.Go(func() error { return s.worker.Run(working) })
+	parts.Go(func() error {
+		defer stop()
+		return s.dispatcher.Run(dispatching)
+	})
 	return parts.Wait()
 }
 
@@ -75,68 +97,4 @@ func (s *Server) keepPartitions(ctx context.Context) error {
 		cancel()
 	}
 	return nil
-}
-
-// announce says where everything is, to people and to programs, and takes it back
-// at the end.
-func (s *Server) announce(ctx context.Context) error {
-	e := endpoints{
-		API: "http://" + s.shape.Ports.API.Addr().String(), Metrics: "http://" + s.shape.Ports.Metrics.Addr().String(),
-		Temporal: s.shape.TemporalAddress, TemporalUI: s.shape.TemporalUI,
-	}
-	path := filepath.Join(s.shape.DataDir, endpointsFile)
-	text, err := json.MarshalIndent(e, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := writeFile(path, string(text)+"\n"); err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
-	}
-	fmt.Print(s.banner(e))
-	<-ctx.Done()
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		s.shape.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot remove a file", slog.Any("error", err))
-	}
-	return nil
-}
-
-// endpoints is the content of endpoints.json.
-type endpoints struct {
-	API        string `json:"api"`
-	Metrics    string `json:"metrics"`
-	Temporal   string `json:"temporal"`
-	TemporalUI string `json:"temporal_ui"`
-}
-
-// banner is the block that a person reads first.
-func (s *Server) banner(e endpoints) string {
-	return fmt.Sprintf(`
-Postrider %[1]s is ready.
-
-  API          %[2]s   (reference: %[2]s/docs)
-  Temporal UI  %[3]s
-  Metrics      %[4]s/metrics
-  API key      in %[5]s
-
-%[6]s
-Try next, in another terminal:
-
-  curl -sS %[2]s/api/v1/webhooks -H "X-API-Key: $(cat %[5]s)" -H 'Content-Type: application/json' \
-    -d '{"url":"http://127.0.0.1:9000/hook","events":["*"]}'
-
-`, Version, e.API, e.TemporalUI, e.Metrics, s.apiKeyPath, s.networksNotice())
-}
-
-// networksNotice says which addresses may be delivered to that a server on the
-// internet should refuse.
-func (s *Server) networksNotice() string {
-	networks, _ := s.settings.networks(s.shape.Networks) // wire has checked them
-	if len(networks) == 0 {
-		return ""
-	}
-	names := make([]string, len(networks))
-	for i, network := range networks {
-		names[i] = network.String()
-	}
-	return "Webhooks may point at these private networks: " + strings.Join(names, ", ") + "\n(--allow-networks none refuses them).\n"
 }

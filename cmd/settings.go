@@ -1,7 +1,7 @@
 // Package cmd is where everything is wired: settings from flags and environment,
 // the parts of the server, and the order in which they start and stop. The
 // standalone binary and the production one share it, so that they cannot drift;
-// their main functions only choose defaults.
+// their main functions only choose commands and defaults.
 package cmd
 
 import (
@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -22,32 +21,20 @@ import (
 // Version is the version of the build, set by the linker.
 var Version = "dev" //nolint:gochecknoglobals // -ldflags -X can set nothing else
 
-// Settings are what both binaries can be told, by flag or environment.
+// Settings are what every server process can be told, by flag or environment.
 type Settings struct {
-	Listen        string `env:"POSTRIDER_LISTEN" default:"127.0.0.1:8080" help:"Address of the HTTP API. Port 0 picks a free one."`
-	MetricsListen string `env:"POSTRIDER_METRICS_LISTEN" default:"127.0.0.1:9464" help:"Address of /metrics, /healthz and /readyz."`
-	DatabaseURL   string `env:"POSTRIDER_DATABASE_URL" placeholder:"URL" help:"postgres://… URL of the database. Empty: SQLite in the data directory (standalone only)."`
-	AllowNetworks string `env:"POSTRIDER_ALLOW_NETWORKS" placeholder:"CIDRS" help:"Comma-separated CIDRs that may be delivered to though they are loopback, private or otherwise special; 'none' refuses all of these. Default: ${allow_networks}."`
+	MetricsListen   string        `env:"POSTRIDER_METRICS_LISTEN" default:"127.0.0.1:9464" help:"Address of /metrics, /healthz and /readyz."`
+	AllowNetworks   string        `env:"POSTRIDER_ALLOW_NETWORKS" placeholder:"CIDRS" help:"Comma-separated CIDRs that may be delivered to though they are loopback, private or otherwise special; 'none' refuses all of these. Default: ${allow_networks}."`
+	EncryptionKeys  string        `env:"POSTRIDER_ENCRYPTION_KEYS" placeholder:"KEYS" help:"Comma-separated base64 keys of 32 bytes that encrypt signing secrets: the first encrypts, all decrypt. Prefer the environment to the flag: other users can see a command line."`
+	ShutdownTimeout time.Duration `env:"POSTRIDER_SHUTDOWN_TIMEOUT" default:"${shutdown_timeout}" help:"How long requests and attempts under way may take to end after SIGTERM. What is cut off is attempted again, by another process or after the next start."`
 
-	EncryptionKeys string `env:"POSTRIDER_ENCRYPTION_KEYS" placeholder:"KEYS" help:"Comma-separated base64 keys of 32 bytes that encrypt signing secrets: the first encrypts, all decrypt. Prefer the environment to the flag: other users can see a command line."`
-
-	MaxInFlight     int           `env:"POSTRIDER_MAX_IN_FLIGHT" default:"512" help:"First attempts that go on at once in this process (1 to 2000)."`
-	ShutdownTimeout time.Duration `env:"POSTRIDER_SHUTDOWN_TIMEOUT" default:"10s" help:"How long requests and attempts under way may take to end after SIGTERM. What is cut off is attempted again after the next start."`
-
-	LogLevel  string `env:"POSTRIDER_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least level that is logged, to standard error: ${enum}."`
-	LogFormat string `env:"POSTRIDER_LOG_FORMAT" default:"text" enum:"text,json" help:"Format of the log: ${enum}."`
+	LogSettings
 }
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
 func (s *Settings) Validate() error {
-	if s.MaxInFlight < 1 || s.MaxInFlight > 2000 {
-		return errors.New("--max-in-flight (POSTRIDER_MAX_IN_FLIGHT): must be from 1 to 2000")
-	}
 	if s.ShutdownTimeout < 0 {
 		return errors.New("--shutdown-timeout (POSTRIDER_SHUTDOWN_TIMEOUT): must not be negative")
-	}
-	if scheme, _, _ := strings.Cut(s.DatabaseURL, ":"); s.DatabaseURL != "" && !slices.Contains([]string{"postgres", "postgresql", "sqlite"}, scheme) {
-		return errors.New("--database-url (POSTRIDER_DATABASE_URL): must start with postgres:// or postgresql://, or be sqlite:PATH")
 	}
 	_, err := s.networks(nil)
 	return err
@@ -66,13 +53,33 @@ func (s *Settings) networks(fallback []netip.Prefix) ([]netip.Prefix, error) {
 	return networks, nil
 }
 
-// Vars returns what the settings' help texts leave open: the networks that may be
-// delivered to when nothing is set.
-func Vars(allowNetworks string) kong.Vars { return kong.Vars{"allow_networks": allowNetworks} }
+// APISettings are those of a process that serves the API.
+type APISettings struct {
+	Listen string `env:"POSTRIDER_LISTEN" default:"127.0.0.1:8080" help:"Address of the HTTP API. Port 0 picks a free one."`
+}
+
+// WorkerSettings are those of a process that delivers.
+type WorkerSettings struct {
+	MaxInFlight int `env:"POSTRIDER_MAX_IN_FLIGHT" default:"512" help:"First attempts that go on at once in this process (1 to 2000)."`
+}
+
+// Validate checks what flag parsing cannot. The error names the flag and the rule.
+func (s *WorkerSettings) Validate() error {
+	if s.MaxInFlight < 1 || s.MaxInFlight > 2000 {
+		return errors.New("--max-in-flight (POSTRIDER_MAX_IN_FLIGHT): must be from 1 to 2000")
+	}
+	return nil
+}
+
+// LogSettings say what is logged and how.
+type LogSettings struct {
+	LogLevel  string `env:"POSTRIDER_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least level that is logged, to standard error: ${enum}."`
+	LogFormat string `env:"POSTRIDER_LOG_FORMAT" default:"text" enum:"text,json" help:"Format of the log: ${enum}."`
+}
 
 // Logger returns a logger of what is both at the configured level and at least at
 // the given one: libraries say more than operators want to read.
-func (s *Settings) Logger(least slog.Level) *slog.Logger {
+func (s *LogSettings) Logger(least slog.Level) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
 		level = slog.LevelInfo // kong checked the value
@@ -82,4 +89,11 @@ func (s *Settings) Logger(least slog.Level) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(os.Stderr, options))
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+// Vars returns what the help texts and defaults leave open, for they differ
+// between the binaries: the networks that may be delivered to when nothing is
+// set, in words, and the time to stop in.
+func Vars(allowNetworks string, shutdownTimeout time.Duration) kong.Vars {
+	return kong.Vars{"allow_networks": allowNetworks, "shutdown_timeout": shutdownTimeout.String()}
 }

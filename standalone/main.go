@@ -3,6 +3,8 @@
 package main
 
 import (
+	"time"
+
 	_ "modernc.org/sqlite" // the database driver "sqlite"
 
 	"postrider/cmd"
@@ -20,5 +22,5 @@ type cli struct {
 func main() {
 	cmd.Main("postrider-standalone",
 		"Postrider delivers webhooks and does not lose them. This binary needs no other service: Temporal and SQLite are inside.",
-		&cli{}, cmd.Vars("127.0.0.0/8, ::1/128 and the private ranges"))
+		&cli{}, cmd.Vars("127.0.0.0/8, ::1/128 and the private ranges", 10*time.Second))
 }

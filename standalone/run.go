@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,11 +28,17 @@ const workflowRetention = 72 * time.Hour
 // runCommand runs everything.
 type runCommand struct {
 	cmd.Settings
+	cmd.APISettings
+	cmd.WorkerSettings
 
+	DatabaseURL      string `env:"POSTRIDER_DATABASE_URL" placeholder:"URL" help:"postgres://… URL of the database. Empty: SQLite in the data directory."`
 	DataDir          string `env:"POSTRIDER_DATA_DIR" default:".postrider" help:"Folder of the databases and keys; made when it is missing. One process at a time."`
 	TemporalListen   string `env:"POSTRIDER_TEMPORAL_LISTEN" default:"127.0.0.1:7233" help:"Address of the embedded Temporal server."`
 	TemporalUIListen string `env:"POSTRIDER_TEMPORAL_UI_LISTEN" name:"temporal-ui-listen" default:"127.0.0.1:8233" help:"Address of Temporal's web interface."`
 }
+
+// Validate checks what flag parsing cannot.
+func (c *runCommand) Validate() error { return cmd.CheckDatabaseURL(c.DatabaseURL) }
 
 // Run implements the command: everything starts in the order of who needs whom,
 // and stops in the opposite one.
@@ -43,7 +50,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	}
 	defer release()
 
-	ports, err := cmd.Bind(ctx, c.Settings)
+	ports, err := cmd.Bind(ctx, c.Settings, &c.APISettings)
 	if err != nil {
 		return err
 	}
@@ -55,14 +62,14 @@ func (c *runCommand) Run(ctx context.Context) error {
 	defer stopTemporal(ctx, temporal, logger)
 
 	server, err := cmd.NewServer(ctx, c.Settings, cmd.Shape{
-		Ports:             ports,
-		DataDir:           c.DataDir,
-		Database:          "sqlite:" + filepath.Join(c.DataDir, "postrider.db"),
-		TemporalAddress:   temporal.FrontendAddress(),
-		TemporalNamespace: namespace,
-		TemporalUI:        temporal.UIURL(),
-		Networks:          egress.StandaloneNetworks(),
-		Logger:            logger,
+		API:      &c.APISettings,
+		Worker:   &c.WorkerSettings,
+		Ports:    ports,
+		DataDir:  c.DataDir,
+		Database: cmp.Or(c.DatabaseURL, "sqlite:"+filepath.Join(c.DataDir, "postrider.db")),
+		Temporal: cmd.TemporalSettings{Address: temporal.FrontendAddress(), Namespace: namespace, UIURL: temporal.UIURL()},
+		Networks: egress.StandaloneNetworks(),
+		Logger:   logger,
 	})
 	if err != nil {
 		return err

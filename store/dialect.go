@@ -72,7 +72,8 @@ func (s *Store) connectPostgres(address string) error {
 	query.Set("binary_parameters", "yes")
 	u.RawQuery = query.Encode()
 	s.dialect = dialect{name: goose.DialectPostgres, migrations: schema.Postgres, locks: true, casts: true, partitions: true, shared: true}
-	s.db, err = sqlx.Open("postgres", u.String())
+	s.address = u.String()
+	s.db, err = sqlx.Open("postgres", s.address)
 	if err != nil {
 		return errors.New("the database URL is not one that PostgreSQL's driver takes")
 	}

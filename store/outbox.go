@@ -46,7 +46,7 @@ func (s *Store) Release(ctx context.Context, deliveryIDs []string) error {
 		return sqlOf("UPDATE outbox SET hold_until = NULL, leased = FALSE WHERE leased AND delivery_id IN").in(part).run(ctx, tx)
 	})
 	if err == nil && len(deliveryIDs) > 0 {
-		s.signal()
+		s.notify()
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -145,4 +146,43 @@ func TestRefusedText(t *testing.T) {
 	w.Name = &nul
 	_, err := b.CreateWebhook(t.Context(), w, "")
 	require.Equal(t, postrider.CodeInvalid, postrider.CodeOf(err))
+}
+
+// TestListen is the wake-up across processes: two stores on one database.
+func TestListen(t *testing.T) {
+	t.Parallel()
+	b := storetest.NewBundle(t, postgres.NewDatabase(t))
+	other := b.Open(t, b.Key)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- other.Listen(ctx) }()
+
+	listening := func() bool {
+		var pids []int
+		require.NoError(t, b.Raw(t).SelectContext(t.Context(), &pids, `SELECT pid FROM pg_stat_activity
+			WHERE datname = current_database() AND query = 'LISTEN "postrider_due"' AND state = 'idle'`))
+		return len(pids) > 0
+	}
+	require.Eventually(t, listening, time.Minute, 5*time.Millisecond)
+	w := b.NewWebhook(t)
+	drain(other.Wake())
+	b.PublishTo(t, w.ID, 1)
+	<-other.Wake()
+
+	// A connection that is lost comes back, and what it missed is looked for.
+	drain(other.Wake())
+	_, err := b.Raw(t).ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN "postrider_due"'`)
+	require.NoError(t, err)
+	<-other.Wake()
+	require.Eventually(t, listening, time.Minute, 5*time.Millisecond)
+
+	cancel()
+	require.NoError(t, <-ended)
+}
+
+func drain(wake <-chan struct{}) {
+	select {
+	case <-wake:
+	default:
+	}
 }

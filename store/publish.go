@@ -47,7 +47,7 @@ func (s *Store) publishAll(ctx context.Context, publications []postrider.Publica
 		return made.save(ctx, tx)
 	})
 	if err == nil && len(made.outbox) > 0 {
-		s.signal()
+		s.notify()
 	}
 	return answers, err
 }

@@ -52,6 +52,9 @@ type Store struct {
 	publishing *group[postrider.Publication, []postrider.Receipt]
 	recording  *group[[]postrider.Outcome, struct{}]
 	wake       chan struct{}
+	address    string        // of PostgreSQL, for connections beside the pool
+	news       chan struct{} // for other processes' dispatchers
+	quiet      func()        // ends the notifications
 
 	cursorMu sync.Mutex
 	cursor   string // the webhook that the latest claim ended with
@@ -67,7 +70,7 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	if options.Keys == nil || options.Now == nil || options.IDs == nil || options.Logger == nil {
 		return nil, errors.New("store: every field of Options is required")
 	}
-	s := &Store{Options: options, wake: make(chan struct{}, 1)}
+	s := &Store{Options: options, wake: make(chan struct{}, 1), news: make(chan struct{}, 1)}
 	if err := s.connect(url); err != nil {
 		return nil, failure("open", err)
 	}
@@ -78,6 +81,7 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	ctx = context.WithoutCancel(ctx)
 	s.publishing = newGroup(ctx, publicationWeight, s.publishAll)
 	s.recording = newGroup(ctx, func(o []postrider.Outcome) int { return len(o) }, s.recordAll)
+	s.startNotifying(ctx)
 	return s, nil
 }
 
@@ -92,11 +96,12 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.publishing.close()
 	s.recording.close()
+	s.quiet()
 	return s.disconnect()
 }
 
 // Wake gets a value, one for many, when this process committed something that a
-// dispatcher can claim.
+// dispatcher can claim, and while [Store.Listen] runs, when another process did.
 func (s *Store) Wake() <-chan struct{} { return s.wake }
 
 func (s *Store) signal() {

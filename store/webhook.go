@@ -134,7 +134,7 @@ func (s *Store) UpdateWebhook(ctx context.Context, workspaceID, id string, edit 
 	if err != nil {
 		return postrider.Webhook{}, err
 	}
-	s.signal() // it may be active again, or allow more at once
+	s.notify() // it may be active again, or allow more at once
 	return w, nil
 }
 
@@ -213,7 +213,7 @@ func (s *Store) DeleteWebhook(ctx context.Context, workspaceID, id string) error
 		return s.cancelAll(ctx, tx, id, now)
 	})
 	if err == nil {
-		s.signal()
+		s.notify()
 	}
 	return err
 }

@@ -1,0 +1,51 @@
+package cmd
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"postrider"
+	"postrider/store"
+)
+
+// DatabaseSettings are how a process of production, or an operator's command,
+// reaches the database.
+type DatabaseSettings struct {
+	DatabaseURL string `required:"" env:"POSTRIDER_DATABASE_URL" placeholder:"URL" help:"postgres://… URL of the database. Prefer the environment to the flag: other users can see a command line."`
+}
+
+// Validate checks what flag parsing cannot. The error names the flag and the rule.
+func (d *DatabaseSettings) Validate() error { return CheckDatabaseURL(d.DatabaseURL) }
+
+// CheckDatabaseURL returns an error that names the flag when the URL is of no
+// database that can be used; "" is left to the caller. The error does not repeat
+// the URL, which may hold a password.
+func CheckDatabaseURL(url string) error {
+	scheme, _, _ := strings.Cut(url, ":")
+	if url != "" && !slices.Contains([]string{"postgres", "postgresql", "sqlite"}, scheme) {
+		return errors.New("--database-url (POSTRIDER_DATABASE_URL): must start with postgres:// or postgresql://, or be sqlite:PATH")
+	}
+	return nil
+}
+
+// newIDs returns the ids of a process.
+func newIDs() *postrider.IDs { return postrider.NewIDs(time.Now, rand.Reader) }
+
+// openStore opens the database with the keys, as POSTRIDER_ENCRYPTION_KEYS has them.
+func openStore(ctx context.Context, url, encryptionKeys string, ids *postrider.IDs, logger *slog.Logger) (*store.Store, error) {
+	keys, err := store.ParseKeyring(encryptionKeys)
+	if err != nil {
+		return nil, fmt.Errorf("encryption keys (POSTRIDER_ENCRYPTION_KEYS): %w", err)
+	}
+	db, err := store.Open(ctx, url, store.Options{Keys: keys, Now: time.Now, IDs: ids, Logger: logger})
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	return db, nil
+}

@@ -1,0 +1,60 @@
+package cmd
+
+import (
+	"context"
+	"crypto/rand"
+	mathrand "math/rand/v2"
+	"time"
+
+	"postrider/activities"
+	"postrider/api"
+	"postrider/egress"
+	"postrider/worker"
+	"postrider/workflows"
+)
+
+// wire puts the parts of this process together; each sees the others through its
+// own small interfaces only.
+func (s *Server) wire() error {
+	networks, err := s.settings.networks(s.shape.Networks)
+	if err != nil {
+		return err
+	}
+	poster := egress.New(egress.Config{AllowNetworks: networks, UserAgent: "Postrider/" + Version, Now: time.Now})
+	flows := workflows.NewClient(s.temporal)
+	if s.shape.API != nil {
+		s.wireAPI(poster, flows)
+	}
+	if s.shape.Worker != nil {
+		s.wireWorker(poster, flows)
+	}
+	s.metrics = metricsHandler(s.registry, api.Health(s.checks(), s.shape.Logger))
+	return nil
+}
+
+func (s *Server) wireAPI(poster *egress.Client, flows *workflows.Client) {
+	counts := newAPIMetrics(s.registry)
+	s.api = api.New(api.Config{
+		Store: s.store, Histories: flows, CheckURL: poster.CheckURL, Now: time.Now, IDs: s.ids, Entropy: rand.Reader, Logger: s.shape.Logger,
+		Checks: s.checks(), Version: Version, TemporalUIURL: s.shape.Temporal.UIURL, TemporalNamespace: s.shape.Temporal.Namespace,
+		OnAccepted: counts.accepted, OnRequest: counts.request,
+	})
+}
+
+func (s *Server) wireWorker(poster *egress.Client, flows *workflows.Client) {
+	logger := s.shape.Logger
+	s.dispatcher = worker.NewDispatcher(s.store, flows, s.shape.Worker.MaxInFlight, logger, time.Now)
+	s.worker = worker.New(s.temporal, activities.New(activities.Config{
+		Store: s.store, Poster: poster, Reporter: flows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
+		Now: time.Now, Random: mathrand.Float64, FirstAttemptDone: s.dispatcher.FirstAttemptDone,
+	}), s.settings.ShutdownTimeout)
+	s.registry.MustRegister(worker.NewBacklog(s.store, time.Now, logger))
+}
+
+// checks are what readiness depends on.
+func (s *Server) checks() []api.Check {
+	return []api.Check{
+		{Name: "database", Run: s.store.Ping},
+		{Name: "temporal", Run: func(ctx context.Context) error { return checkNamespace(ctx, s.temporal, s.shape.Temporal.Namespace) }},
+	}
+}
