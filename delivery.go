@@ -148,6 +148,21 @@ type Target struct {
 	EventExpired bool
 }
 
+// Ask is how a retry asks for a place among its webhook's attempts.
+type Ask struct {
+	Hold    time.Duration // the place is given up after so long, whatever happened
+	MaxWait time.Duration // a place that begins later than this is no use
+	Again   time.Duration // after about so long it asks again if it is refused
+}
+
+// Admission is the answer to an [Ask].
+type Admission struct {
+	Granted bool
+	// Wait is how long the attempt must wait for its turn under the webhook's rate
+	// limit; when that is why it was refused, how long until one is free.
+	Wait time.Duration
+}
+
 // Outcome is an attempt together with what it means for its delivery.
 type Outcome struct {
 	DeliveryID  string

@@ -31,6 +31,10 @@ type Store interface {
 	// [postrider.CodeConflict] for one that another call recorded before, or whose
 	// delivery was finished before: what is stored stands.
 	Record(ctx context.Context, outcomes []postrider.Outcome) error
+	// Admit asks for a place for a retry under its webhook's limits.
+	Admit(ctx context.Context, d postrider.Delivery, ask postrider.Ask) (postrider.Admission, error)
+	// Leave gives up the place of a retry that made no attempt.
+	Leave(ctx context.Context, deliveryID string) error
 	// CancelDelivery makes an unfinished delivery cancelled.
 	CancelDelivery(ctx context.Context, deliveryID string) error
 }

@@ -423,3 +423,42 @@ func TestUnknownDeliveryIsAnError(t *testing.T) {
 	_, err := b.acts.Deliver(t.Context(), []string{postrider.IDFloor(postrider.PrefixDelivery, time.Now())})
 	require.Equal(t, postrider.CodeNotFound, postrider.CodeOf(err))
 }
+
+func TestRetryWaitsForAPlace(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(w *postrider.Webhook) { w.MaxInFlight, w.Policy.BackoffMS = 1, 100 })
+	b.answer(http.StatusBadGateway)
+	id := b.publish()
+	b.deliver(id)
+	other := b.publish() // claimed, it holds the one place
+
+	_, err := b.env.ExecuteActivity(b.acts.Retry, activities.RetryInput{DeliveryID: id, Known: 1})
+	var refused *temporal.ApplicationError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, activities.ErrorNoPlace, refused.Type())
+	require.False(t, refused.NonRetryable())
+	require.Positive(t, refused.NextRetryDelay())
+	require.Len(t, b.requests, 1, "no attempt was made")
+	require.Equal(t, 1, b.delivery(id).AttemptCount)
+
+	b.answer(http.StatusNoContent)
+	b.deliver(other)
+	report, failed := b.retry(id)
+	require.Nil(t, failed)
+	require.Equal(t, postrider.StateSucceeded, report.State)
+}
+
+func TestRetryWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	rate := 5
+	b := setup(t, func(w *postrider.Webhook) { w.RateLimit, w.Policy.BackoffMS = &rate, 100 })
+	b.answer(http.StatusBadGateway)
+	id := b.publish()
+	b.deliver(id)
+	b.answer(http.StatusNoContent)
+	report, failed := b.retry(id)
+	require.Nil(t, failed)
+	require.Equal(t, postrider.StateSucceeded, report.State)
+	// The claim took the turn before, a moment before its own request.
+	require.GreaterOrEqual(t, b.requests[1].at.Sub(b.requests[0].at), time.Second/time.Duration(rate)-50*time.Millisecond)
+}

@@ -35,7 +35,8 @@ const earliness = time.Second
 // A failed attempt is an [ErrorAttemptFailed], so that the activity's retry policy
 // counts and spaces the attempts; it carries the wait, with jitter and Retry-After
 // in it, as its next retry delay. It is not retryable when the delivery ended
-// before its retries did. Any other error is ours, and no attempt was recorded for it.
+// before its retries did. Any other error, [ErrorNoPlace] among them, is ours, and no
+// attempt was recorded for it.
 func (a *Activities) Retry(ctx context.Context, in RetryInput) (Report, error) {
 	targets, err := a.Store.Targets(ctx, []string{in.DeliveryID})
 	if postrider.CodeOf(err) == postrider.CodeNotFound {
@@ -69,7 +70,13 @@ func (a *Activities) again(ctx context.Context, target postrider.Target, known i
 	if next := target.Delivery.NextAttemptAt; next != nil && next.Sub(a.Now()) > earliness {
 		return a.recorded(ctx, target)
 	}
+	if err := a.admit(ctx, target); err != nil {
+		return Report{}, err
+	}
 	report, err := a.attempt(ctx, target)
+	if err != nil {
+		a.leave(ctx, target.Delivery.ID)
+	}
 	if err != nil || target.Delivery.AttemptCount <= known {
 		return report, err
 	}

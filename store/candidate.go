@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jmoiron/sqlx"
+
 	"postrider"
 )
 
@@ -63,7 +65,20 @@ type candidate struct {
 	MaxInFlight int    `db:"max_in_flight"`
 	RateLimit   *int   `db:"rate_limit"`
 	NextAt      moment `db:"next_at"`
-	Leased      int
+	Leased      int    // attempts that have a place
+	Asking      int    // retries that asked for one
+}
+
+// candidates reads webhooks whose pace the transaction has locked. It must be a
+// statement after the one that locked: only then is what counts visible.
+func candidates(ctx context.Context, tx *sqlx.Tx, webhookIDs []string) ([]candidate, error) {
+	const busy = "FROM outbox o WHERE o.webhook_id = w.id AND (o.leased OR o.kind = 'retry') AND o.kind <> 'cancel' AND "
+	var found []candidate
+	err := sqlOf(`SELECT w.id, w.status, w.max_in_flight, w.rate_limit, p.next_at,
+		(SELECT COUNT(*) `+busy+`o.leased) AS leased, (SELECT COUNT(*) `+busy+`NOT o.leased) AS asking
+		FROM webhooks w JOIN webhook_pace p ON p.webhook_id = w.id WHERE w.id IN`).in(webhookIDs).selectInto(ctx, tx, &found)
+	slices.SortFunc(found, func(a, b candidate) int { return strings.Compare(a.ID, b.ID) })
+	return found, err
 }
 
 // consider gives turns to those of the webhooks that have room, and parks what
@@ -85,15 +100,10 @@ func (c *claim) consider(ctx context.Context, webhookIDs []string) error {
 	if len(locked) == 0 {
 		return nil
 	}
-	// Only now, in a statement of its own, is what counts under the locks visible.
-	var found []candidate
-	err = sqlOf(`SELECT w.id, w.status, w.max_in_flight, w.rate_limit, p.next_at,
-		(SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = w.id AND o.leased AND o.kind = 'start') AS leased
-		FROM webhooks w JOIN webhook_pace p ON p.webhook_id = w.id WHERE w.id IN`).in(locked).selectInto(ctx, c.tx, &found)
+	found, err := candidates(ctx, c.tx, locked)
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(found, func(a, b candidate) int { return strings.Compare(a.ID, b.ID) })
 	for _, w := range found {
 		if w.Status != postrider.WebhookActive {
 			if err := c.s.park(ctx, c.tx, w.ID); err != nil {
@@ -109,7 +119,9 @@ func (c *claim) consider(ctx context.Context, webhookIDs []string) error {
 }
 
 func (c *claim) turnOf(w candidate) *turn {
-	t := &turn{webhookID: w.ID, room: w.MaxInFlight - w.Leased}
+	// Retries ask again only now and then, so what they may have is kept for them.
+	kept := min(w.Asking, (w.MaxInFlight+1)/2)
+	t := &turn{webhookID: w.ID, room: w.MaxInFlight - w.Leased - kept}
 	if w.RateLimit != nil {
 		p := paceAt(*w.RateLimit, w.NextAt.Time, c.now)
 		t.pace, t.room = &p, min(t.room, p.allowed(c.now))

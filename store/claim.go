@@ -16,8 +16,9 @@ import (
 // of webhooks that have something waiting, not on how much waits.
 //
 // It is fair: webhooks take turns, over several claims too, and share limit
-// evenly. No webhook has more than its max_in_flight leased, nor gets more than
-// its rate_limit, however many processes claim. Deliveries of a webhook that is
+// evenly. No webhook has more than its max_in_flight leased, retries included, nor
+// gets more than its rate_limit, however many processes claim. Retries that ask for
+// a place, see [Store.Admit], are left up to half of them. Deliveries of a webhook that is
 // not active any more are parked instead. Cancellations come first and take half
 // of limit at most.
 func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration) ([]postrider.Dispatch, error) {
@@ -112,8 +113,16 @@ func (s *Store) endHolds(ctx context.Context, limit int) error {
 		return failure("end holds", err)
 	}
 	return s.write(ctx, "end holds", func(tx *sqlx.Tx) error {
-		return sqlOf("UPDATE outbox SET hold_until = NULL, leased = FALSE WHERE hold_until <= ? AND delivery_id IN (SELECT delivery_id FROM outbox WHERE delivery_id IN", now).
-			in(due).add(s.dialect.lock("FOR UPDATE SKIP LOCKED")+")").run(ctx, tx)
+		free, err := ids(ctx, tx, sqlOf("SELECT delivery_id FROM outbox WHERE hold_until <= ? AND delivery_id IN", now).
+			in(due).add(" ORDER BY delivery_id"+s.dialect.lock("FOR UPDATE SKIP LOCKED")))
+		if err != nil || len(free) == 0 {
+			return err
+		}
+		// A retry that had a place and died has its workflow to try it again.
+		if err := sqlOf("DELETE FROM outbox WHERE kind = 'retry' AND delivery_id IN").in(free).run(ctx, tx); err != nil {
+			return err
+		}
+		return sqlOf("UPDATE outbox SET hold_until = NULL, leased = FALSE WHERE delivery_id IN").in(free).run(ctx, tx)
 	})
 }
 

@@ -34,13 +34,16 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 	return row.Held.Time, true, nil
 }
 
-// Release gives claimed deliveries back: they are ready again at once. Those that
-// are not leased are left alone.
+// Release gives claimed deliveries back: they are ready again at once. Retries give
+// up their places. Deliveries that are not leased are left alone.
 func (s *Store) Release(ctx context.Context, deliveryIDs []string) error {
 	err := s.eachChunk(ctx, "release", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
 		err := sqlOf(`UPDATE deliveries SET state = 'pending', workflow_id = '' WHERE state = 'delivering' AND attempt_count = 0
 			AND id IN (SELECT delivery_id FROM outbox WHERE leased AND delivery_id IN`).in(part).add(")").run(ctx, tx)
 		if err != nil {
+			return err
+		}
+		if err := sqlOf("DELETE FROM outbox WHERE kind = 'retry' AND delivery_id IN").in(part).run(ctx, tx); err != nil {
 			return err
 		}
 		return sqlOf("UPDATE outbox SET hold_until = NULL, leased = FALSE WHERE leased AND delivery_id IN").in(part).run(ctx, tx)

@@ -158,7 +158,7 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (fr
 		}
 	}
 	for part := range slices.Chunk(changed, chunkSize) {
-		n, err := sqlOf("DELETE FROM outbox WHERE kind = 'start' AND delivery_id IN").in(part).affect(ctx, r.tx)
+		n, err := sqlOf("DELETE FROM outbox WHERE kind <> 'cancel' AND delivery_id IN").in(part).affect(ctx, r.tx)
 		if err != nil {
 			return false, err
 		}
