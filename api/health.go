@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,14 +42,14 @@ type readiness struct {
 
 // Health returns a handler of GET /healthz and GET /readyz, which [New]'s has too,
 // for another listener. A check that fails or takes over two seconds makes /readyz
-// a 503; why it failed goes to the logger only.
+// a 503, unless the query excludes it; why it failed goes to the logger only.
 func Health(checks []Check, logger *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		writeHealth(w, r, logger, http.StatusOK, health{Status: stateOK})
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		answer := ready(r.Context(), checks, logger)
+		answer := ready(r.Context(), checks, r.URL.Query()["exclude"], logger)
 		status := http.StatusOK
 		if answer.Status != stateOK {
 			status = http.StatusServiceUnavailable
@@ -68,8 +69,9 @@ func writeHealth(w http.ResponseWriter, r *http.Request, logger *slog.Logger, st
 	}
 }
 
-// ready runs the checks side by side.
-func ready(ctx context.Context, checks []Check, logger *slog.Logger) readiness {
+// ready runs the checks side by side. Those that are excluded are told, and decide
+// nothing.
+func ready(ctx context.Context, checks []Check, excluded []string, logger *slog.Logger) readiness {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	errs := make([]error, len(checks))
@@ -82,7 +84,10 @@ func ready(ctx context.Context, checks []Check, logger *slog.Logger) readiness {
 	for i, check := range checks {
 		answer.Checks[check.Name] = stateOK
 		if errs[i] != nil {
-			answer.Status, answer.Checks[check.Name] = stateUnavailable, stateUnavailable
+			answer.Checks[check.Name] = stateUnavailable
+			if !slices.Contains(excluded, check.Name) {
+				answer.Status = stateUnavailable
+			}
 			logger.LogAttrs(ctx, slog.LevelWarn, "not ready", slog.String("check", check.Name), slog.String("error", errs[i].Error()))
 		}
 	}
@@ -106,7 +111,11 @@ func (s *server) routeHealth(engine *gin.Engine) {
 	})
 	document.AddOperation(&huma.Operation{
 		Method: http.MethodGet, Path: "/readyz", OperationID: "readyz", Tags: []string{tagService},
-		Summary: "Ready", Description: "Whether a publish would be accepted and delivered now. Needs no key.", Security: []map[string][]string{},
+		Summary: "Ready", Description: "Whether a publish would be accepted and delivered now. Needs no key. A load balancer may ask whether it would be accepted, delivered now or later, with `?exclude=temporal`.", Security: []map[string][]string{},
+		Parameters: []*huma.Param{{
+			Name: "exclude", In: "query", Description: "A check that is shown and decides nothing. May be repeated.",
+			Schema: &huma.Schema{Type: huma.TypeString, Examples: []any{"temporal"}},
+		}},
 		Responses: map[string]*huma.Response{
 			"200": {Description: "Ready.", Content: able},
 			"503": {Description: "A check fails; see which.", Content: able},

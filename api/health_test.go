@@ -28,6 +28,8 @@ func TestHealth(t *testing.T) {
 	require.Equal(t, map[string]any{"status": "unavailable", "checks": map[string]any{"database": "ok", "temporal": "unavailable"}}, answer.object(http.StatusServiceUnavailable))
 	require.NotEmpty(t, answer.Header.Get("Retry-After"))
 	require.Contains(t, ill.logs.String(), "no route to host")
+	require.Equal(t, "ok", ill.do(http.MethodGet, "/readyz?exclude=temporal", "").object(http.StatusOK)["status"])
+	ill.do(http.MethodGet, "/readyz?exclude=database", "").object(http.StatusServiceUnavailable)
 	ill.do(http.MethodGet, "/healthz", "").object(http.StatusOK)
 	ill.do(http.MethodPost, "/healthz", "").problem(http.StatusMethodNotAllowed)
 

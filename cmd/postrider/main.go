@@ -13,11 +13,12 @@ const shutdownTimeout = 40 * time.Second
 
 // cli is the command line.
 type cli struct {
-	Serve   cmd.ServeCommand   `cmd:"" help:"Run the API and a worker in one process."`
-	API     cmd.APICommand     `cmd:"" name:"api" help:"Run the API. Any number of processes may."`
-	Worker  cmd.WorkerCommand  `cmd:"" help:"Run a worker, which delivers. Any number of processes may."`
-	Listen  cmd.ListenCommand  `cmd:"" help:"Receive webhooks on this machine, verify their signatures and print them."`
-	Version cmd.VersionCommand `cmd:"" help:"Print the version."`
+	Serve    cmd.ServeCommand    `cmd:"" help:"Run the API and a worker in one process."`
+	API      cmd.APICommand      `cmd:"" name:"api" help:"Run the API. Any number of processes may."`
+	Worker   cmd.WorkerCommand   `cmd:"" help:"Run a worker, which delivers. Any number of processes may."`
+	Temporal cmd.TemporalCommand `cmd:"" help:"Prepare a Temporal cluster."`
+	Listen   cmd.ListenCommand   `cmd:"" help:"Receive webhooks on this machine, verify their signatures and print them."`
+	Version  cmd.VersionCommand  `cmd:"" help:"Print the version."`
 }
 
 func main() {
