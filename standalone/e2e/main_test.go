@@ -95,9 +95,17 @@ func temporal(t *testing.T, i *instance.Instance) client.Client {
 	return c
 }
 
+// caller is a client of an API: of a whole instance, or of one process of many.
+type caller interface {
+	CreateWebhook(ctx context.Context, fields map[string]any) (instance.Webhook, error)
+	Publish(ctx context.Context, fields map[string]any) (instance.Receipt, error)
+	Deliveries(ctx context.Context, webhookID string) ([]instance.Delivery, error)
+	Delivery(ctx context.Context, id string) (instance.Delivery, error)
+}
+
 // webhook creates a webhook for the receiver, for all events unless the fields say
 // otherwise.
-func webhook(t *testing.T, i *instance.Instance, url string, fields map[string]any) instance.Webhook {
+func webhook(t *testing.T, i caller, url string, fields map[string]any) instance.Webhook {
 	t.Helper()
 	all := map[string]any{"url": url, "events": []string{"*"}, "backoff_ms": 100}
 	for name, value := range fields {
@@ -109,7 +117,7 @@ func webhook(t *testing.T, i *instance.Instance, url string, fields map[string]a
 }
 
 // publish publishes an event and returns its receipt.
-func publish(t *testing.T, i *instance.Instance, eventType string, data any) instance.Receipt {
+func publish(t *testing.T, i caller, eventType string, data any) instance.Receipt {
 	t.Helper()
 	receipt, err := i.Publish(t.Context(), map[string]any{"type": eventType, "data": data})
 	require.NoError(t, err)
@@ -117,7 +125,7 @@ func publish(t *testing.T, i *instance.Instance, eventType string, data any) ins
 }
 
 // only returns the one delivery of a webhook.
-func only(t *testing.T, i *instance.Instance, webhookID string) instance.Delivery {
+func only(t *testing.T, i caller, webhookID string) instance.Delivery {
 	t.Helper()
 	var found []instance.Delivery
 	require.Eventually(t, func() bool {
@@ -130,7 +138,7 @@ func only(t *testing.T, i *instance.Instance, webhookID string) instance.Deliver
 
 // finished waits for the end of a webhook's one delivery and returns it with its
 // attempts.
-func finished(t *testing.T, i *instance.Instance, webhookID string) instance.Delivery {
+func finished(t *testing.T, i caller, webhookID string) instance.Delivery {
 	t.Helper()
 	id := only(t, i, webhookID).ID
 	var d instance.Delivery

@@ -9,10 +9,30 @@ import (
 	"net/http"
 )
 
-// Call makes a request to the API with the instance's key. A body that is not nil
+// Client talks to an API with one key.
+type Client struct {
+	API string // base URL
+	Key string
+}
+
+// Ready reports whether the API says that it is ready.
+func (c *Client) Ready(ctx context.Context) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.API+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+// Call makes a request to the API with the key. A body that is not nil
 // is sent as JSON, and the answer is read into answer unless that is nil. It
 // returns a [*StatusError] for any status that is not 2xx.
-func (i *Instance) Call(ctx context.Context, method, path string, body, answer any) error {
+func (c *Client) Call(ctx context.Context, method, path string, body, answer any) error {
 	var payload io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -21,11 +41,11 @@ func (i *Instance) Call(ctx context.Context, method, path string, body, answer a
 		}
 		payload = bytes.NewReader(text)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, i.API+path, payload)
+	request, err := http.NewRequestWithContext(ctx, method, c.API+path, payload)
 	if err != nil {
 		return err
 	}
-	request.Header.Set("X-API-Key", i.Key)
+	request.Header.Set("X-API-Key", c.Key)
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
@@ -70,18 +90,18 @@ type Webhook struct {
 }
 
 // CreateWebhook creates a webhook from the request's fields.
-func (i *Instance) CreateWebhook(ctx context.Context, fields map[string]any) (Webhook, error) {
+func (c *Client) CreateWebhook(ctx context.Context, fields map[string]any) (Webhook, error) {
 	var w Webhook
-	err := i.Call(ctx, http.MethodPost, "/api/v1/webhooks", fields, &w)
+	err := c.Call(ctx, http.MethodPost, "/api/v1/webhooks", fields, &w)
 	return w, err
 }
 
 // Secret reveals a webhook's secret.
-func (i *Instance) Secret(ctx context.Context, webhookID string) (string, error) {
+func (c *Client) Secret(ctx context.Context, webhookID string) (string, error) {
 	var answer struct {
 		Secret string `json:"secret"`
 	}
-	err := i.Call(ctx, http.MethodGet, "/api/v1/webhooks/"+webhookID+"/secret", nil, &answer)
+	err := c.Call(ctx, http.MethodGet, "/api/v1/webhooks/"+webhookID+"/secret", nil, &answer)
 	return answer.Secret, err
 }
 
@@ -94,9 +114,9 @@ type Receipt struct {
 }
 
 // Publish publishes an event from the request's fields.
-func (i *Instance) Publish(ctx context.Context, fields map[string]any) (Receipt, error) {
+func (c *Client) Publish(ctx context.Context, fields map[string]any) (Receipt, error) {
 	var r Receipt
-	err := i.Call(ctx, http.MethodPost, "/api/v1/events", fields, &r)
+	err := c.Call(ctx, http.MethodPost, "/api/v1/events", fields, &r)
 	return r, err
 }
 
@@ -127,24 +147,24 @@ type Attempt struct {
 }
 
 // Deliveries lists a webhook's newest deliveries, up to 200.
-func (i *Instance) Deliveries(ctx context.Context, webhookID string) ([]Delivery, error) {
+func (c *Client) Deliveries(ctx context.Context, webhookID string) ([]Delivery, error) {
 	var page struct {
 		Data []Delivery `json:"data"`
 	}
-	err := i.Call(ctx, http.MethodGet, "/api/v1/webhooks/"+webhookID+"/deliveries?limit=200", nil, &page)
+	err := c.Call(ctx, http.MethodGet, "/api/v1/webhooks/"+webhookID+"/deliveries?limit=200", nil, &page)
 	return page.Data, err
 }
 
 // Delivery reads a delivery with its attempts.
-func (i *Instance) Delivery(ctx context.Context, id string) (Delivery, error) {
+func (c *Client) Delivery(ctx context.Context, id string) (Delivery, error) {
 	var d Delivery
-	err := i.Call(ctx, http.MethodGet, "/api/v1/deliveries/"+id, nil, &d)
+	err := c.Call(ctx, http.MethodGet, "/api/v1/deliveries/"+id, nil, &d)
 	return d, err
 }
 
 // History asks for a delivery's history.
-func (i *Instance) History(ctx context.Context, id string) (Delivery, error) {
+func (c *Client) History(ctx context.Context, id string) (Delivery, error) {
 	var d Delivery
-	err := i.Call(ctx, http.MethodGet, "/api/v1/deliveries/"+id+"/history", nil, &d)
+	err := c.Call(ctx, http.MethodGet, "/api/v1/deliveries/"+id+"/history", nil, &d)
 	return d, err
 }

@@ -10,12 +10,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -28,22 +25,14 @@ type Options struct {
 	Log     io.Writer // gets the process's output; nil drops it
 }
 
-// Endpoints is where a running instance answers, as it says itself.
-type Endpoints struct {
-	API        string `json:"api"`
-	Metrics    string `json:"metrics"`
-	Temporal   string `json:"temporal"`
-	TemporalUI string `json:"temporal_ui"`
-}
-
-// Instance is a running process.
+// Instance is a running process and a client of its API.
 type Instance struct {
-	Endpoints
-	Key string // API key of the first workspace
+	*Process
+	Client
 
-	command *exec.Cmd
-	exited  chan struct{}
-	exit    error // of the process, once exited is closed
+	Metrics    string // base URL of the metrics listener
+	Temporal   string // host:port of the Temporal server
+	TemporalUI string // base URL of Temporal's web interface
 }
 
 // pollInterval is how often a starting instance is looked at.
@@ -60,17 +49,11 @@ func Start(ctx context.Context, options Options) (*Instance, error) {
 		"run", "--data-dir", options.DataDir,
 		"--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--temporal-listen", "127.0.0.1:0", "--temporal-ui-listen", "127.0.0.1:0",
 	}, options.Args...)
-	i := &Instance{command: exec.Command(options.Binary, args...), exited: make(chan struct{})} //nolint:gosec,noctx // our own binary; it outlives ctx
-	i.command.Env = append(os.Environ(), options.Env...)
-	i.command.Stdout, i.command.Stderr = options.Log, options.Log
-	i.command.SysProcAttr = dieWithParent()
-	if err := i.command.Start(); err != nil {
+	process, err := Spawn(options.Binary, args, options.Env, options.Log)
+	if err != nil {
 		return nil, err
 	}
-	go func() {
-		i.exit = i.command.Wait()
-		close(i.exited)
-	}()
+	i := &Instance{Process: process}
 	if err := i.becomeReady(ctx, options.DataDir, endpoints); err != nil {
 		return nil, errors.Join(err, i.Kill())
 	}
@@ -81,8 +64,7 @@ func (i *Instance) becomeReady(ctx context.Context, dataDir, endpoints string) e
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
-		text, err := os.ReadFile(endpoints) //nolint:gosec // a path of our own
-		if err == nil && json.Unmarshal(text, &i.Endpoints) == nil && i.ready(ctx) {
+		if i.readEndpoints(endpoints) == nil && i.Ready(ctx) {
 			key, err := os.ReadFile(filepath.Join(dataDir, "api-key")) //nolint:gosec // a path of our own
 			i.Key = strings.TrimSpace(string(key))
 			return err
@@ -90,45 +72,26 @@ func (i *Instance) becomeReady(ctx context.Context, dataDir, endpoints string) e
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("postrider-standalone is not ready: %w", ctx.Err())
-		case <-i.exited:
+		case <-i.Exited():
 			return fmt.Errorf("postrider-standalone ended while starting: %w", i.exit)
 		case <-ticker.C:
 		}
 	}
 }
 
-func (i *Instance) ready(ctx context.Context) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, i.API+"/readyz", nil)
+// readEndpoints reads where a running instance answers, as it says itself.
+func (i *Instance) readEndpoints(path string) error {
+	text, err := os.ReadFile(path) //nolint:gosec // a path of our own
 	if err != nil {
-		return false
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return false
-	}
-	defer response.Body.Close()
-	return response.StatusCode == http.StatusOK
-}
-
-// Stop asks the process to stop, as SIGTERM does, and waits for its end. It returns
-// an error when that end was not a clean one.
-func (i *Instance) Stop() error {
-	return i.end(syscall.SIGTERM)
-}
-
-// Kill ends the process without giving it a chance, as kill -9 does.
-func (i *Instance) Kill() error {
-	var killed *exec.ExitError
-	if err := i.end(syscall.SIGKILL); !errors.As(err, &killed) {
 		return err
 	}
-	return nil
-}
-
-func (i *Instance) end(signal syscall.Signal) error {
-	if err := i.command.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
+	var answers struct {
+		API        string `json:"api"`
+		Metrics    string `json:"metrics"`
+		Temporal   string `json:"temporal"`
+		TemporalUI string `json:"temporal_ui"`
 	}
-	<-i.exited
-	return i.exit
+	err = json.Unmarshal(text, &answers)
+	i.API, i.Metrics, i.Temporal, i.TemporalUI = answers.API, answers.Metrics, answers.Temporal, answers.TemporalUI
+	return err
 }

@@ -105,6 +105,9 @@ func (s *Server) start(ctx context.Context) error {
 		return fmt.Errorf("initdb: %w: %s", err, output)
 	}
 	for try := 1; ; try++ {
+		if s.port, err = freePort(ctx); err != nil {
+			return err
+		}
 		if err = s.run(ctx, bin, user); err == nil || try == startTries {
 			return err
 		}
@@ -113,20 +116,15 @@ func (s *Server) start(ctx context.Context) error {
 
 func (s *Server) data() string { return filepath.Join(s.folder, "data") }
 
-// run starts the server on a free port and waits until it answers.
+// run starts the server on its port and waits until it answers.
 func (s *Server) run(ctx context.Context, bin string, user account) error {
-	port, err := freePort(ctx)
-	if err != nil {
-		return err
-	}
 	log, err := os.Create(filepath.Join(s.folder, "log"))
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	s.port = port
 	// Not CommandContext: the server outlives ctx, and Stop ends it.
-	s.process = exec.Command(filepath.Join(bin, "postgres"), "-D", s.data(), "-p", strconv.Itoa(port),
+	s.process = exec.Command(filepath.Join(bin, "postgres"), "-D", s.data(), "-p", strconv.Itoa(s.port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
 		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
 		"-c", "max_connections=500", "-c", "shared_buffers=64MB", "-c", "deadlock_timeout=100ms")
@@ -169,6 +167,27 @@ func (s *Server) await(ctx context.Context) error {
 			return errors.Join(fmt.Errorf("the server does not answer: %w", err), admin.Close())
 		}
 	}
+}
+
+// Restart stops the server as an operator does, which breaks every connection, and
+// starts it again on the same port with everything in it.
+func (s *Server) Restart(ctx context.Context) error {
+	bin, err := programs()
+	if err != nil {
+		return err
+	}
+	user, err := serverUser()
+	if err != nil {
+		return err
+	}
+	if err := s.process.Process.Signal(syscall.SIGINT); err != nil { // PostgreSQL's fast shutdown
+		return err
+	}
+	<-s.exited
+	if err := s.admin.Close(); err != nil {
+		return err
+	}
+	return s.run(ctx, bin, user)
 }
 
 // Stop ends the server and removes its folder. More than one call does no harm.

@@ -42,4 +42,8 @@ func TestServerStartsAndStops(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, server.NewDatabase(t), "127.0.0.1")
 	require.NotEqual(t, server.EmptyDatabase(t), server.NewDatabase(t))
+	port := server.port
+	require.NoError(t, server.Restart(t.Context()))
+	require.Equal(t, port, server.port)
+	require.NotEmpty(t, server.NewDatabase(t), "the template outlives a restart")
 }

@@ -1,0 +1,57 @@
+package instance
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// Process is a running child process.
+type Process struct {
+	command *exec.Cmd
+	exited  chan struct{}
+	exit    error // once exited is closed
+}
+
+// Spawn starts a program. env is NAME=value, on top of this process's environment;
+// log gets the output, nil drops it. On Linux the child does not outlive this process.
+func Spawn(binary string, args, env []string, log io.Writer) (*Process, error) {
+	p := &Process{command: exec.Command(binary, args...), exited: make(chan struct{})} //nolint:gosec,noctx // our own binary; Stop and Kill end it
+	p.command.Env = append(os.Environ(), env...)
+	p.command.Stdout, p.command.Stderr = log, log
+	p.command.SysProcAttr = dieWithParent()
+	if err := p.command.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		p.exit = p.command.Wait()
+		close(p.exited)
+	}()
+	return p, nil
+}
+
+// Exited is closed when the process has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// Stop asks the process to stop, as SIGTERM does, and waits for its end. It returns
+// an error when that end was not a clean one.
+func (p *Process) Stop() error { return p.end(syscall.SIGTERM) }
+
+// Kill ends the process without giving it a chance, as kill -9 does.
+func (p *Process) Kill() error {
+	var killed *exec.ExitError
+	if err := p.end(syscall.SIGKILL); !errors.As(err, &killed) {
+		return err
+	}
+	return nil
+}
+
+func (p *Process) end(signal syscall.Signal) error {
+	if err := p.command.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-p.exited
+	return p.exit
+}
