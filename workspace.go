@@ -4,9 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"slices"
 	"time"
+	"unicode/utf8"
 )
 
 // Workspace is one tenant: webhooks, events and keys belong to exactly one.
@@ -33,6 +35,16 @@ func Scopes() []Scope {
 	return []Scope{ScopePublish, ScopeManage, ScopeRead, ScopeSecrets, ScopeAdmin}
 }
 
+// Validate returns every rule that the workspace breaks.
+func (w Workspace) Validate() []FieldError { return checkName(nil, w.Name) }
+
+func checkName(broken []FieldError, name string) []FieldError {
+	if n := utf8.RuneCountInString(name); n < 1 || n > MaxNameLength {
+		broken = append(broken, FieldError{Field: "name", Message: fmt.Sprintf("must be from 1 to %d characters", MaxNameLength), Value: name})
+	}
+	return broken
+}
+
 // APIKey is what is stored of a workspace's key: its hash, never the key.
 type APIKey struct {
 	ID          string
@@ -43,6 +55,7 @@ type APIKey struct {
 	CreatedAt   time.Time
 	ExpiresAt   *time.Time // nil: never
 	RevokedAt   *time.Time // nil: in use
+	LastUsedAt  *time.Time // to about a minute; nil: never
 }
 
 // Allows reports whether the key has the scope.
@@ -51,6 +64,27 @@ func (k APIKey) Allows(s Scope) bool { return slices.Contains(k.Scopes, s) }
 // LiveAt reports whether the key may be used at t.
 func (k APIKey) LiveAt(t time.Time) bool {
 	return k.RevokedAt == nil && (k.ExpiresAt == nil || t.Before(*k.ExpiresAt))
+}
+
+// Validate returns every rule that a key breaks that is about to be made at now.
+func (k APIKey) Validate(now time.Time) []FieldError {
+	broken := checkName(nil, k.Name)
+	if len(k.Scopes) == 0 {
+		broken = append(broken, FieldError{Field: "scopes", Message: "must name at least one scope"})
+	}
+	for i, scope := range k.Scopes {
+		field := fmt.Sprintf("scopes[%d]", i)
+		switch {
+		case !slices.Contains(Scopes(), scope):
+			broken = append(broken, FieldError{Field: field, Message: "must be one of publish, manage, read, secrets, admin", Value: string(scope)})
+		case slices.Contains(k.Scopes[:i], scope):
+			broken = append(broken, FieldError{Field: field, Message: "must not be named twice", Value: string(scope)})
+		}
+	}
+	if k.ExpiresAt != nil && !k.ExpiresAt.After(now) {
+		broken = append(broken, FieldError{Field: "expires_at", Message: "must be in the future", Value: k.ExpiresAt})
+	}
+	return broken
 }
 
 // apiKeyPrefix lets secret scanners recognise a leaked key.
@@ -64,6 +98,24 @@ func NewAPIKeySecret(entropy io.Reader) (string, error) {
 		return "", err
 	}
 	return apiKeyPrefix + base64.RawURLEncoding.EncodeToString(raw[:]), nil
+}
+
+// Issue returns the key completed, as it is stored, and what its owner sends: made
+// of entropy, shown once. Returns [CodeInvalid] when the key breaks a rule.
+func (k APIKey) Issue(ids *IDs, entropy io.Reader, now time.Time) (APIKey, string, error) {
+	if err := Invalid(k.Validate(now)); err != nil {
+		return k, "", err
+	}
+	secret, err := NewAPIKeySecret(entropy)
+	if err != nil {
+		return k, "", err
+	}
+	k.ID, k.Hash, k.CreatedAt = ids.New(PrefixAPIKey), HashAPIKey(secret), Timestamp(now)
+	if k.ExpiresAt != nil {
+		end := Timestamp(*k.ExpiresAt)
+		k.ExpiresAt = &end
+	}
+	return k, secret, nil
 }
 
 // HashAPIKey returns the hex SHA-256 of a key, by which it is stored and looked

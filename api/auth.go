@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/subtle"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ const headerAPIKey = "X-API-Key" //nolint:gosec // the header, not a key
 // revocation is seen within that time.
 const (
 	keyTTL    = 3 * time.Second
+	keyUse    = time.Minute // a key's last use is noted so often at most, for each process
 	maxKeys   = 1024
 	maxKeyLen = 256 // longer ones are not even hashed
 )
@@ -25,14 +27,17 @@ type keyStore interface {
 	// APIKeyByHash returns a key by [postrider.HashAPIKey]. Returns
 	// [postrider.CodeNotFound] if there is none.
 	APIKeyByHash(ctx context.Context, hash string) (postrider.APIKey, error)
+	// UsedAPIKey notes that a key was used.
+	UsedAPIKey(ctx context.Context, id string, at time.Time) error
 }
 
 // keyring authenticates keys, and remembers the good ones for a moment: a
 // publisher sends the same key thousands of times a second. Bad keys are not
 // remembered, so that nobody can fill it with them. It is safe for concurrent use.
 type keyring struct {
-	store keyStore
-	now   func() time.Time
+	store  keyStore
+	now    func() time.Time
+	logger *slog.Logger
 
 	mu    sync.Mutex
 	known map[string]knownKey // by hash
@@ -43,8 +48,8 @@ type knownKey struct {
 	until time.Time
 }
 
-func newKeyring(store keyStore, now func() time.Time) *keyring {
-	return &keyring{store: store, now: now, known: map[string]knownKey{}}
+func newKeyring(store keyStore, now func() time.Time, logger *slog.Logger) *keyring {
+	return &keyring{store: store, now: now, logger: logger, known: map[string]knownKey{}}
 }
 
 // authenticate returns the stored key that the caller's is. Returns
@@ -69,6 +74,17 @@ func (k *keyring) authenticate(ctx context.Context, given string) (postrider.API
 	return key, nil
 }
 
+// note notes a key's use, when that was not done lately. It is best effort: whether
+// a key is old and unused does not hang on one request.
+func (k *keyring) note(ctx context.Context, key postrider.APIKey, now time.Time) {
+	if !key.LiveAt(now) || key.LastUsedAt != nil && now.Sub(*key.LastUsedAt) < keyUse {
+		return
+	}
+	if err := k.store.UsedAPIKey(ctx, key.ID, now); err != nil {
+		k.logger.LogAttrs(ctx, slog.LevelWarn, "an API key's use was not noted", slog.String("key_id", key.ID), slog.Any("error", err))
+	}
+}
+
 func (k *keyring) lookUp(ctx context.Context, hash string) (postrider.APIKey, error) {
 	now := k.now()
 	k.mu.Lock()
@@ -81,6 +97,7 @@ func (k *keyring) lookUp(ctx context.Context, hash string) (postrider.APIKey, er
 	if err != nil {
 		return key, err
 	}
+	k.note(ctx, key, now)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.known) >= maxKeys {

@@ -17,6 +17,7 @@ type Store interface {
 	secretStore
 	eventStore
 	deliveryStore
+	adminStore
 }
 
 // HistoryReader asks the workflow of a delivery for its history. Returns an error

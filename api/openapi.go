@@ -32,6 +32,7 @@ func openAPIConfig(version string) huma.Config {
 				{Name: tagSecrets, Description: "Signing secrets of webhooks."},
 				{Name: tagEvents, Description: "Publishing events, and what was published."},
 				{Name: tagDeliveries, Description: "One event on its way to one webhook."},
+				{Name: tagAdmin, Description: "Workspaces and API keys, for the scope admin."},
 				{Name: tagService, Description: "Health and this reference."},
 			},
 			Components: &huma.Components{

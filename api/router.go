@@ -33,7 +33,7 @@ func newEngine(config Config) *gin.Engine {
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
-	s := &server{Config: config, keys: newKeyring(config.Store, config.Now)}
+	s := &server{Config: config, keys: newKeyring(config.Store, config.Now, config.Logger)}
 	engine.Use(s.record, s.recover)
 	engine.NoRoute(func(c *gin.Context) {
 		s.fail(c, &postrider.Error{Code: postrider.CodeNotFound, Message: "no such route"})
@@ -43,6 +43,7 @@ func newEngine(config Config) *gin.Engine {
 	s.docs = humagin.New(engine, openAPIConfig(config.Version))
 	s.routeWebhooks()
 	s.routeSecrets()
+	s.routeAdmin()
 	s.routeEvents()
 	s.routeDeliveries()
 	s.routeHealth(engine)

@@ -49,3 +49,39 @@ func openStore(ctx context.Context, url, encryptionKeys string, ids *postrider.I
 	}
 	return db, nil
 }
+
+// checkEncryptionKeys returns an error that says what to do when there are none.
+func checkEncryptionKeys(keys string) error {
+	if keys == "" {
+		return errors.New("POSTRIDER_ENCRYPTION_KEYS (--encryption-keys): must be set; `postrider secrets new-key` makes a key")
+	}
+	return nil
+}
+
+// OperatorSettings are those of an operator's command on the database.
+type OperatorSettings struct {
+	DatabaseSettings
+	LogSettings
+}
+
+// open opens a database whose secrets are left alone, whatever its schema.
+func (o *OperatorSettings) open(ctx context.Context) (*store.Store, error) {
+	db, err := store.Open(ctx, o.DatabaseURL, store.Options{Keys: store.NoKeys(), Now: time.Now, IDs: newIDs(), Logger: o.Logger(slog.LevelDebug)})
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	return db, nil
+}
+
+// with runs work on the database, whose schema must be this build's.
+func (o *OperatorSettings) with(ctx context.Context, work func(*store.Store) error) error {
+	db, err := o.open(ctx)
+	if err != nil {
+		return err
+	}
+	err = db.CheckSchema(ctx)
+	if err == nil {
+		err = work(db)
+	}
+	return errors.Join(err, db.Close())
+}

@@ -42,6 +42,9 @@ func takeOver(ctx context.Context, db *store.Store, dir string, ids *postrider.I
 // checkDatabase returns an error when this build and these keys cannot serve from
 // what is stored.
 func checkDatabase(ctx context.Context, db *store.Store) error {
+	if err := db.CheckSchema(ctx); err != nil {
+		return err
+	}
 	if err := db.CheckKeys(ctx); err != nil {
 		return fmt.Errorf("encryption keys (POSTRIDER_ENCRYPTION_KEYS, or the file %s in the data directory): %w", encryptionKeyFile, err)
 	}

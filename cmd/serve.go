@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/netip"
 )
@@ -52,10 +51,7 @@ type ProductionSettings struct {
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
 func (c *ProductionSettings) Validate() error {
-	if c.EncryptionKeys == "" {
-		return errors.New("POSTRIDER_ENCRYPTION_KEYS (--encryption-keys): must be set; make a key with `openssl rand -base64 32`, and keep it: without it stored signing secrets are lost")
-	}
-	return nil
+	return checkEncryptionKeys(c.EncryptionKeys)
 }
 
 func (c *ProductionSettings) run(ctx context.Context, api *APISettings, worker *WorkerSettings) error {

@@ -2,37 +2,43 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
-	"github.com/jmoiron/sqlx"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 
 	"postrider"
 )
 
-// Migrate brings the tables to the state that this program needs and makes the
-// partitions of the days around now. Several processes may call it at once.
-func (s *Store) Migrate(ctx context.Context) error {
+// migrator returns what runs the migrations. On PostgreSQL several processes may at
+// once: each waits for the one that has the lock.
+func (s *Store) migrator() (*goose.Provider, error) {
 	files, err := s.dialect.migrations()
 	if err != nil {
-		return failure("migrate", err)
+		return nil, err
 	}
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
 	if s.dialect.locks {
 		locker, err := lock.NewPostgresSessionLocker()
 		if err != nil {
-			return failure("migrate", err)
+			return nil, err
 		}
 		options = append(options, goose.WithSessionLocker(locker))
 	}
-	provider, err := goose.NewProvider(s.dialect.name, s.db.DB, files, options...)
+	return goose.NewProvider(s.dialect.name, s.db.DB, files, options...)
+}
+
+// Migrate brings the tables to the state that this program needs and makes the
+// partitions of the days around now. Several processes may call it at once on
+// PostgreSQL; SQLite's file is one process's.
+func (s *Store) Migrate(ctx context.Context) error {
+	migrations, err := s.migrator()
 	if err != nil {
 		return failure("migrate", err)
 	}
-	applied, err := provider.Up(ctx)
+	applied, err := migrations.Up(ctx)
 	if err != nil {
 		return failure("migrate", err)
 	}
@@ -42,79 +48,63 @@ func (s *Store) Migrate(ctx context.Context) error {
 	return s.EnsurePartitions(ctx, s.now())
 }
 
-// The days around today that have their partition.
-const (
-	daysBehind = 1
-	daysAhead  = 7
-)
-
-// partitioned is a table that grows, with the prefix of the ids that it is
-// partitioned by and the share of a page that inserts fill, in percent.
-type partitioned struct{ table, prefix, fill string }
-
-func partitionedTables() []partitioned {
-	return []partitioned{
-		{"events", postrider.PrefixEvent, "100"},
-		{"deliveries", postrider.PrefixDelivery, "70"}, // rows are updated in place and need the room
-		{"attempts", postrider.PrefixDelivery, "100"},
+// Unmigrate takes back the latest migration, with the data that it made room for,
+// and returns the version that the schema has then.
+func (s *Store) Unmigrate(ctx context.Context) (int64, error) {
+	migrations, err := s.migrator()
+	if err != nil {
+		return 0, failure("migrate down", err)
 	}
+	if _, err := migrations.Down(ctx); err != nil {
+		return 0, failure("migrate down", err)
+	}
+	version, err := migrations.GetDBVersion(ctx)
+	return version, failure("migrate down", err)
 }
 
-// EnsurePartitions makes the partitions, one a day (UTC), from the day before now
-// to a week after it, where they are missing. Call it every few hours. A day for
-// which rows came before its partition keeps them in the default partition. It
-// does nothing on SQLite.
-func (s *Store) EnsurePartitions(ctx context.Context, now time.Time) error {
-	if !s.dialect.partitions {
-		return nil
-	}
-	made, err := s.partitions(ctx)
+// Migration is a step of the schema.
+type Migration struct {
+	Version   int64
+	Name      string     // of its file
+	AppliedAt *time.Time // nil: pending
+}
+
+// Migrations returns the steps that this program knows, in order.
+func (s *Store) Migrations(ctx context.Context) ([]Migration, error) {
+	migrations, err := s.migrator()
 	if err != nil {
-		return err
+		return nil, failure("look at the schema", err)
 	}
-	today := now.UTC().Truncate(24 * time.Hour)
-	for offset := -daysBehind; offset <= daysAhead; offset++ {
-		day := today.AddDate(0, 0, offset)
-		for _, p := range partitionedTables() {
-			name := p.table + "_" + day.Format("20060102")
-			if slices.Contains(made, name) {
-				continue
-			}
-			bounds := "FROM ('" + postrider.IDFloor(p.prefix, day) + "') TO ('" + postrider.IDFloor(p.prefix, day.AddDate(0, 0, 1)) + "')"
-			if err := s.makePartition(ctx, name, "PARTITION OF "+p.table+" FOR VALUES "+bounds+" WITH (fillfactor = "+p.fill+")"); err != nil {
-				return err
-			}
+	states, err := migrations.Status(ctx)
+	if err != nil {
+		return nil, failure("look at the schema", err)
+	}
+	steps := make([]Migration, len(states))
+	for i, state := range states {
+		steps[i] = Migration{Version: state.Source.Version, Name: state.Source.Path}
+		if state.State == goose.StateApplied {
+			at := postrider.Timestamp(state.AppliedAt)
+			steps[i].AppliedAt = &at
 		}
+	}
+	return steps, nil
+}
+
+// CheckSchema returns an error that says what to do unless the tables are in the
+// state that this program needs.
+func (s *Store) CheckSchema(ctx context.Context) error {
+	migrations, err := s.migrator()
+	if err != nil {
+		return failure("look at the schema", err)
+	}
+	current, known, err := migrations.GetVersions(ctx)
+	switch {
+	case err != nil:
+		return failure("look at the schema", err)
+	case current < known:
+		return fmt.Errorf("the database's schema has version %d, this build needs %d: run `postrider migrate up`", current, known)
+	case current > known:
+		return fmt.Errorf("the database's schema has version %d, this build knows versions up to %d: run a newer build", current, known)
 	}
 	return nil
-}
-
-// partitions returns the names of the partitions that there are.
-func (s *Store) partitions(ctx context.Context) ([]string, error) {
-	names, err := ids(ctx, s.db, sqlOf(`SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-		WHERE c.relkind = 'r' AND pg_table_is_visible(c.oid)`))
-	return names, failure("list partitions", err)
-}
-
-// partitionLock is the advisory lock under which partitions are made: any number
-// that nothing else uses.
-const partitionLock = 7265840113
-
-func (s *Store) makePartition(ctx context.Context, name, definition string) error {
-	err := s.write(ctx, "make a partition", func(tx *sqlx.Tx) error {
-		// The new partition locks its table for a moment. Behind a long query it gives
-		// up rather than hold up everybody; the next call tries again.
-		if err := sqlOf("SET LOCAL lock_timeout = '3s'").run(ctx, tx); err != nil {
-			return err
-		}
-		if err := sqlOf("SELECT pg_advisory_xact_lock(?)", int64(partitionLock)).run(ctx, tx); err != nil {
-			return err
-		}
-		return sqlOf("CREATE TABLE IF NOT EXISTS "+name+" "+definition).run(ctx, tx)
-	})
-	if postgresCode(err) == "23514" { // check_violation: the default partition has rows of that day
-		s.Logger.LogAttrs(ctx, slog.LevelWarn, "a day's rows stay in the default partition", slog.String("partition", name))
-		return nil
-	}
-	return err
 }

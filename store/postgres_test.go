@@ -2,7 +2,10 @@ package store_test
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -185,4 +188,22 @@ func drain(wake <-chan struct{}) {
 	case <-wake:
 	default:
 	}
+}
+
+// TestMigrateTogether is several processes that start on an empty database.
+func TestMigrateTogether(t *testing.T) {
+	t.Parallel()
+	url := postgres.EmptyDatabase(t)
+	errs := make([]error, 4)
+	var processes sync.WaitGroup
+	for i := range errs {
+		keys, err := store.ParseKeyring("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+		require.NoError(t, err)
+		db, err := store.Open(t.Context(), url, store.Options{Keys: keys, Now: time.Now, IDs: postrider.NewIDs(time.Now, rand.Reader), Logger: discard()})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, db.Close()) })
+		processes.Go(func() { errs[i] = errors.Join(db.Migrate(t.Context()), db.CheckSchema(t.Context())) })
+	}
+	processes.Wait()
+	require.NoError(t, errors.Join(errs...))
 }

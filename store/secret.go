@@ -111,8 +111,9 @@ func (s *Store) replaceSecret(ctx context.Context, tx *sqlx.Tx, w postrider.Webh
 const reencryptChunk = 500
 
 // Reencrypt encrypts every secret anew that another key than the keyring's newest
-// encrypts, and returns how many there were. After it no other key is needed.
-func (s *Store) Reencrypt(ctx context.Context) (int, error) {
+// encrypts, and returns how many there were. It tells progress how many are done
+// now and then. After it no other key is needed.
+func (s *Store) Reencrypt(ctx context.Context, progress func(done int)) (int, error) {
 	total := 0
 	for {
 		done := 0
@@ -136,6 +137,7 @@ func (s *Store) Reencrypt(ctx context.Context) (int, error) {
 		if err != nil || done < reencryptChunk {
 			return total, err
 		}
+		progress(total)
 	}
 }
 

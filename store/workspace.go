@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 
 	"postrider"
 )
@@ -14,54 +13,42 @@ func (s *Store) CreateWorkspace(ctx context.Context, w postrider.Workspace) erro
 	return failure("create a workspace", st.run(ctx, s.db))
 }
 
+type workspaceRow struct {
+	ID        string
+	Name      string
+	CreatedAt moment `db:"created_at"`
+}
+
+func (r workspaceRow) item() (postrider.Workspace, error) {
+	return postrider.Workspace{ID: r.ID, Name: r.Name, CreatedAt: r.CreatedAt.Time}, nil
+}
+
+func (r workspaceRow) cursor() string { return r.ID }
+
+const selectWorkspaces = "SELECT id, name, created_at FROM workspaces "
+
 // FirstWorkspace returns the oldest workspace. Returns [postrider.CodeNotFound]
 // when there is none.
 func (s *Store) FirstWorkspace(ctx context.Context) (postrider.Workspace, error) {
-	var row struct {
-		ID        string
-		Name      string
-		CreatedAt moment `db:"created_at"`
-	}
-	err := sqlOf("SELECT id, name, created_at FROM workspaces ORDER BY created_at, id LIMIT 1").get(ctx, s.reading, &row)
-	if err != nil {
-		return postrider.Workspace{}, failure("read the first workspace", none("workspace", err))
-	}
-	return postrider.Workspace{ID: row.ID, Name: row.Name, CreatedAt: row.CreatedAt.Time}, nil
+	return s.workspace(ctx, sqlOf(selectWorkspaces+"ORDER BY created_at, id LIMIT 1"))
 }
 
-// CreateAPIKey stores a key, by its hash. Returns [postrider.CodeConflict] when id
-// or hash are taken or the workspace is unknown.
-func (s *Store) CreateAPIKey(ctx context.Context, k postrider.APIKey) error {
-	scopes, err := json.Marshal(k.Scopes)
-	if err != nil {
-		return failure("create an API key", err)
-	}
-	st := sqlOf(`INSERT INTO api_keys (id, workspace_id, name, hash, scopes, created_at, expires_at, revoked_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		k.ID, k.WorkspaceID, k.Name, k.Hash, string(scopes), postrider.Timestamp(k.CreatedAt), stampOf(k.ExpiresAt), stampOf(k.RevokedAt))
-	return failure("create an API key", st.run(ctx, s.db))
+// Workspace returns a workspace. Returns [postrider.CodeNotFound] when it is
+// unknown.
+func (s *Store) Workspace(ctx context.Context, id string) (postrider.Workspace, error) {
+	return s.workspace(ctx, sqlOf(selectWorkspaces+"WHERE id = ?", id))
 }
 
-// APIKeyByHash returns the key with the hash, also an expired or revoked one.
-// Returns [postrider.CodeNotFound] when there is none.
-func (s *Store) APIKeyByHash(ctx context.Context, hash string) (postrider.APIKey, error) {
-	var row struct {
-		ID          string
-		WorkspaceID string `db:"workspace_id"`
-		Name        string
-		Hash        string
-		Scopes      string
-		CreatedAt   moment  `db:"created_at"`
-		ExpiresAt   *moment `db:"expires_at"`
-		RevokedAt   *moment `db:"revoked_at"`
-	}
-	st := sqlOf("SELECT id, workspace_id, name, hash, scopes, created_at, expires_at, revoked_at FROM api_keys WHERE hash = ?", hash)
+func (s *Store) workspace(ctx context.Context, st *statement) (postrider.Workspace, error) {
+	var row workspaceRow
 	if err := st.get(ctx, s.reading, &row); err != nil {
-		return postrider.APIKey{}, failure("read an API key", none("API key", err))
+		return postrider.Workspace{}, failure("read a workspace", none("workspace", err))
 	}
-	key := postrider.APIKey{
-		ID: row.ID, WorkspaceID: row.WorkspaceID, Name: row.Name, Hash: row.Hash,
-		CreatedAt: row.CreatedAt.Time, ExpiresAt: timeOf(row.ExpiresAt), RevokedAt: timeOf(row.RevokedAt),
-	}
-	return key, failure("read an API key", json.Unmarshal([]byte(row.Scopes), &key.Scopes))
+	return row.item()
+}
+
+// Workspaces lists the workspaces, newest first.
+func (s *Store) Workspaces(ctx context.Context, p postrider.Page) (postrider.List[postrider.Workspace], error) {
+	list, err := listOf[workspaceRow](ctx, s.reading, sqlOf(selectWorkspaces+"WHERE TRUE"), "id", p)
+	return list, failure("list workspaces", err)
 }

@@ -13,12 +13,18 @@ const shutdownTimeout = 40 * time.Second
 
 // cli is the command line.
 type cli struct {
-	Serve    cmd.ServeCommand    `cmd:"" help:"Run the API and a worker in one process."`
-	API      cmd.APICommand      `cmd:"" name:"api" help:"Run the API. Any number of processes may."`
-	Worker   cmd.WorkerCommand   `cmd:"" help:"Run a worker, which delivers. Any number of processes may."`
-	Temporal cmd.TemporalCommand `cmd:"" help:"Prepare a Temporal cluster."`
-	Listen   cmd.ListenCommand   `cmd:"" help:"Receive webhooks on this machine, verify their signatures and print them."`
-	Version  cmd.VersionCommand  `cmd:"" help:"Print the version."`
+	Serve  cmd.ServeCommand  `cmd:"" group:"Server" help:"Run the API and a worker in one process."`
+	API    cmd.APICommand    `cmd:"" group:"Server" name:"api" help:"Run the API. Any number of processes may."`
+	Worker cmd.WorkerCommand `cmd:"" group:"Server" help:"Run a worker, which delivers. Any number of processes may."`
+
+	Migrate   cmd.MigrateCommand   `cmd:"" group:"Operation" help:"Look after the database's schema."`
+	Temporal  cmd.TemporalCommand  `cmd:"" group:"Operation" help:"Prepare a Temporal cluster."`
+	Workspace cmd.WorkspaceCommand `cmd:"" group:"Operation" help:"Manage workspaces."`
+	Key       cmd.KeyCommand       `cmd:"" group:"Operation" help:"Manage API keys."`
+	Secrets   cmd.SecretsCommand   `cmd:"" group:"Operation" help:"Look after the encryption of signing secrets."`
+
+	Listen  cmd.ListenCommand  `cmd:"" group:"Tools" help:"Receive webhooks on this machine, verify their signatures and print them."`
+	Version cmd.VersionCommand `cmd:"" group:"Tools" help:"Print the version."`
 }
 
 func main() {

@@ -230,3 +230,18 @@ CREATE INDEX outbox_ready ON outbox (webhook_id, delivery_id) WHERE hold_until I
 CREATE INDEX outbox_cancel ON outbox (delivery_id) WHERE hold_until IS NULL AND kind = 'cancel';
 CREATE INDEX outbox_held ON outbox (hold_until) WHERE hold_until IS NOT NULL;
 CREATE INDEX outbox_busy ON outbox (webhook_id) WHERE leased OR kind = 'retry';
+
+-- +goose Down
+DROP TABLE outbox;
+DROP TABLE idempotency_keys;
+DROP TABLE attempts;
+DROP TABLE deliveries;
+DROP TABLE events;
+DROP TABLE webhook_pace;
+DROP TABLE webhook_stats;
+DROP TABLE webhook_events;
+DROP TABLE webhooks;
+DROP TABLE secret_versions;
+DROP TABLE secrets;
+DROP TABLE api_keys;
+DROP TABLE workspaces;

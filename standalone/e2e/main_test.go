@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,8 +19,11 @@ import (
 	"postrider/standalone/instance"
 )
 
-// binary is the postrider-standalone that TestMain built.
-var binary string
+// The binaries that TestMain built.
+var (
+	binary     string // postrider-standalone
+	production string // postrider
+)
 
 // patience is how long anything may take that has no time of its own.
 const patience = 3 * time.Minute
@@ -35,12 +39,9 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	binary = filepath.Join(dir, "postrider-standalone")
-	fmt.Fprintln(os.Stderr, "building postrider-standalone (minutes, with a cold cache)")
-	build := exec.Command("go", "build", "-trimpath", "-o", binary, "postrider/standalone")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
+	binary, production = filepath.Join(dir, "postrider-standalone"), filepath.Join(dir, "postrider")
+	fmt.Fprintln(os.Stderr, "building both binaries (minutes, with a cold cache)")
+	if err := errors.Join(build("..", binary, "."), build("../..", production, "./cmd/postrider")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -52,6 +53,14 @@ func run(m *testing.M) int {
 		}
 	}
 	return code
+}
+
+// build builds a package of the module in dir, as it is shipped.
+func build(dir, binary, pkg string) error {
+	command := exec.Command("go", "build", "-C", dir, "-trimpath", "-o", binary, pkg)
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	command.Stderr = os.Stderr
+	return command.Run()
 }
 
 // tick is how often a test looks again.

@@ -105,10 +105,10 @@ func secretReencryption(t *testing.T, b *Bundle) {
 	_, err = both.RotateSecret(ctx, b.Workspace, w.ID, "second", time.Hour)
 	require.NoError(t, err)
 
-	n, err := both.Reencrypt(ctx)
+	n, err := both.Reencrypt(ctx, func(int) {})
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
-	n, err = both.Reencrypt(ctx)
+	n, err = both.Reencrypt(ctx, func(int) {})
 	require.NoError(t, err)
 	require.Zero(t, n)
 
@@ -126,7 +126,7 @@ func secretWithoutKey(t *testing.T, b *Bundle) {
 	s := b.Open(t, other)
 	_, err = s.Secret(t.Context(), b.Workspace, w.ID)
 	require.ErrorContains(t, err, "cannot be decrypted")
-	_, err = s.Reencrypt(t.Context())
+	_, err = s.Reencrypt(t.Context(), func(int) {})
 	require.ErrorContains(t, err, "cannot be decrypted")
 }
 

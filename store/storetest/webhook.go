@@ -2,6 +2,7 @@
 package storetest
 
 import (
+	"crypto/rand"
 	"errors"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ func workspaceTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
 		"the first workspace is the oldest":          firstWorkspace,
 		"API keys come back by hash":                 apiKeys,
+		"API keys are listed, used and revoked":      apiKeyLife,
+		"workspaces are listed":                      listWorkspaces,
 		"another workspace's ids are unknown":        isolation,
 		"what contradicts the stored is a conflict":  contradiction,
 		"migrating again changes nothing":            migrateAgain,
@@ -52,6 +55,55 @@ func contradiction(t *testing.T, b *Bundle) {
 	_, err := b.CreateWebhook(t.Context(), w, "")
 	requireCode(t, postrider.CodeConflict, err)
 	require.NotContains(t, err.(*postrider.Error).Message, "webhooks") //nolint:errorlint,errcheck,forcetypeassert // its code was seen
+}
+
+func apiKeyLife(t *testing.T, b *Bundle) {
+	ctx := t.Context()
+	var made []postrider.APIKey
+	for range 3 {
+		key, _, err := postrider.APIKey{WorkspaceID: b.Workspace, Name: "k", Scopes: postrider.Scopes()}.Issue(b.IDs, rand.Reader, b.Clock.Now())
+		require.NoError(t, err)
+		require.NoError(t, b.CreateAPIKey(ctx, key))
+		made = append(made, key)
+	}
+	page, err := b.APIKeys(ctx, b.Workspace, postrider.Page{Limit: 2})
+	require.NoError(t, err)
+	require.Equal(t, []postrider.APIKey{made[2], made[1]}, page.Items)
+	page, err = b.APIKeys(ctx, b.Workspace, postrider.Page{Limit: 2, After: page.Next})
+	require.NoError(t, err)
+	require.Equal(t, made[:1], page.Items)
+	page, err = b.APIKeys(ctx, b.NewWorkspace(t), postrider.Page{})
+	require.NoError(t, err)
+	require.Empty(t, page.Items)
+
+	later := Start().Add(time.Minute)
+	require.NoError(t, b.UsedAPIKey(ctx, made[0].ID, later))
+	require.NoError(t, b.UsedAPIKey(ctx, made[0].ID, Start()), "an earlier use changes nothing")
+	b.Clock.Advance(time.Hour)
+	require.NoError(t, b.RevokeAPIKey(ctx, made[0].ID))
+	b.Clock.Advance(time.Hour)
+	require.NoError(t, b.RevokeAPIKey(ctx, made[0].ID))
+	stored, err := b.APIKeyByHash(ctx, made[0].Hash)
+	require.NoError(t, err)
+	require.Equal(t, later, *stored.LastUsedAt)
+	require.Equal(t, Start().Add(time.Hour), *stored.RevokedAt, "the first time counts")
+	requireCode(t, postrider.CodeNotFound, b.RevokeAPIKey(ctx, "key_unknown"))
+}
+
+func listWorkspaces(t *testing.T, b *Bundle) {
+	second := b.NewWorkspace(t)
+	page, err := b.Workspaces(t.Context(), postrider.Page{Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, second, page.Items[0].ID)
+	page, err = b.Workspaces(t.Context(), postrider.Page{Limit: 1, After: page.Next})
+	require.NoError(t, err)
+	require.Equal(t, b.Workspace, page.Items[0].ID)
+	require.Empty(t, page.Next)
+	w, err := b.Store.Workspace(t.Context(), second)
+	require.NoError(t, err)
+	require.Equal(t, "Workspace", w.Name)
+	_, err = b.Store.Workspace(t.Context(), "ws_unknown")
+	requireCode(t, postrider.CodeNotFound, err)
 }
 
 func isolation(t *testing.T, b *Bundle) {

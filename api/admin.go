@@ -1,0 +1,199 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"postrider"
+)
+
+// adminStore keeps workspaces and their keys.
+type adminStore interface {
+	CreateWorkspace(ctx context.Context, w postrider.Workspace) error
+	// Workspace returns [postrider.CodeNotFound] if there is none.
+	Workspace(ctx context.Context, id string) (postrider.Workspace, error)
+	Workspaces(ctx context.Context, p postrider.Page) (postrider.List[postrider.Workspace], error)
+	CreateAPIKey(ctx context.Context, k postrider.APIKey) error
+	APIKeys(ctx context.Context, workspaceID string, p postrider.Page) (postrider.List[postrider.APIKey], error)
+	// RevokeAPIKey returns [postrider.CodeNotFound] if there is none.
+	RevokeAPIKey(ctx context.Context, id string) error
+}
+
+const tagAdmin = "Administration"
+
+func (s *server) routeAdmin() {
+	const scope = postrider.ScopeAdmin
+	handle(s, route{
+		method: http.MethodPost, path: "/api/v1/admin/workspaces", id: "create-workspace", tag: tagAdmin, scope: scope,
+		summary: "Create Workspace", status: http.StatusCreated, body: reads[newWorkspace](s),
+	}, s.createWorkspace)
+	handle(s, route{
+		method: http.MethodGet, path: "/api/v1/admin/workspaces", id: "list-workspaces", tag: tagAdmin, scope: scope,
+		summary: "List Workspaces",
+	}, s.listWorkspaces)
+	handle(s, route{
+		method: http.MethodGet, path: "/api/v1/admin/workspaces/{id}", id: "get-workspace", tag: tagAdmin, scope: scope,
+		summary: "Get Workspace", errors: []int{http.StatusNotFound},
+	}, s.getWorkspace)
+	handle(s, route{
+		method: http.MethodPost, path: "/api/v1/admin/workspaces/{id}/keys", id: "create-key", tag: tagAdmin, scope: scope,
+		summary: "Create API Key", status: http.StatusCreated, errors: []int{http.StatusNotFound}, body: reads[newAPIKey](s),
+		description: "The key itself is in this answer and never shown again: it is stored hashed.",
+	}, s.createKey)
+	handle(s, route{
+		method: http.MethodGet, path: "/api/v1/admin/workspaces/{id}/keys", id: "list-keys", tag: tagAdmin, scope: scope,
+		summary: "List API Keys", errors: []int{http.StatusNotFound},
+		description: "Expired and revoked ones too.",
+	}, s.listKeys)
+	handle(s, route{
+		method: http.MethodDelete, path: "/api/v1/admin/keys/{id}", id: "revoke-key", tag: tagAdmin, scope: scope,
+		summary: "Revoke API Key", status: http.StatusNoContent, errors: []int{http.StatusNotFound},
+		description: "Every process refuses the key within five seconds. Also the key that asks may be revoked.",
+	}, s.revokeKey)
+}
+
+// newWorkspace is the body of a create request.
+type newWorkspace struct {
+	Name string `json:"name" minLength:"1" maxLength:"255" example:"acme"`
+}
+
+// shownWorkspace is a workspace as it is shown.
+type shownWorkspace struct {
+	ID        string    `json:"id" example:"ws_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
+	Name      string    `json:"name"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+func showWorkspace(w postrider.Workspace) shownWorkspace { return shownWorkspace(w) }
+
+type createdWorkspace struct {
+	Location string `header:"Location" doc:"Path of the new workspace."`
+	Body     shownWorkspace
+}
+
+func (s *server) createWorkspace(ctx context.Context, _ *struct{}) (*createdWorkspace, error) {
+	var asked newWorkspace
+	if err := current(ctx).body.into(&asked); err != nil {
+		return nil, err
+	}
+	w := postrider.Workspace{ID: s.IDs.New(postrider.PrefixWorkspace), Name: asked.Name, CreatedAt: postrider.Timestamp(s.Now())}
+	if err := postrider.Invalid(w.Validate()); err != nil {
+		return nil, err
+	}
+	if err := s.Store.CreateWorkspace(ctx, w); err != nil {
+		return nil, err
+	}
+	return &createdWorkspace{Location: "/api/v1/admin/workspaces/" + w.ID, Body: showWorkspace(w)}, nil
+}
+
+func (s *server) listWorkspaces(ctx context.Context, in *PageQuery) (*output[list[shownWorkspace]], error) {
+	page, err := in.page(postrider.PrefixWorkspace)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.Store.Workspaces(ctx, page)
+	if err != nil {
+		return nil, err
+	}
+	return listOf(found, showWorkspace), nil
+}
+
+// WorkspacePath is the path of a route on one workspace.
+type WorkspacePath struct {
+	ID string `path:"id" doc:"Id of the workspace."`
+}
+
+func (s *server) getWorkspace(ctx context.Context, in *WorkspacePath) (*output[shownWorkspace], error) {
+	w, err := s.Store.Workspace(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &output[shownWorkspace]{Body: showWorkspace(w)}, nil
+}
+
+// newAPIKey is the body of a create request.
+type newAPIKey struct {
+	Name      string            `json:"name" minLength:"1" maxLength:"255" example:"publisher"`
+	Scopes    []postrider.Scope `json:"scopes" nullable:"false" minItems:"1" enum:"publish,manage,read,secrets,admin" doc:"What the key may do. A key with the scope admin manages every workspace."`
+	ExpiresAt *time.Time        `json:"expires_at,omitempty" nullable:"true" doc:"When the key ends by itself; null: never."`
+}
+
+// apiKey is a key as it is shown.
+type apiKey struct {
+	ID          string            `json:"id" example:"key_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
+	WorkspaceID string            `json:"workspace_id"`
+	Name        string            `json:"name"`
+	Scopes      []postrider.Scope `json:"scopes" nullable:"false"`
+	CreatedAt   time.Time         `json:"created_at"`
+	ExpiresAt   *time.Time        `json:"expires_at"`
+	RevokedAt   *time.Time        `json:"revoked_at"`
+	LastUsedAt  *time.Time        `json:"last_used_at" doc:"To about a minute; null: never."`
+}
+
+func showKey(k postrider.APIKey) apiKey {
+	return apiKey{
+		ID: k.ID, WorkspaceID: k.WorkspaceID, Name: k.Name, Scopes: k.Scopes,
+		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, LastUsedAt: k.LastUsedAt,
+	}
+}
+
+type createdKey struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         struct {
+		apiKey
+
+		Key string `json:"key" doc:"What to send as X-API-Key. It is not shown again."`
+	}
+}
+
+func (s *server) createKey(ctx context.Context, in *WorkspacePath) (*createdKey, error) {
+	w, err := s.Store.Workspace(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	var asked newAPIKey
+	if err := current(ctx).body.into(&asked); err != nil {
+		return nil, err
+	}
+	key := postrider.APIKey{WorkspaceID: w.ID, Name: asked.Name, Scopes: asked.Scopes, ExpiresAt: asked.ExpiresAt}
+	key, secret, err := key.Issue(s.IDs, s.Entropy, s.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Store.CreateAPIKey(ctx, key); err != nil {
+		return nil, err
+	}
+	created := &createdKey{CacheControl: "no-store"}
+	created.Body.apiKey, created.Body.Key = showKey(key), secret
+	return created, nil
+}
+
+type listKeysInput struct {
+	WorkspacePath
+	PageQuery
+}
+
+func (s *server) listKeys(ctx context.Context, in *listKeysInput) (*output[list[apiKey]], error) {
+	page, err := in.page(postrider.PrefixAPIKey)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.Store.Workspace(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	found, err := s.Store.APIKeys(ctx, in.ID, page)
+	if err != nil {
+		return nil, err
+	}
+	return listOf(found, showKey), nil
+}
+
+// KeyPath is the path of a route on one key.
+type KeyPath struct {
+	ID string `path:"id" doc:"Id of the key."`
+}
+
+func (s *server) revokeKey(ctx context.Context, in *KeyPath) (*struct{}, error) {
+	return nil, s.Store.RevokeAPIKey(ctx, in.ID)
+}

@@ -1,0 +1,89 @@
+package store
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"postrider"
+)
+
+// The days around today that have their partition.
+const (
+	daysBehind = 1
+	daysAhead  = 7
+)
+
+// partitioned is a table that grows, with the prefix of the ids that it is
+// partitioned by and the share of a page that inserts fill, in percent.
+type partitioned struct{ table, prefix, fill string }
+
+func partitionedTables() []partitioned {
+	return []partitioned{
+		{"events", postrider.PrefixEvent, "100"},
+		{"deliveries", postrider.PrefixDelivery, "70"}, // rows are updated in place and need the room
+		{"attempts", postrider.PrefixDelivery, "100"},
+	}
+}
+
+// EnsurePartitions makes the partitions, one a day (UTC), from the day before now
+// to a week after it, where they are missing. Call it every few hours. A day for
+// which rows came before its partition keeps them in the default partition. It
+// does nothing on SQLite.
+func (s *Store) EnsurePartitions(ctx context.Context, now time.Time) error {
+	if !s.dialect.partitions {
+		return nil
+	}
+	made, err := s.partitions(ctx)
+	if err != nil {
+		return err
+	}
+	today := now.UTC().Truncate(24 * time.Hour)
+	for offset := -daysBehind; offset <= daysAhead; offset++ {
+		day := today.AddDate(0, 0, offset)
+		for _, p := range partitionedTables() {
+			name := p.table + "_" + day.Format("20060102")
+			if slices.Contains(made, name) {
+				continue
+			}
+			bounds := "FROM ('" + postrider.IDFloor(p.prefix, day) + "') TO ('" + postrider.IDFloor(p.prefix, day.AddDate(0, 0, 1)) + "')"
+			if err := s.makePartition(ctx, name, "PARTITION OF "+p.table+" FOR VALUES "+bounds+" WITH (fillfactor = "+p.fill+")"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// partitions returns the names of the partitions that there are.
+func (s *Store) partitions(ctx context.Context) ([]string, error) {
+	names, err := ids(ctx, s.db, sqlOf(`SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE c.relkind = 'r' AND pg_table_is_visible(c.oid)`))
+	return names, failure("list partitions", err)
+}
+
+// partitionLock is the advisory lock under which partitions are made: any number
+// that nothing else uses.
+const partitionLock = 7265840113
+
+func (s *Store) makePartition(ctx context.Context, name, definition string) error {
+	err := s.write(ctx, "make a partition", func(tx *sqlx.Tx) error {
+		// The new partition locks its table for a moment. Behind a long query it gives
+		// up rather than hold up everybody; the next call tries again.
+		if err := sqlOf("SET LOCAL lock_timeout = '3s'").run(ctx, tx); err != nil {
+			return err
+		}
+		if err := sqlOf("SELECT pg_advisory_xact_lock(?)", int64(partitionLock)).run(ctx, tx); err != nil {
+			return err
+		}
+		return sqlOf("CREATE TABLE IF NOT EXISTS "+name+" "+definition).run(ctx, tx)
+	})
+	if postgresCode(err) == "23514" { // check_violation: the default partition has rows of that day
+		s.Logger.LogAttrs(ctx, slog.LevelWarn, "a day's rows stay in the default partition", slog.String("partition", name))
+		return nil
+	}
+	return err
+}
