@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -15,30 +14,18 @@ import (
 	"postrider/cmd"
 	"postrider/egress"
 	"postrider/standalone/embedded"
-	"postrider/workflows"
 )
 
 // namespace is the Temporal namespace of the embedded server.
 const namespace = "default"
-
-// workflowRetention is how long Temporal keeps a workflow that has ended. The
-// database keeps deliveries and attempts for longer.
-const workflowRetention = 72 * time.Hour
 
 // runCommand runs everything.
 type runCommand struct {
 	cmd.Settings
 	cmd.APISettings
 	cmd.WorkerSettings
-
-	DatabaseURL      string `env:"POSTRIDER_DATABASE_URL" placeholder:"URL" help:"postgres://… URL of the database. Empty: SQLite in the data directory."`
-	DataDir          string `env:"POSTRIDER_DATA_DIR" default:".postrider" help:"Folder of the databases and keys; made when it is missing. One process at a time."`
-	TemporalListen   string `env:"POSTRIDER_TEMPORAL_LISTEN" default:"127.0.0.1:7233" help:"Address of the embedded Temporal server."`
-	TemporalUIListen string `env:"POSTRIDER_TEMPORAL_UI_LISTEN" name:"temporal-ui-listen" default:"127.0.0.1:8233" help:"Address of Temporal's web interface."`
+	temporalSettings
 }
-
-// Validate checks what flag parsing cannot.
-func (c *runCommand) Validate() error { return cmd.CheckDatabaseURL(c.DatabaseURL) }
 
 // Run implements the command: everything starts in the order of who needs whom,
 // and stops in the opposite one.
@@ -55,7 +42,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer ports.Close()
-	temporal, err := c.startTemporal(ctx, logger)
+	temporal, err := c.start(ctx, embedded.Config{Namespace: namespace, Logger: logger})
 	if err != nil {
 		return err
 	}
@@ -75,21 +62,6 @@ func (c *runCommand) Run(ctx context.Context) error {
 		return err
 	}
 	return server.Run(ctx)
-}
-
-func (c *runCommand) startTemporal(ctx context.Context, logger *slog.Logger) (*embedded.Server, error) {
-	server, err := embedded.Start(ctx, embedded.Config{
-		Dir: c.DataDir, FrontendListen: c.TemporalListen, UIListen: c.TemporalUIListen,
-		Namespace: namespace, Retention: workflowRetention, SearchAttributes: workflows.SearchAttributes(), Logger: logger,
-	})
-	var taken *embedded.PortTakenError
-	if errors.As(err, &taken) {
-		if taken.Listener == embedded.ListenerUI {
-			return nil, cmd.BindError("--temporal-ui-listen", "POSTRIDER_TEMPORAL_UI_LISTEN", taken.Address, err)
-		}
-		return nil, cmd.BindError("--temporal-listen", "POSTRIDER_TEMPORAL_LISTEN", taken.Address, err)
-	}
-	return server, err
 }
 
 // stopTimeout bounds the stop of the embedded server: what it has not written by

@@ -4,7 +4,7 @@ import "time"
 
 // paceCatchUp is how far a claim that comes late makes up for the time since the
 // last delivery was due. It covers the gap between two claims, so that a webhook's
-// rate is reached; an idle webhook saves nothing up.
+// rate is reached; an idle webhook saves up no more than this.
 const paceCatchUp = 100 * time.Millisecond
 
 // pace is a webhook's rate limit as a generic cell rate algorithm (ITU-T I.371,
@@ -17,8 +17,8 @@ type pace struct {
 // paceAt returns the pace of so many deliveries a second, next being the stored
 // time of the next one.
 func paceAt(perSecond int, next, now time.Time) pace {
-	if next.Before(now.Add(-paceCatchUp)) {
-		next = now
+	if earliest := now.Add(-paceCatchUp); next.Before(earliest) {
+		next = earliest
 	}
 	return pace{interval: time.Second / time.Duration(perSecond), next: next}
 }

@@ -70,11 +70,17 @@ const tick = 20 * time.Millisecond
 // shown when the test failed.
 func start(t *testing.T, dataDir string) *instance.Instance {
 	t.Helper()
+	return startWith(t, dataDir, nil)
+}
+
+// startWith is start with settings from the environment.
+func startWith(t *testing.T, dataDir string, env []string) *instance.Instance {
+	t.Helper()
 	log, err := os.OpenFile(filepath.Join(dataDir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	i, err := instance.Start(ctx, instance.Options{Binary: binary, DataDir: dataDir, Log: log})
+	i, err := instance.Start(ctx, instance.Options{Binary: binary, DataDir: dataDir, Env: env, Log: log})
 	if err != nil {
 		text, _ := os.ReadFile(log.Name())
 		require.NoError(t, err, "%s", text)

@@ -29,6 +29,11 @@ type Config struct {
 	// must not share one at the same time.
 	Dir string
 
+	// DatabaseURL is the postgres:// URL of a database beside which Temporal makes two
+	// of its own, named after it: NAME_temporal and NAME_temporal_visibility. "" keeps
+	// everything in a file in Dir.
+	DatabaseURL string
+
 	// FrontendListen is where clients and workers connect: an IP address and a
 	// port, of which 0 picks a free one.
 	FrontendListen string
@@ -36,8 +41,11 @@ type Config struct {
 	// UIListen is where the web UI listens, in the same form.
 	UIListen string
 
-	// Namespace is made on the first start.
+	// Namespace is made on the first start, unless Bare.
 	Namespace string
+
+	// Bare leaves namespaces alone: none is made, none is brought up to date.
+	Bare bool
 
 	// Retention is how long a closed workflow can still be queried, at least
 	// [MinRetention]. A later start with another value changes it.

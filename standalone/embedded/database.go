@@ -2,143 +2,34 @@ package embedded
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
-	"hash/crc32"
-	"net/url"
-	"os"
 
 	"go.temporal.io/server/common/config"
-	"go.temporal.io/server/common/persistence/sql/sqlplugin"
-	sqliteplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
-	"go.temporal.io/server/schema/sqlite"
-	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
-// ErrOtherSchema says that the data directory's database was made by a version
-// of the server with other tables.
-var ErrOtherSchema = errors.New("temporal.db has another version's tables")
+// ErrOtherSchema says that the database was made by a version of the server with
+// other tables.
+var ErrOtherSchema = errors.New("temporal's database has another version's tables")
 
-// pragmas are set on every connection. WAL with synchronous=FULL syncs the log
-// before a commit returns, so that what Temporal acknowledged survives a power
-// cut, see https://www.sqlite.org/pragma.html#pragma_synchronous.
-func pragmas() map[string]string {
-	return map[string]string{
-		"journal_mode": "WAL",
-		"synchronous":  "FULL",
-		"busy_timeout": "10000",  // milliseconds
-		"cache_size":   "-32000", // KiB, negative by SQLite's convention
-		"temp_store":   "MEMORY",
-	}
+// database is where the server keeps what it must not lose.
+type database interface {
+	// prepare makes the database and its tables where they are missing, brings them
+	// up to date, and claims them for this process.
+	prepare(ctx context.Context) error
+	// executions and visibility are the server's two stores.
+	executions() *config.SQL
+	visibility() *config.SQL
+	// shards is the number of history shards of a new database. It cannot be changed
+	// afterwards: the server goes by what the database was made with.
+	shards() int32
+	// release ends what prepare began, when the server has stopped.
+	release(ctx context.Context) error
 }
 
-// storeConfig is the server's one store, for executions and visibility alike. It
-// keeps to a single connection, the plugin's default: its transactions begin as
-// readers, and two that both go on to write would fail each other as busy.
-func storeConfig(path string) *config.SQL {
-	attributes := pragmas()
-	attributes["mode"] = "rwc"
-	return &config.SQL{
-		PluginName:        sqliteplugin.PluginName,
-		DatabaseName:      path,
-		ConnectAttributes: attributes,
+// databaseOf returns the database that the configuration names.
+func databaseOf(cfg Config) (database, error) {
+	if cfg.DatabaseURL == "" {
+		return &sqliteDatabase{path: cfg.databasePath()}, nil
 	}
-}
-
-// openDatabase opens the file beside the server: before it starts or after it
-// has stopped.
-func openDatabase(path string) (*sql.DB, error) {
-	query := url.Values{"_txlock": {"immediate"}}
-	for name, value := range pragmas() {
-		query.Add("_pragma", name+"="+value)
-	}
-	return sql.Open("sqlite", "file:"+path+"?"+query.Encode())
-}
-
-// setupDatabase makes the directory, the file and its tables where they are
-// missing. The tables are made in one transaction: a crash leaves all or none.
-func setupDatabase(ctx context.Context, cfg Config) (err error) {
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return fmt.Errorf("make data directory: %w", err)
-	}
-	statements, version, err := schemaStatements()
-	if err != nil {
-		return err
-	}
-	db, err := openDatabase(cfg.databasePath())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // after Commit this does nothing
-
-	var found int32
-	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&found); err != nil {
-		return err
-	}
-	switch found {
-	case version:
-		return nil
-	case 0:
-	default:
-		return fmt.Errorf("%w: %s has schema %d, this server needs %d", ErrOtherSchema, cfg.databasePath(), found, version)
-	}
-	statements = append(statements, fmt.Sprintf("PRAGMA user_version = %d", version))
-	for _, statement := range statements {
-		if _, err := tx.ExecContext(ctx, statement); err != nil {
-			return fmt.Errorf("make tables: %w", err)
-		}
-	}
-	return tx.Commit()
-}
-
-// statementList collects what the server's schema set-up would execute.
-type statementList struct {
-	sqlplugin.AdminDB // only Exec is called
-
-	statements []string
-}
-
-func (l *statementList) Exec(statement string, _ ...any) error {
-	l.statements = append(l.statements, statement)
-	return nil
-}
-
-// schemaStatements returns what makes the server's tables, and a number for
-// their version: the server does not migrate SQLite, so a changed schema must
-// be noticed before it is used on an older file.
-func schemaStatements() ([]string, int32, error) {
-	var list statementList
-	if err := sqlite.SetupSchemaOnDB(&list); err != nil {
-		return nil, 0, fmt.Errorf("read schema: %w", err)
-	}
-	sum := crc32.NewIEEE()
-	for _, statement := range list.statements {
-		_, _ = sum.Write([]byte(statement)) // a hash never fails
-	}
-	return list.statements, int32(sum.Sum32()&0x7fffffff | 1), nil // masked to 31 bits; never 0, which means "no tables"
-}
-
-// checkpoint moves the write-ahead log into the database file. The plugin keeps
-// its connection for the life of the process, so no close does this.
-func checkpoint(ctx context.Context, path string) (err error) {
-	db, err := openDatabase(path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	var busy, frames, moved int
-	row := db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
-	if err := row.Scan(&busy, &frames, &moved); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	if busy != 0 {
-		return errors.New("checkpoint: the database is busy")
-	}
-	return nil
+	return newPostgresDatabase(cfg.DatabaseURL, cfg.Logger)
 }

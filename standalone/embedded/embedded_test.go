@@ -108,10 +108,15 @@ func options(id string) client.StartWorkflowOptions {
 
 func TestWorkflowsOutliveTheServer(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	outlive(t, testConfig(t.TempDir()))
+}
+
+// outlive stops a server in the middle of a workflow and starts it again.
+func outlive(t *testing.T, cfg embedded.Config) {
+	t.Helper()
 	ctx := t.Context()
 
-	first := start(t, testConfig(dir))
+	first := start(t, cfg)
 	c, disconnect := connect(t, first)
 	run, err := c.ExecuteWorkflow(ctx, options("greeting"), greet, "world")
 	require.NoError(t, err)
@@ -126,7 +131,7 @@ func TestWorkflowsOutliveTheServer(t *testing.T) {
 	disconnect()
 	require.NoError(t, first.Stop(ctx))
 
-	second := start(t, testConfig(dir))
+	second := start(t, cfg)
 	require.NotEqual(t, first.FrontendAddress(), second.FrontendAddress())
 	c, disconnect = connect(t, second)
 	defer disconnect()

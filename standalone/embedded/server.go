@@ -1,12 +1,12 @@
-// Package embedded runs a Temporal server and its web UI inside this process,
-// on a SQLite file.
+// Package embedded runs a Temporal server and its web UI inside this process, on a
+// SQLite file or on PostgreSQL.
 //
 // It is the real server: frontend, history, matching and worker services, each
-// with its listener on the loopback interface. The file is written ahead and
-// synced on every commit, so a process that is killed finds everything again.
-// Nothing is fetched from the internet.
+// with its listener on the loopback interface. Every commit is synced, so a process
+// that is killed finds everything again. Nothing is fetched from the internet.
 //
-// One server owns a data directory at a time. Ports may differ between starts.
+// One server owns a data directory or a database at a time. Ports may differ
+// between starts.
 package embedded
 
 import (
@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/server/common/authorization"
 	"go.temporal.io/server/common/config"
+	"go.temporal.io/server/common/primitives"
 	"go.temporal.io/server/temporal"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -29,6 +30,7 @@ type Server struct {
 	cfg      Config
 	frontend string
 	uiAddr   net.Addr
+	database database // nil until it is prepared
 	temporal temporal.Server
 	conn     *grpc.ClientConn
 	ui       *webUI
@@ -58,14 +60,10 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		}
 	}()
 
-	store := storeConfig(cfg.databasePath())
-	if err := setupDatabase(ctx, cfg); err != nil {
+	if s.database, err = s.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("embedded temporal: %w", err)
 	}
-	if err := ensureNamespace(ctx, cfg, *store); err != nil {
-		return nil, fmt.Errorf("embedded temporal: %w", err)
-	}
-	if s.temporal, err = s.startTemporal(ctx, serverConfig(store, ls), ls); err != nil {
+	if s.temporal, err = s.startTemporal(ctx, serverConfig(s.database, ls), ls); err != nil {
 		return nil, err
 	}
 	if s.conn, err = dial(s.frontend); err != nil {
@@ -78,16 +76,37 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	return s, err
 }
 
+// prepare makes the database ready for the server to start on.
+func (s *Server) prepare(ctx context.Context) (database, error) {
+	db, err := databaseOf(s.cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.prepare(ctx); err != nil {
+		return nil, err
+	}
+	if s.cfg.Bare {
+		return db, nil
+	}
+	if err := ensureNamespace(ctx, s.cfg, *db.executions()); err != nil {
+		return nil, errors.Join(err, db.release(ctx))
+	}
+	return db, nil
+}
+
 // FrontendAddress returns host:port for clients and workers.
 func (s *Server) FrontendAddress() string { return s.frontend }
 
 // UIURL returns the web UI's address.
 func (s *Server) UIURL() string { return "http://" + s.uiAddr.String() }
 
-// Healthy asks the frontend for the namespace, which it reads from the database.
-// It waits for a frontend that is not up yet, until ctx ends.
+// Healthy asks the frontend for a namespace, which it reads from the database. It
+// waits for a frontend that is not up yet, until ctx ends.
 func (s *Server) Healthy(ctx context.Context) error {
 	request := &workflowservice.DescribeNamespaceRequest{Namespace: s.cfg.Namespace}
+	if s.cfg.Bare {
+		request.Namespace = primitives.SystemLocalNamespace
+	}
 	_, err := workflowservice.NewWorkflowServiceClient(s.conn).DescribeNamespace(ctx, request, grpc.WaitForReady(true))
 	if err != nil {
 		return fmt.Errorf("embedded temporal: %w", err)
@@ -111,8 +130,11 @@ func (s *Server) stop(ctx context.Context) (err error) {
 	if s.conn != nil {
 		err = errors.Join(err, s.conn.Close())
 	}
-	if s.temporal == nil {
+	if s.database == nil {
 		return err
+	}
+	if s.temporal == nil {
+		return errors.Join(err, s.database.release(ctx))
 	}
 	s.logLevel.stopping.Store(true)
 	stopped := make(chan error, 1)
@@ -123,7 +145,7 @@ func (s *Server) stop(ctx context.Context) (err error) {
 	case <-ctx.Done():
 		return errors.Join(err, fmt.Errorf("embedded temporal: stop: %w", ctx.Err()))
 	}
-	return errors.Join(err, checkpoint(ctx, s.cfg.databasePath()))
+	return errors.Join(err, s.database.release(ctx))
 }
 
 // startTemporal starts the services. The server opens its listeners itself, so

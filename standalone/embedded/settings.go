@@ -8,18 +8,17 @@ import (
 	"go.temporal.io/server/common/config"
 	"go.temporal.io/server/common/dynamicconfig"
 	"go.temporal.io/server/common/membership/static"
-	sqliteplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
 	"go.temporal.io/server/common/primitives"
 )
 
-const (
-	// clusterName is kept in the database, as is the number of shards: neither
-	// can be changed for an existing data directory. Addresses can.
-	clusterName = "active"
+// clusterName is kept in the database and cannot be changed for an existing one.
+// Addresses can.
+const clusterName = "active"
 
-	// shards: history writes go through one connection, so more would only add
-	// queues that wait.
-	shards = 1
+// Names of the two stores, within the configuration.
+const (
+	executionsStore = "executions"
+	visibilityStore = "visibility"
 )
 
 // internalServices are reached by each other only.
@@ -27,7 +26,7 @@ var internalServices = []primitives.ServiceName{ //nolint:gochecknoglobals // a 
 	primitives.HistoryService, primitives.MatchingService, primitives.WorkerService,
 }
 
-func serverConfig(store *config.SQL, ls *listeners) *config.Config {
+func serverConfig(db database, ls *listeners) *config.Config {
 	frontend := dialable(ls.frontend)
 	services := map[string]config.Service{
 		string(primitives.FrontendService): service(ls.frontend),
@@ -37,10 +36,10 @@ func serverConfig(store *config.SQL, ls *listeners) *config.Config {
 	}
 	return &config.Config{
 		Persistence: config.Persistence{
-			DefaultStore:     sqliteplugin.PluginName,
-			VisibilityStore:  sqliteplugin.PluginName,
-			NumHistoryShards: shards,
-			DataStores:       map[string]config.DataStore{sqliteplugin.PluginName: {SQL: store}},
+			DefaultStore:     executionsStore,
+			VisibilityStore:  visibilityStore,
+			NumHistoryShards: db.shards(),
+			DataStores:       map[string]config.DataStore{executionsStore: {SQL: db.executions()}, visibilityStore: {SQL: db.visibility()}},
 		},
 		ClusterMetadata: &cluster.Config{
 			FailoverVersionIncrement: 10,

@@ -1,0 +1,178 @@
+package embedded
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"go.temporal.io/server/common/config"
+	pgplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/postgresql"
+)
+
+// Connections of one service's stores. The server has four services with a pool of
+// each kind, so with Postrider's own 24 they stay under PostgreSQL's usual 100.
+const (
+	executionsConns = 10
+	visibilityConns = 5
+)
+
+// postgresShards lets history writes of as many workflows at a time go on side by
+// side. More shards cost memory and idle work, and one machine's cores are few.
+const postgresShards = 4
+
+// postgresDatabase is two databases on a PostgreSQL server, beside the one whose
+// URL is given.
+type postgresDatabase struct {
+	url    *url.URL
+	logger *slog.Logger
+	claim  *claim
+}
+
+func newPostgresDatabase(address string, logger *slog.Logger) (*postgresDatabase, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, errors.New("the database URL cannot be parsed") // the parser's error repeats the password
+	}
+	if u.Hostname() == "" || strings.Trim(u.Path, "/") == "" {
+		return nil, errors.New("the database URL must name a host and a database")
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), "5432")
+	}
+	return &postgresDatabase{url: u, logger: logger}, nil
+}
+
+func (d *postgresDatabase) executions() *config.SQL { return d.store("_temporal", executionsConns) }
+func (d *postgresDatabase) visibility() *config.SQL {
+	return d.store("_temporal_visibility", visibilityConns)
+}
+func (d *postgresDatabase) shards() int32 { return postgresShards }
+
+// name returns the name of one of Temporal's databases.
+func (d *postgresDatabase) name(suffix string) string { return strings.Trim(d.url.Path, "/") + suffix }
+
+func (d *postgresDatabase) store(suffix string, conns int) *config.SQL {
+	password, _ := d.url.User.Password()
+	attributes := map[string]string{}
+	for name, values := range d.url.Query() {
+		attributes[name] = values[0]
+	}
+	return &config.SQL{
+		PluginName: pgplugin.PluginNamePGX, ConnectAddr: d.url.Host, ConnectAttributes: attributes,
+		User: url.PathEscape(d.url.User.Username()), Password: password, DatabaseName: d.name(suffix),
+		MaxConns: conns, MaxIdleConns: conns,
+	}
+}
+
+// open opens a database of the server.
+func (d *postgresDatabase) open(name string) (*sql.DB, error) {
+	u := *d.url
+	u.Path = "/" + name
+	db, err := sql.Open("pgx", u.String())
+	if err != nil {
+		return nil, errors.New("the database URL is not one that PostgreSQL's driver takes")
+	}
+	return db, nil
+}
+
+// prepare makes the databases and their tables and claims them: two servers on one
+// would overwrite each other's workflows.
+func (d *postgresDatabase) prepare(ctx context.Context) error {
+	for _, suffix := range []string{"_temporal", "_temporal_visibility"} {
+		if err := d.create(ctx, d.name(suffix)); err != nil {
+			return err
+		}
+	}
+	var err error
+	if d.claim, err = d.take(ctx); err != nil {
+		return err
+	}
+	if err := d.migrate(ctx); err != nil {
+		return errors.Join(err, d.release(ctx))
+	}
+	return nil
+}
+
+// SQLSTATEs, https://www.postgresql.org/docs/current/errcodes-appendix.html
+const (
+	insufficientPrivilege = "42501"
+	duplicateDatabase     = "42P04"
+	uniqueViolation       = "23505" // what two that create one at the same time get
+)
+
+// create makes a database where there is none.
+func (d *postgresDatabase) create(ctx context.Context, name string) (err error) {
+	db, err := d.open(strings.Trim(d.url.Path, "/"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var found bool
+	if err := db.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)", name).Scan(&found); err != nil {
+		return fmt.Errorf("look for database %s: %w", name, err)
+	}
+	if found {
+		return nil
+	}
+	_, err = db.ExecContext(ctx, `CREATE DATABASE "`+strings.ReplaceAll(name, `"`, `""`)+`"`)
+	var refused *pgconn.PgError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &refused):
+		return fmt.Errorf("create database %s: %w", name, err)
+	case refused.Code == duplicateDatabase, refused.Code == uniqueViolation:
+		return nil
+	case refused.Code == insufficientPrivilege:
+		return fmt.Errorf(`the role %[2]q may not create databases: have somebody who may run CREATE DATABASE %[1]q OWNER %[2]q, for %[3]s and %[4]s`,
+			name, d.url.User.Username(), d.name("_temporal"), d.name("_temporal_visibility"))
+	}
+	return fmt.Errorf("create database %s: %w", name, err)
+}
+
+// release gives the databases up.
+func (d *postgresDatabase) release(context.Context) error {
+	if d.claim == nil {
+		return nil
+	}
+	return d.claim.end()
+}
+
+// claimPatience is how long a claim waits for the one before to end: PostgreSQL
+// takes a moment to see that a killed process is gone.
+const claimPatience = 10 * time.Second
+
+// take claims the databases.
+func (d *postgresDatabase) take(ctx context.Context) (*claim, error) {
+	db, err := d.open(d.name("_temporal"))
+	if err != nil {
+		return nil, err
+	}
+	c := &claim{db: db, logger: d.logger}
+	bound, cancel := context.WithTimeout(ctx, claimPatience)
+	defer cancel()
+	for {
+		taken, err := c.try(bound)
+		if taken {
+			c.keep(ctx)
+			return c, nil
+		}
+		if err != nil && ctx.Err() == nil && bound.Err() == nil {
+			return nil, errors.Join(fmt.Errorf("claim database %s: %w", d.name("_temporal"), err), db.Close())
+		}
+		pause, end := context.WithTimeout(bound, 100*time.Millisecond)
+		<-pause.Done()
+		end()
+		if bound.Err() != nil {
+			return nil, errors.Join(fmt.Errorf("database %s: another process runs Temporal on it; stop that one, or give this one another database", d.name("_temporal")), db.Close())
+		}
+	}
+}
