@@ -179,3 +179,16 @@ func TestListenCommandStops(t *testing.T) {
 	cancel()
 	require.NoError(t, c.Run(ctx))
 }
+
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]days{"30d": 30 * oneDay, "36h": oneDay + oneDay/2, "0": 0, "0d": 0} {
+		c, err := parse(t, serve("--retention", text)...)
+		require.NoError(t, err)
+		require.Equal(t, want, c.Serve.Retention)
+	}
+	for _, text := range []string{"12h", "-1d", "a month", "1.5d", "99999d"} {
+		_, err := parse(t, serve("--retention="+text)...)
+		require.ErrorContains(t, err, "--retention")
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -66,14 +65,9 @@ func (e *expiryTime) UnmarshalText(text []byte) error {
 	if e.at, err = time.Parse(time.RFC3339, string(text)); err == nil {
 		return nil
 	}
-	if days, found := strings.CutSuffix(string(text), "d"); found {
-		n, err := strconv.ParseUint(days, 10, 16)
-		e.span = time.Duration(n) * 24 * time.Hour
-		if err == nil && n > 0 {
-			return nil
-		}
-	}
-	if e.span, err = time.ParseDuration(string(text)); err == nil && e.span > 0 {
+	var span days
+	if err := span.UnmarshalText(text); err == nil && span > 0 {
+		e.span = time.Duration(span)
 		return nil
 	}
 	return errors.New("must be an RFC 3339 time, or a span such as 90d or 36h")

@@ -50,6 +50,9 @@ func (s *Server) deliver(ctx context.Context) error {
 	if err := s.awaitTemporal(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
+	if err := s.flows.ScheduleMaintenance(ctx); err != nil && ctx.Err() == nil {
+		s.shape.Logger.LogAttrs(ctx, slog.LevelWarn, "maintenance is not scheduled by this process", slog.Any("error", err))
+	}
 	parts, dispatching := errgroup.WithContext(ctx)
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	parts.Go(func() error { return s.worker.Run(working) })
@@ -85,8 +88,9 @@ func (s *Server) serve(ctx context.Context, listener net.Listener, handler http.
 // partitionInterval is far below the week for which partitions are made ahead.
 const partitionInterval = time.Hour
 
-// keepPartitions makes the coming days' partitions until ctx is done. Without them
-// rows go to the default partition, so a failure is worth a line and no more.
+// keepPartitions makes the coming days' partitions until ctx is done, also while
+// Temporal, whose schedule does it too, is away or paused. Without them rows go to
+// the default partition, so a failure is worth a line and no more.
 func (s *Server) keepPartitions(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := s.store.EnsurePartitions(ctx, time.Now()); err != nil && ctx.Err() == nil {

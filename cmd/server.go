@@ -13,6 +13,7 @@ import (
 	"postrider"
 	"postrider/store"
 	"postrider/worker"
+	"postrider/workflows"
 )
 
 // Shape is what differs between processes: which parts run in them, and with
@@ -37,6 +38,7 @@ type Server struct {
 	shape      Shape
 	store      *store.Store
 	temporal   client.Client
+	flows      *workflows.Client
 	registry   *prometheus.Registry
 	ids        *postrider.IDs
 	api        http.Handler

@@ -60,13 +60,17 @@ type APISettings struct {
 
 // WorkerSettings are those of a process that delivers.
 type WorkerSettings struct {
-	MaxInFlight int `env:"POSTRIDER_MAX_IN_FLIGHT" default:"512" help:"First attempts that go on at once in this process (1 to 2000)."`
+	Retention   days `env:"POSTRIDER_RETENTION" default:"30d" help:"How long finished deliveries and their events are kept, in days (30d) or hours (720h), a day at least; 0 keeps them for ever. All workers must have the same."`
+	MaxInFlight int  `env:"POSTRIDER_MAX_IN_FLIGHT" default:"512" help:"First attempts that go on at once in this process (1 to 2000)."`
 }
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
 func (s *WorkerSettings) Validate() error {
 	if s.MaxInFlight < 1 || s.MaxInFlight > 2000 {
 		return errors.New("--max-in-flight (POSTRIDER_MAX_IN_FLIGHT): must be from 1 to 2000")
+	}
+	if s.Retention != 0 && s.Retention < oneDay {
+		return errors.New("--retention (POSTRIDER_RETENTION): must be 1d or longer, or 0")
 	}
 	return nil
 }

@@ -21,33 +21,33 @@ func (s *Server) wire() error {
 		return err
 	}
 	poster := egress.New(egress.Config{AllowNetworks: networks, UserAgent: "Postrider/" + Version, Now: time.Now})
-	flows := workflows.NewClient(s.temporal)
+	s.flows = workflows.NewClient(s.temporal)
 	if s.shape.API != nil {
-		s.wireAPI(poster, flows)
+		s.wireAPI(poster)
 	}
 	if s.shape.Worker != nil {
-		s.wireWorker(poster, flows)
+		s.wireWorker(poster)
 	}
 	s.metrics = metricsHandler(s.registry, api.Health(s.checks(), s.shape.Logger))
 	return nil
 }
 
-func (s *Server) wireAPI(poster *egress.Client, flows *workflows.Client) {
+func (s *Server) wireAPI(poster *egress.Client) {
 	counts := newAPIMetrics(s.registry)
 	s.api = api.New(api.Config{
-		Store: s.store, Histories: flows, CheckURL: poster.CheckURL, Now: time.Now, IDs: s.ids, Entropy: rand.Reader, Logger: s.shape.Logger,
+		Store: s.store, Histories: s.flows, CheckURL: poster.CheckURL, Now: time.Now, IDs: s.ids, Entropy: rand.Reader, Logger: s.shape.Logger,
 		Checks: s.checks(), Version: Version, TemporalUIURL: s.shape.Temporal.UIURL, TemporalNamespace: s.shape.Temporal.Namespace,
 		OnAccepted: counts.accepted, OnRequest: counts.request,
 	})
 }
 
-func (s *Server) wireWorker(poster *egress.Client, flows *workflows.Client) {
+func (s *Server) wireWorker(poster *egress.Client) {
 	logger := s.shape.Logger
-	s.dispatcher = worker.NewDispatcher(s.store, flows, s.shape.Worker.MaxInFlight, logger, time.Now)
+	s.dispatcher = worker.NewDispatcher(s.store, s.flows, s.shape.Worker.MaxInFlight, logger, time.Now)
 	s.worker = worker.New(s.temporal, activities.New(activities.Config{
-		Store: s.store, Poster: poster, Reporter: flows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
+		Store: s.store, Poster: poster, Reporter: s.flows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
 		Now: time.Now, Random: mathrand.Float64, FirstAttemptDone: s.dispatcher.FirstAttemptDone,
-	}), s.settings.ShutdownTimeout)
+	}), &activities.Maintenance{Keeper: s.store, Now: time.Now, Retention: time.Duration(s.shape.Worker.Retention)}, s.settings.ShutdownTimeout)
 	s.registry.MustRegister(worker.NewBacklog(s.store, time.Now, logger))
 }
 

@@ -31,7 +31,7 @@ type Worker struct {
 // New returns a worker on the Temporal connection. When it is stopped, attempts
 // that are going on have drain to end; what is cut off then is made again by
 // another worker.
-func New(temporal client.Client, acts *activities.Activities, drain time.Duration) *Worker {
+func New(temporal client.Client, acts *activities.Activities, maintenance *activities.Maintenance, drain time.Duration) *Worker {
 	w := &Worker{fatal: make(chan error, 1), drain: drain}
 	w.worker = sdkworker.New(temporal, workflows.TaskQueue, sdkworker.Options{
 		MaxConcurrentWorkflowTaskExecutionSize:  maxWorkflowTasks,
@@ -44,6 +44,7 @@ func New(temporal client.Client, acts *activities.Activities, drain time.Duratio
 	})
 	workflows.Register(w.worker)
 	w.worker.RegisterActivity(acts)
+	w.worker.RegisterActivity(maintenance)
 	return w
 }
 

@@ -25,6 +25,10 @@ const (
 	nameDelivery = "Delivery"
 	queryHistory = "history"
 	signalReport = "attempt-report"
+
+	nameMaintenance     = "Maintenance"
+	workflowMaintenance = "maintenance" // Temporal adds the time of each run
+	scheduleMaintenance = "postrider-maintenance"
 )
 
 // Types of the application errors that a Delivery workflow fails with, shown and

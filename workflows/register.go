@@ -8,4 +8,5 @@ import (
 // Register makes a worker, or a replayer, know every workflow by its fixed name.
 func Register(registry sdkworker.WorkflowRegistry) {
 	registry.RegisterWorkflowWithOptions(Delivery, workflow.RegisterOptions{Name: nameDelivery})
+	registry.RegisterWorkflowWithOptions(Maintenance, workflow.RegisterOptions{Name: nameMaintenance})
 }

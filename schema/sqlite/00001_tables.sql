@@ -197,6 +197,7 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (workspace_id, kind, value)
 );
 -- +goose StatementEnd
+CREATE INDEX idempotency_keys_created ON idempotency_keys (created_at);
 
 -- The outbox: a row for every delivery that must still be handed to a workflow
 -- (kind 'start') or whose workflow must be cancelled (kind 'cancel'). hold_until

@@ -30,7 +30,7 @@ func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 	t.Helper()
 	for _, part := range []map[string]func(*testing.T, *Bundle){
 		workspaceTests(), webhookTests(), secretTests(), publishTests(), repeatTests(), groupTests(),
-		claimTests(), fairnessTests(), admitTests(), migrateTests(), recordTests(), lifecycleTests(), propertyTests(),
+		claimTests(), fairnessTests(), admitTests(), migrateTests(), retentionTests(), recordTests(), lifecycleTests(), propertyTests(),
 	} {
 		for name, test := range part {
 			t.Run(name, func(t *testing.T) {

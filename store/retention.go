@@ -1,0 +1,191 @@
+package store
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"postrider"
+)
+
+// retainChunk is how many deliveries are deleted in one transaction where they are
+// deleted one by one: few enough that a publish beside it hardly waits.
+const retainChunk = 500
+
+// spill is how long after the end of an event's day its deliveries may have got
+// their ids.
+const spill = time.Hour
+
+// Retain removes what was accepted before the day of the given time: deliveries
+// that are finished with their attempts, events without deliveries, and what made
+// publishes repeatable. What is not finished stays. On PostgreSQL whole days go at
+// once, by dropping their partitions; a day with something unfinished is kept as a
+// whole. It tells progress how far it has come. Broken off, it goes on when it is
+// called again.
+func (s *Store) Retain(ctx context.Context, before time.Time, progress func(postrider.Removed)) (postrider.Removed, error) {
+	r := &retention{Store: s, end: before.UTC().Truncate(24 * time.Hour), progress: progress}
+	steps := []func(context.Context) error{r.dropDays, r.sweepDeliveries, r.sweepEvents, r.sweepKeys}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return r.removed, failure("remove what is past its retention", err)
+		}
+	}
+	return r.removed, nil
+}
+
+// retention is one run of [Store.Retain].
+type retention struct {
+	*Store
+
+	end      time.Time // midnight
+	removed  postrider.Removed
+	progress func(postrider.Removed)
+}
+
+// dropDays drops the partitions of days before the end.
+func (r *retention) dropDays(ctx context.Context) error {
+	if !r.dialect.partitions {
+		return nil
+	}
+	names, err := r.partitions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, day := range daysOf(names) {
+		if !day.Before(r.end) {
+			return nil
+		}
+		open, err := r.unfinished(ctx, day)
+		if err != nil {
+			return err
+		}
+		label := day.Format(time.DateOnly)
+		if open {
+			r.removed.Unfinished = append(r.removed.Unfinished, label)
+			r.Logger.LogAttrs(ctx, slog.LevelWarn, "a day past its retention is kept for deliveries that are not finished: resume or delete their webhooks", slog.String("day", label))
+			continue
+		}
+		if err := r.dropDay(ctx, day); err != nil {
+			return err
+		}
+		r.removed.Days = append(r.removed.Days, label)
+		r.progress(r.removed)
+	}
+	return nil
+}
+
+// daysOf returns the days that have a partition, the oldest first.
+func daysOf(partitions []string) []time.Time {
+	var days []time.Time
+	for _, name := range partitions {
+		for _, p := range partitionedTables() {
+			day, err := time.Parse(p.table+"_20060102", name)
+			if err == nil && !slices.Contains(days, day) {
+				days = append(days, day)
+			}
+		}
+	}
+	slices.SortFunc(days, time.Time.Compare)
+	return days
+}
+
+// unfinished reports whether a delivery of an event of the day is not finished.
+func (r *retention) unfinished(ctx context.Context, day time.Time) (bool, error) {
+	var open bool
+	err := sqlOf("SELECT EXISTS (SELECT 1 FROM deliveries WHERE id >= ? AND id < ? AND finished_at IS NULL)",
+		postrider.IDFloor(postrider.PrefixDelivery, day), postrider.IDFloor(postrider.PrefixDelivery, day.AddDate(0, 0, 1).Add(spill))).
+		get(ctx, r.reading, &open)
+	return open, err
+}
+
+// dropDay drops a day's partitions: attempts before the deliveries that they are
+// of, these before their events.
+func (r *retention) dropDay(ctx context.Context, day time.Time) error {
+	for _, p := range slices.Backward(partitionedTables()) {
+		err := r.write(ctx, "drop a partition", func(tx *sqlx.Tx) error {
+			// The drop locks its table for a moment. Behind a long query it gives up rather
+			// than hold up everybody.
+			if err := sqlOf("SET LOCAL lock_timeout = '1s'").run(ctx, tx); err != nil {
+				return err
+			}
+			return sqlOf("DROP TABLE IF EXISTS "+p.table+"_"+day.Format("20060102")).run(ctx, tx)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// swept returns the table whose old rows are deleted one by one: on PostgreSQL the
+// default partition, where rows are that came before their day had one.
+func (r *retention) swept(table string) string {
+	if r.dialect.partitions {
+		return table + "_default"
+	}
+	return table
+}
+
+func (r *retention) sweepDeliveries(ctx context.Context) error {
+	table, after := r.swept("deliveries"), ""
+	for {
+		old, err := ids(ctx, r.reading, sqlOf("SELECT id FROM "+table+" WHERE id > ? AND id < ? AND finished_at IS NOT NULL ORDER BY id LIMIT ?",
+			after, postrider.IDFloor(postrider.PrefixDelivery, r.end), retainChunk))
+		if err != nil || len(old) == 0 {
+			return err
+		}
+		after = old[len(old)-1]
+		err = r.write(ctx, "delete deliveries", func(tx *sqlx.Tx) error {
+			if err := sqlOf("DELETE FROM attempts WHERE delivery_id IN").in(old).run(ctx, tx); err != nil {
+				return err
+			}
+			return sqlOf("DELETE FROM "+table+" WHERE id IN").in(old).run(ctx, tx)
+		})
+		if err != nil {
+			return err
+		}
+		r.removed.Deliveries += int64(len(old))
+		r.progress(r.removed)
+	}
+}
+
+// sweepEvents deletes events that no delivery is left of.
+func (r *retention) sweepEvents(ctx context.Context) error {
+	table, after := r.swept("events"), ""
+	for {
+		old, err := ids(ctx, r.reading, sqlOf("SELECT key FROM "+table+` e WHERE key > ? AND key < ?
+			AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_key = e.key) ORDER BY key LIMIT ?`,
+			after, postrider.IDFloor(postrider.PrefixEvent, r.end), retainChunk))
+		if err != nil || len(old) == 0 {
+			return err
+		}
+		after = old[len(old)-1]
+		err = r.write(ctx, "delete events", func(tx *sqlx.Tx) error {
+			return sqlOf("DELETE FROM "+table+" WHERE key IN").in(old).run(ctx, tx)
+		})
+		if err != nil {
+			return err
+		}
+		r.removed.Events += int64(len(old))
+		r.progress(r.removed)
+	}
+}
+
+func (r *retention) sweepKeys(ctx context.Context) error {
+	for {
+		var gone int64
+		err := r.write(ctx, "delete idempotency keys", func(tx *sqlx.Tx) (err error) {
+			gone, err = sqlOf(`DELETE FROM idempotency_keys WHERE (workspace_id, kind, value) IN
+				(SELECT workspace_id, kind, value FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)`, r.end, retainChunk).affect(ctx, tx)
+			return err
+		})
+		r.removed.IdempotencyKeys += gone
+		if err != nil || gone < retainChunk {
+			return err
+		}
+		r.progress(r.removed)
+	}
+}

@@ -1,0 +1,62 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"postrider"
+	"postrider/activities"
+)
+
+// Times of the maintenance.
+const (
+	maintenanceInterval  = time.Hour
+	maintenanceLongest   = 50 * time.Minute // the next run skips its turn while one goes on
+	maintenanceHeartbeat = 2 * time.Minute  // a batch takes seconds, a drop waits a second for its lock
+	maintenanceFirstWait = 10 * time.Second // after a failure; it doubles
+	maintenanceTries     = 6
+)
+
+// Maintenance looks after the database: partitions for the days to come, and what
+// is past its retention. Its result is what was removed.
+func Maintenance(ctx workflow.Context) (postrider.Removed, error) {
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout:    maintenanceLongest,
+		ScheduleToCloseTimeout: maintenanceLongest,
+		HeartbeatTimeout:       maintenanceHeartbeat,
+		RetryPolicy:            &temporal.RetryPolicy{InitialInterval: maintenanceFirstWait, MaximumAttempts: maintenanceTries},
+	})
+	var keeper *activities.Maintenance
+	var removed postrider.Removed
+	err := workflow.ExecuteActivity(ctx, keeper.Maintain).Get(ctx, &removed)
+	return removed, err
+}
+
+// ScheduleMaintenance makes the Temporal Schedule of the maintenance, or brings it
+// up to date. Several processes may call it at once. Operators see it in Temporal's
+// web interface, and may pause it or run it now; a pause is left alone.
+func (c *Client) ScheduleMaintenance(ctx context.Context) error {
+	spec := client.ScheduleSpec{Intervals: []client.ScheduleIntervalSpec{{Every: maintenanceInterval}}}
+	action := &client.ScheduleWorkflowAction{ID: workflowMaintenance, Workflow: nameMaintenance, TaskQueue: TaskQueue}
+	_, err := c.temporal.ScheduleClient().Create(ctx, client.ScheduleOptions{
+		ID: scheduleMaintenance, Spec: spec, Action: action,
+		Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_SKIP, CatchupWindow: maintenanceInterval, TriggerImmediately: true,
+		Note: "Makes partitions for the days to come and removes what is past its retention.",
+	})
+	if !errors.Is(err, temporal.ErrScheduleAlreadyRunning) {
+		return err
+	}
+	return c.temporal.ScheduleClient().GetHandle(ctx, scheduleMaintenance).Update(ctx, client.ScheduleUpdateOptions{
+		DoUpdate: func(found client.ScheduleUpdateInput) (*client.ScheduleUpdate, error) {
+			schedule := found.Description.Schedule
+			schedule.Spec, schedule.Action = &spec, action
+			return &client.ScheduleUpdate{Schedule: &schedule}, nil
+		},
+	})
+}
