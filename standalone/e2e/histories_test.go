@@ -17,6 +17,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"postrider"
 	"postrider/standalone/instance"
 	"postrider/workflows"
 )
@@ -86,15 +87,35 @@ func TestHistories(t *testing.T) {
 			require.Eventually(t, func() bool {
 				return status(t, c, id) != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
 			}, patience, tick)
-			replay(t, c, id, name)
+			replay(t, c, workflows.DeliveryWorkflowID(id), "delivery_v1_"+name)
 		})
 	}
 }
 
-func replay(t *testing.T, c client.Client, deliveryID, name string) {
+// TestMaintenance finds the maintenance where operators do: a schedule in Temporal,
+// which ran as soon as it was made.
+func TestMaintenance(t *testing.T) {
+	t.Parallel()
+	c := temporal(t, start(t, t.TempDir()))
+	var ran string
+	require.Eventually(t, func() bool {
+		found, err := c.ScheduleClient().GetHandle(t.Context(), "postrider-maintenance").Describe(t.Context())
+		if err != nil || len(found.Info.RecentActions) == 0 {
+			return false
+		}
+		ran = found.Info.RecentActions[0].StartWorkflowResult.WorkflowID
+		return true
+	}, patience, tick)
+	var removed postrider.Removed
+	require.NoError(t, c.GetWorkflow(t.Context(), ran, "").Get(t.Context(), &removed))
+	require.Zero(t, removed.Deliveries)
+	replay(t, c, ran, "maintenance_v1")
+}
+
+func replay(t *testing.T, c client.Client, workflowID, name string) {
 	t.Helper()
 	var history historypb.History
-	events := c.GetWorkflowHistory(t.Context(), workflows.DeliveryWorkflowID(deliveryID), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	events := c.GetWorkflowHistory(t.Context(), workflowID, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
 		event, err := events.Next()
 		require.NoError(t, err)
@@ -106,7 +127,8 @@ func replay(t *testing.T, c client.Client, deliveryID, name string) {
 	if *record != "" {
 		text, err := protojson.MarshalOptions{Multiline: true, Indent: " "}.Marshal(&history)
 		require.NoError(t, err)
-		text = regexp.MustCompile(`"identity":\s*"[^"]*"`).ReplaceAll(text, []byte(`"identity": "recorder"`)) // no host's name
-		require.NoError(t, os.WriteFile(filepath.Join(*record, "delivery_v1_"+name+".json"), append(text, '\n'), 0o600))
+		text = regexp.MustCompile(`("identity":\s*)"[^"]*"`).ReplaceAll(text, []byte(`$1"recorder"`)) // no host's name
+		text = regexp.MustCompile(`("name":\s*)"[^"]*:[0-9a-f-]{36}"`).ReplaceAll(text, []byte(`$1"recorder"`))
+		require.NoError(t, os.WriteFile(filepath.Join(*record, name+".json"), append(text, '\n'), 0o600))
 	}
 }
