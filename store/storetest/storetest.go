@@ -72,48 +72,48 @@ type Bundle struct {
 }
 
 // NewBundle opens and migrates the database and makes a workspace.
-func NewBundle(t *testing.T, url string) *Bundle {
-	t.Helper()
+func NewBundle(tb testing.TB, url string) *Bundle {
+	tb.Helper()
 	b := &Bundle{URL: url, Clock: &Clock{now: Start()}}
 	b.IDs = postrider.NewIDs(b.Clock.Now, rand.Reader)
 	var err error
 	b.Key, err = store.NewEncryptionKey(rand.Reader)
-	require.NoError(t, err)
-	b.Store = b.Open(t, b.Key)
-	require.NoError(t, b.Migrate(t.Context()))
-	b.Workspace = b.NewWorkspace(t)
+	require.NoError(tb, err)
+	b.Store = b.Open(tb, b.Key)
+	require.NoError(tb, b.Migrate(tb.Context()))
+	b.Workspace = b.NewWorkspace(tb)
 	return b
 }
 
 // Open opens another store on the same database, as another process would.
-func (b *Bundle) Open(t *testing.T, keys string) *store.Store {
-	t.Helper()
+func (b *Bundle) Open(tb testing.TB, keys string) *store.Store {
+	tb.Helper()
 	ring, err := store.ParseKeyring(keys)
-	require.NoError(t, err)
-	s, err := store.Open(t.Context(), b.URL, store.Options{Keys: ring, Now: b.Clock.Now, IDs: b.IDs, Logger: slog.New(slog.DiscardHandler)})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	require.NoError(tb, err)
+	s, err := store.Open(tb.Context(), b.URL, store.Options{Keys: ring, Now: b.Clock.Now, IDs: b.IDs, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, s.Close()) })
 	return s
 }
 
 // Raw opens the database itself, to look at what is stored.
-func (b *Bundle) Raw(t *testing.T) *sqlx.DB {
-	t.Helper()
+func (b *Bundle) Raw(tb testing.TB) *sqlx.DB {
+	tb.Helper()
 	driver, address := "sqlite", strings.TrimPrefix(b.URL, "sqlite:")
 	if strings.HasPrefix(b.URL, "postgres") {
 		driver, address = "postgres", b.URL
 	}
 	db, err := sqlx.Open(driver, address)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, db.Close()) })
 	return db
 }
 
 // NewWorkspace makes another workspace and returns its id.
-func (b *Bundle) NewWorkspace(t *testing.T) string {
-	t.Helper()
+func (b *Bundle) NewWorkspace(tb testing.TB) string {
+	tb.Helper()
 	w := postrider.Workspace{ID: b.IDs.New(postrider.PrefixWorkspace), Name: "Workspace", CreatedAt: b.Clock.Now()}
-	require.NoError(t, b.CreateWorkspace(t.Context(), w))
+	require.NoError(tb, b.CreateWorkspace(tb.Context(), w))
 	return w.ID
 }
 
@@ -131,14 +131,14 @@ func (b *Bundle) Settings(events ...string) postrider.Webhook {
 }
 
 // NewWebhook creates a webhook, changed by each of edits.
-func (b *Bundle) NewWebhook(t *testing.T, edits ...func(*postrider.Webhook)) postrider.Webhook {
-	t.Helper()
+func (b *Bundle) NewWebhook(tb testing.TB, edits ...func(*postrider.Webhook)) postrider.Webhook {
+	tb.Helper()
 	w := b.Settings()
 	for _, edit := range edits {
 		edit(&w)
 	}
-	created, err := b.CreateWebhook(t.Context(), w, "whsec_dG9wIHNlY3JldCB0b3Agc2VjcmV0IQ==")
-	require.NoError(t, err)
+	created, err := b.CreateWebhook(tb.Context(), w, "whsec_dG9wIHNlY3JldCB0b3Agc2VjcmV0IQ==")
+	require.NoError(tb, err)
 	return created
 }
 
@@ -160,8 +160,8 @@ func (b *Bundle) Publication(events ...postrider.PublishedEvent) postrider.Publi
 }
 
 // PublishTo publishes n events to the webhook alone and returns their deliveries.
-func (b *Bundle) PublishTo(t *testing.T, webhookID string, n int) []string {
-	t.Helper()
+func (b *Bundle) PublishTo(tb testing.TB, webhookID string, n int) []string {
+	tb.Helper()
 	var deliveries []string
 	for n > 0 {
 		p := b.Publication()
@@ -170,8 +170,8 @@ func (b *Bundle) PublishTo(t *testing.T, webhookID string, n int) []string {
 			p.Events = append(p.Events, b.NewEvent("call.ended"))
 		}
 		n -= len(p.Events)
-		receipts, err := b.Publish(t.Context(), p)
-		require.NoError(t, err)
+		receipts, err := b.Publish(tb.Context(), p)
+		require.NoError(tb, err)
 		for _, r := range receipts {
 			deliveries = append(deliveries, r.DeliveryIDs...)
 		}
@@ -180,11 +180,11 @@ func (b *Bundle) PublishTo(t *testing.T, webhookID string, n int) []string {
 }
 
 // Claimed claims and returns the deliveries by webhook.
-func (b *Bundle) Claimed(t *testing.T, limit int) map[string][]string {
-	t.Helper()
-	claimed, err := b.Claim(t.Context(), limit, lease)
-	require.NoError(t, err)
-	require.LessOrEqual(t, len(claimed), limit)
+func (b *Bundle) Claimed(tb testing.TB, limit int) map[string][]string {
+	tb.Helper()
+	claimed, err := b.Claim(tb.Context(), limit, lease)
+	require.NoError(tb, err)
+	require.LessOrEqual(tb, len(claimed), limit)
 	of := map[string][]string{}
 	for _, d := range claimed {
 		of[d.WebhookID] = append(of[d.WebhookID], d.DeliveryID)
