@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -191,4 +193,26 @@ func TestRetention(t *testing.T) {
 		_, err := parse(t, serve("--retention="+text)...)
 		require.ErrorContains(t, err, "--retention")
 	}
+}
+
+func TestHealthCommand(t *testing.T) {
+	t.Parallel()
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(server.Close)
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	require.NoError(t, err)
+	for _, listen := range []string{"127.0.0.1:" + port, "0.0.0.0:" + port, ":" + port} {
+		require.NoError(t, (&HealthCommand{MetricsListen: listen, Timeout: time.Minute}).Run(t.Context()))
+	}
+	status = http.StatusServiceUnavailable
+	require.ErrorContains(t, (&HealthCommand{MetricsListen: "127.0.0.1:" + port, Timeout: time.Minute}).Run(t.Context()), "503")
+	require.ErrorContains(t, (&HealthCommand{URL: server.URL, Timeout: time.Minute}).Run(t.Context()), "404")
+	http.DefaultClient.CloseIdleConnections()
 }

@@ -15,6 +15,7 @@ import (
 type cli struct {
 	Run      runCommand         `cmd:"" default:"withargs" help:"Run everything (the default)."`
 	Temporal temporalCommand    `cmd:"" help:"Run Temporal and its web interface alone, for 'postrider serve' and its like to use."`
+	Health   cmd.HealthCommand  `cmd:"" help:"Ask a process on this machine whether it is ready."`
 	Listen   cmd.ListenCommand  `cmd:"" help:"Receive webhooks on this machine, verify their signatures and print them."`
 	Demo     demo.Command       `cmd:"" help:"Run the whole job on real input in a temporary folder, check it, and end."`
 	Version  cmd.VersionCommand `cmd:"" help:"Print the version."`

@@ -23,6 +23,7 @@ type cli struct {
 	Key       cmd.KeyCommand       `cmd:"" group:"Operation" help:"Manage API keys."`
 	Secrets   cmd.SecretsCommand   `cmd:"" group:"Operation" help:"Look after the encryption of signing secrets."`
 
+	Health  cmd.HealthCommand  `cmd:"" group:"Tools" help:"Ask a process on this machine whether it is ready."`
 	Listen  cmd.ListenCommand  `cmd:"" group:"Tools" help:"Receive webhooks on this machine, verify their signatures and print them."`
 	Version cmd.VersionCommand `cmd:"" group:"Tools" help:"Print the version."`
 }
