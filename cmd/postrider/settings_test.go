@@ -1,0 +1,72 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+	"github.com/stretchr/testify/require"
+
+	"postrider/cmd"
+)
+
+var update = flag.Bool("update", false, "write the table of settings into docs/operations.md")
+
+const operations = "../../docs/operations.md"
+
+// TestSettingsAreDocumented keeps the table of docs/operations.md what the code is;
+// `go test ./cmd/postrider -update` writes it.
+func TestSettingsAreDocumented(t *testing.T) {
+	t.Parallel()
+	const begin, end = "<!-- settings: generated from the code -->\n", "<!-- end of settings -->"
+	text, err := os.ReadFile(operations)
+	require.NoError(t, err)
+	before, rest, found := strings.Cut(string(text), begin)
+	require.True(t, found)
+	_, after, found := strings.Cut(rest, end)
+	require.True(t, found)
+	want := before + begin + table(t) + end + after
+	if *update {
+		require.NoError(t, os.WriteFile(operations, []byte(want), 0o600))
+		return
+	}
+	require.Equal(t, want, string(text))
+}
+
+// table lists every setting that the environment can give, with the commands that
+// read it.
+func table(t *testing.T) string {
+	t.Helper()
+	parser, err := kong.New(&cli{}, cmd.Vars("none", shutdownTimeout))
+	require.NoError(t, err)
+	readers := map[string][]string{}
+	rows := map[string]string{}
+	for _, node := range parser.Model.Leaves(false) {
+		for _, group := range node.AllFlags(false) {
+			for _, f := range group {
+				for _, name := range f.Envs {
+					readers[name] = append(readers[name], "`"+strings.TrimPrefix(node.FullPath(), "postrider.test ")+"`")
+					if rows[name] != "" { // a later command may say less
+						continue
+					}
+					preset := f.Default
+					if preset != "" {
+						preset = "`" + preset + "`"
+					}
+					rows[name] = fmt.Sprintf("| `%s`<br>`--%s` | %s | %s |", name, f.Name, preset, strings.ReplaceAll(f.Help, "|", `\|`))
+				}
+			}
+		}
+	}
+	var b strings.Builder
+	b.WriteString("| variable and flag | default | meaning | read by |\n|---|---|---|---|\n")
+	for _, name := range slices.Sorted(maps.Keys(rows)) {
+		fmt.Fprintf(&b, "%s %s |\n", rows[name], strings.Join(readers[name], ", "))
+	}
+	return b.String()
+}
