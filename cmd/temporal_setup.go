@@ -63,6 +63,9 @@ func (c *TemporalSetupCommand) Run(ctx context.Context) error {
 	if err := c.searchAttributes(ctx, temporal.OperatorService()); err != nil {
 		return fmt.Errorf("temporal at %s: search attributes of %s: %w", c.Address, c.Namespace, err)
 	}
+	if err := c.usable(ctx, temporal.WorkflowService()); err != nil {
+		return fmt.Errorf("temporal at %s: search attributes of %s: %w", c.Address, c.Namespace, err)
+	}
 	fmt.Println("Temporal is ready. Next: `postrider serve`, or `postrider api` and `postrider worker`.")
 	return nil
 }
@@ -110,6 +113,25 @@ func (c *TemporalSetupCommand) searchAttributes(ctx context.Context, operator op
 		}
 		return err
 	})
+}
+
+// usable returns when the cluster takes workflows with the search attributes: its
+// services learn of new ones only when they next look.
+func (c *TemporalSetupCommand) usable(ctx context.Context, service workflowservice.WorkflowServiceClient) error {
+	for name := range workflows.SearchAttributes() {
+		err := c.await(ctx, func() error {
+			_, err := service.CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{Namespace: c.Namespace, Query: name + " = 'x'"})
+			var unknown *serviceerror.InvalidArgument
+			if errors.As(err, &unknown) {
+				return errors.Join(errNotYet, err)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // errNotYet says to look again: what was asked for takes time.
