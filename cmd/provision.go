@@ -22,13 +22,10 @@ const (
 	endpointsFile     = "endpoints.json"
 )
 
-// takeOver makes ready the database of a process that has it to itself: brings its
-// schema up to date, gives back what the process before had leased, and provisions
-// the first workspace and key. It returns the path of the key's file.
+// takeOver makes ready the database of a process that has it to itself: gives back
+// what the process before had leased, and provisions the first workspace and key.
+// It returns the path of the key's file.
 func takeOver(ctx context.Context, db *store.Store, dir string, ids *postrider.IDs, now func() time.Time) (string, error) {
-	if err := db.Migrate(ctx); err != nil {
-		return "", fmt.Errorf("database schema: %w", err)
-	}
 	if err := db.ReleaseOrphans(ctx); err != nil {
 		return "", fmt.Errorf("database: %w", err)
 	}

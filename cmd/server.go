@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -81,11 +82,15 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.owner() {
-		if s.apiKeyPath, err = takeOver(ctx, s.store, s.shape.DataDir, s.ids, time.Now); err != nil {
-			return err
+		if err := s.store.Migrate(ctx); err != nil {
+			return fmt.Errorf("database schema: %w", err)
 		}
 	}
-	return checkDatabase(ctx, s.store)
+	if err := checkDatabase(ctx, s.store); err != nil || !s.owner() {
+		return err
+	}
+	s.apiKeyPath, err = takeOver(ctx, s.store, s.shape.DataDir, s.ids, time.Now)
+	return err
 }
 
 // close gives back what open took.

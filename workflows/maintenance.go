@@ -21,6 +21,7 @@ const (
 	maintenanceHeartbeat = 2 * time.Minute  // a batch takes seconds, a drop waits a second for its lock
 	maintenanceFirstWait = 10 * time.Second // after a failure; it doubles
 	maintenanceTries     = 6
+	scheduleTimeout      = 10 * time.Second
 )
 
 // Maintenance looks after the database: partitions for the days to come, and what
@@ -40,8 +41,11 @@ func Maintenance(ctx workflow.Context) (postrider.Removed, error) {
 
 // ScheduleMaintenance makes the Temporal Schedule of the maintenance, or brings it
 // up to date. Several processes may call it at once. Operators see it in Temporal's
-// web interface, and may pause it or run it now; a pause is left alone.
+// web interface, and may pause it or run it now; a pause is left alone. It takes
+// ten seconds at most.
 func (c *Client) ScheduleMaintenance(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, scheduleTimeout)
+	defer cancel()
 	spec := client.ScheduleSpec{Intervals: []client.ScheduleIntervalSpec{{Every: maintenanceInterval}}}
 	action := &client.ScheduleWorkflowAction{ID: workflowMaintenance, Workflow: nameMaintenance, TaskQueue: TaskQueue}
 	_, err := c.temporal.ScheduleClient().Create(ctx, client.ScheduleOptions{
