@@ -208,20 +208,17 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (workspace_id, kind, value)
 );
 -- +goose StatementEnd
-CREATE INDEX idempotency_keys_created ON idempotency_keys (created_at);
 
 -- The outbox: a row for every delivery that must still be handed to a workflow
 -- (kind 'start') or whose workflow must be cancelled (kind 'cancel'). hold_until
--- is null when the row is ready, else the end of a lease (leased) or the time that
--- the delivery is scheduled for. A retry (kind 'retry') has a row too while it has a
--- place among its webhook's attempts (leased) or lately asked for one, so that what
--- is under way can be counted. Rows come and go all the time, so vacuum has to come
--- early.
+-- is null when the row is ready, else the end of a dispatcher's lease (leased) or
+-- the time that the delivery is scheduled for. Rows come and go all the time, so
+-- vacuum has to come early.
 -- +goose StatementBegin
 CREATE TABLE outbox (
     delivery_id text COLLATE "C" PRIMARY KEY,
     webhook_id  text COLLATE "C" NOT NULL,
-    kind        text COLLATE "C" NOT NULL CHECK (kind IN ('start', 'retry', 'cancel')),
+    kind        text COLLATE "C" NOT NULL CHECK (kind IN ('start', 'cancel')),
     hold_until  timestamptz,
     leased      boolean NOT NULL,
     due_at      timestamptz NOT NULL
@@ -230,7 +227,7 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_ready ON outbox (webhook_id, delivery_id) WHERE hold_until IS NULL AND kind = 'start';
 CREATE INDEX outbox_cancel ON outbox (delivery_id) WHERE hold_until IS NULL AND kind = 'cancel';
 CREATE INDEX outbox_held ON outbox (hold_until) WHERE hold_until IS NOT NULL;
-CREATE INDEX outbox_busy ON outbox (webhook_id) WHERE leased OR kind = 'retry';
+CREATE INDEX outbox_leased ON outbox (webhook_id) WHERE leased AND kind = 'start';
 
 -- +goose Down
 DROP TABLE outbox;

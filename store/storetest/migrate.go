@@ -10,6 +10,7 @@ import (
 func migrateTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
 		"the schema is checked, taken back and made again": migrateDownAndUp,
+		"an upgrade keeps what waits":                      migrateKeeps,
 		"a newer schema is refused":                        migrateNewer,
 	}
 }
@@ -37,6 +38,15 @@ func migrateDownAndUp(t *testing.T, b *Bundle) {
 	require.NoError(t, b.Migrate(ctx))
 	require.NoError(t, b.CheckSchema(ctx))
 	b.NewWorkspace(t)
+}
+
+func migrateKeeps(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	waiting := b.PublishTo(t, w.ID, 3)
+	_, err := b.Unmigrate(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, b.Migrate(t.Context()))
+	require.Equal(t, waiting, b.Claimed(t, 10)[w.ID])
 }
 
 func migrateNewer(t *testing.T, b *Bundle) {
