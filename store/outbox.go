@@ -55,13 +55,9 @@ func (s *Store) Release(ctx context.Context, deliveryIDs []string) error {
 }
 
 // ReleaseOrphans gives back at once what a process had leased that is no more,
-// instead of when its leases run out. It is for the start of a process. Only on
-// SQLite, which one process uses at a time, can it know, so on PostgreSQL it does
-// nothing.
+// instead of when its leases run out. It is for the start of a process that has
+// the database to itself.
 func (s *Store) ReleaseOrphans(ctx context.Context) error {
-	if s.dialect.shared {
-		return nil
-	}
 	leased, err := ids(ctx, s.reading, sqlOf("SELECT delivery_id FROM outbox WHERE leased"))
 	if err != nil {
 		return failure("look for orphans", err)

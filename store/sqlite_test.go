@@ -53,28 +53,6 @@ func TestSQLiteReopens(t *testing.T) {
 	require.Len(t, attempts, 1)
 }
 
-// Guards against waiting for the leases of a process that was killed.
-func TestOrphansAreReleasedWhereNobodyElseIs(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		url  string
-		free int
-	}{
-		"sqlite":   {"sqlite:" + filepath.Join(t.TempDir(), "postrider.db"), 2},
-		"postgres": {postgres.NewDatabase(t), 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := storetest.NewBundle(t, c.url)
-			w := b.NewWebhook(t)
-			b.PublishTo(t, w.ID, 2)
-			require.Len(t, b.Claimed(t, 10)[w.ID], 2)
-			require.NoError(t, b.ReleaseOrphans(t.Context()))
-			require.Len(t, b.Claimed(t, 10)[w.ID], c.free)
-		})
-	}
-}
-
 // Guards against a start with a new key beside secrets that only the old one opens.
 func TestKeysInUseAreMissed(t *testing.T) {
 	t.Parallel()

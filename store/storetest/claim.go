@@ -18,6 +18,7 @@ func claimTests() map[string]func(*testing.T, *Bundle) {
 		"a claim leases what is due":                    claimLease,
 		"a lease that ran out is claimed again":         claimExpiry,
 		"released deliveries are ready again":           claimRelease,
+		"what a dead process leased is ready again":     claimOrphans,
 		"handed over deliveries leave the outbox":       claimHandedOver,
 		"a delivery waits for its time":                 claimDeliverAt,
 		"concurrent claims never share a delivery":      claimConcurrent,
@@ -80,6 +81,18 @@ func claimRelease(t *testing.T, b *Bundle) {
 	require.NoError(t, b.Release(t.Context(), deliveries[1:]))
 	require.Equal(t, postrider.StateRetrying, b.State(t, deliveries[1]))
 	require.Empty(t, b.Claimed(t, 10))
+}
+
+func claimOrphans(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	deliveries := b.PublishTo(t, w.ID, 2)
+	require.Len(t, b.Claimed(t, 10)[w.ID], 2)
+	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{b.Outcome(t, deliveries[0], 1, postrider.StateRetrying)}))
+	retry, err := b.Delivery(t.Context(), b.Workspace, deliveries[0])
+	require.NoError(t, err)
+	require.True(t, b.admitted(t, retry))
+	require.NoError(t, b.ReleaseOrphans(t.Context()))
+	require.Equal(t, deliveries[1:], b.Claimed(t, 10)[w.ID], "the retry has its workflow")
 }
 
 func claimHandedOver(t *testing.T, b *Bundle) {
