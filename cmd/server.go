@@ -69,7 +69,7 @@ func (s *Server) owner() bool { return s.shape.DataDir != "" }
 
 // open connects to everything that is outside of the process's own code.
 func (s *Server) open(ctx context.Context) (err error) {
-	if s.temporal, err = s.shape.Temporal.dial(s.settings.Logger(slog.LevelWarn)); err != nil {
+	if s.temporal, err = s.shape.Temporal.dial(s.settings.Logger(slog.LevelWarn), newSDKMetrics(s.registry)); err != nil {
 		return err
 	}
 	keys := s.settings.EncryptionKeys

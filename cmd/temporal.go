@@ -40,14 +40,14 @@ func (t *TemporalSettings) Validate() error {
 }
 
 // dial returns a client of Temporal that connects when it is first used, and
-// again by itself whenever the connection was lost.
-func (t *TemporalSettings) dial(logger *slog.Logger) (client.Client, error) {
+// again by itself whenever the connection was lost. metrics may be nil.
+func (t *TemporalSettings) dial(logger *slog.Logger, metrics client.MetricsHandler) (client.Client, error) {
 	config, err := t.tls()
 	if err != nil {
 		return nil, err
 	}
 	options := client.Options{
-		HostPort: t.Address, Namespace: t.Namespace, Logger: temporallog.NewStructuredLogger(logger),
+		HostPort: t.Address, Namespace: t.Namespace, Logger: temporallog.NewStructuredLogger(logger), MetricsHandler: metrics,
 		ConnectionOptions: client.ConnectionOptions{TLS: config},
 	}
 	if t.APIKey != "" {

@@ -52,7 +52,7 @@ func (c *TemporalSetupCommand) Validate() error {
 func (c *TemporalSetupCommand) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	temporal, err := c.dial(c.Logger(slog.LevelError))
+	temporal, err := c.dial(c.Logger(slog.LevelError), nil)
 	if err != nil {
 		return err
 	}
