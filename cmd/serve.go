@@ -3,7 +3,6 @@ package cmd
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 )
 
 // The commands of production: the same server in three shapes, against a database
@@ -15,11 +14,12 @@ type ServeCommand struct {
 
 	APISettings
 	WorkerSettings
+	DeploymentSettings
 }
 
 // Run implements the command.
 func (c *ServeCommand) Run(ctx context.Context) error {
-	return c.run(ctx, &c.APISettings, &c.WorkerSettings)
+	return c.run(ctx, Shape{API: &c.APISettings, Worker: &c.WorkerSettings, Deployment: c.DeploymentSettings})
 }
 
 // APICommand runs the API alone; any number may run.
@@ -30,17 +30,20 @@ type APICommand struct {
 }
 
 // Run implements the command.
-func (c *APICommand) Run(ctx context.Context) error { return c.run(ctx, &c.APISettings, nil) }
+func (c *APICommand) Run(ctx context.Context) error { return c.run(ctx, Shape{API: &c.APISettings}) }
 
 // WorkerCommand runs the dispatcher and the Temporal worker; any number may run.
 type WorkerCommand struct {
 	ProductionSettings
 
 	WorkerSettings
+	DeploymentSettings
 }
 
 // Run implements the command.
-func (c *WorkerCommand) Run(ctx context.Context) error { return c.run(ctx, nil, &c.WorkerSettings) }
+func (c *WorkerCommand) Run(ctx context.Context) error {
+	return c.run(ctx, Shape{Worker: &c.WorkerSettings, Deployment: c.DeploymentSettings})
+}
 
 // ProductionSettings are what the three have in common.
 type ProductionSettings struct {
@@ -54,16 +57,15 @@ func (c *ProductionSettings) Validate() error {
 	return checkEncryptionKeys(c.EncryptionKeys)
 }
 
-func (c *ProductionSettings) run(ctx context.Context, api *APISettings, worker *WorkerSettings) error {
-	ports, err := Bind(ctx, c.Settings, api)
-	if err != nil {
+// run runs the parts of the shape.
+func (c *ProductionSettings) run(ctx context.Context, shape Shape) error {
+	var err error
+	if shape.Ports, err = Bind(ctx, c.Settings, shape.API); err != nil {
 		return err
 	}
-	defer ports.Close()
-	server, err := NewServer(ctx, c.Settings, Shape{
-		API: api, Worker: worker, Ports: ports, Temporal: c.TemporalSettings, Database: c.DatabaseURL,
-		Networks: []netip.Prefix{}, Logger: c.Logger(slog.LevelDebug),
-	})
+	defer shape.Ports.Close()
+	shape.Temporal, shape.Database, shape.Logger = c.TemporalSettings, c.DatabaseURL, c.Logger(slog.LevelDebug)
+	server, err := NewServer(ctx, c.Settings, shape)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,9 @@ type Shape struct {
 	Worker   *WorkerSettings // nil: this process delivers nothing
 	Ports    *Ports
 	Temporal TemporalSettings
-	Database string // URL
+	// Deployment is the Temporal worker deployment that the worker belongs to.
+	Deployment DeploymentSettings
+	Database   string // URL
 	// DataDir is where a process keeps keys and endpoints.json that has the database
 	// to itself: it brings the schema up to date and makes the first workspace and
 	// key. "" in production, where operators do this.

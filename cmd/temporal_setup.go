@@ -22,7 +22,8 @@ import (
 
 // TemporalCommand is what operators do to a Temporal cluster.
 type TemporalCommand struct {
-	Setup TemporalSetupCommand `cmd:"" help:"Make the namespace and its search attributes, or bring them up to date. Safe to repeat."`
+	Setup   TemporalSetupCommand   `cmd:"" help:"Make the namespace and its search attributes, or bring them up to date. Safe to repeat."`
+	Promote TemporalPromoteCommand `cmd:"" help:"Let a version of a worker deployment take over, once a worker of it runs."`
 }
 
 // TemporalSetupCommand makes a Temporal cluster ready.

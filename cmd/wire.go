@@ -44,10 +44,15 @@ func (s *Server) wireAPI(poster *egress.Client) {
 func (s *Server) wireWorker(poster *egress.Client) {
 	logger := s.shape.Logger
 	s.dispatcher = worker.NewDispatcher(s.store, s.flows, s.shape.Worker.MaxInFlight, logger, time.Now)
-	s.worker = worker.New(s.temporal, activities.New(activities.Config{
-		Store: s.store, Poster: poster, Reporter: s.flows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
-		Now: time.Now, Random: mathrand.Float64, FirstAttemptDone: s.dispatcher.FirstAttemptDone,
-	}), &activities.Maintenance{Keeper: s.store, Now: time.Now, Retention: time.Duration(s.shape.Worker.Retention)}, s.settings.ShutdownTimeout)
+	s.worker = worker.New(s.temporal, worker.Config{
+		Activities: activities.New(activities.Config{
+			Store: s.store, Poster: poster, Reporter: s.flows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
+			Now: time.Now, Random: mathrand.Float64, FirstAttemptDone: s.dispatcher.FirstAttemptDone,
+		}),
+		Maintenance: &activities.Maintenance{Keeper: s.store, Now: time.Now, Retention: time.Duration(s.shape.Worker.Retention)},
+		Drain:       s.settings.ShutdownTimeout,
+		Deployment:  s.shape.Deployment.Name, Build: s.shape.Deployment.Build(),
+	})
 	s.registry.MustRegister(worker.NewBacklog(s.store, time.Now, logger))
 }
 

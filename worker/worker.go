@@ -6,6 +6,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 	sdkworker "go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
 	"postrider/activities"
 	"postrider/workflows"
@@ -28,24 +29,49 @@ type Worker struct {
 	drain  time.Duration
 }
 
-// New returns a worker on the Temporal connection. When it is stopped, attempts
-// that are going on have drain to end; what is cut off then is made again by
-// another worker.
-func New(temporal client.Client, acts *activities.Activities, maintenance *activities.Maintenance, drain time.Duration) *Worker {
-	w := &Worker{fatal: make(chan error, 1), drain: drain}
+// Config is what [New] needs beside a Temporal connection.
+type Config struct {
+	Activities  *activities.Activities
+	Maintenance *activities.Maintenance
+	// Drain is how long attempts that are going on have to end when the worker is
+	// stopped; what is cut off then is made again by another worker.
+	Drain time.Duration
+	// Deployment is the Temporal worker deployment that the worker is a version of;
+	// "" for none. Build is that version.
+	Deployment, Build string
+}
+
+// New returns a worker on the Temporal connection.
+func New(temporal client.Client, config Config) *Worker {
+	w := &Worker{fatal: make(chan error, 1), drain: config.Drain}
 	w.worker = sdkworker.New(temporal, workflows.TaskQueue, sdkworker.Options{
 		MaxConcurrentWorkflowTaskExecutionSize:  maxWorkflowTasks,
 		MaxConcurrentLocalActivityExecutionSize: maxAttempts,
 		MaxConcurrentActivityExecutionSize:      maxAttempts,
 		MaxConcurrentWorkflowTaskPollers:        workflowPollers,
 		MaxConcurrentActivityTaskPollers:        activityPollers,
-		WorkerStopTimeout:                       drain,
+		WorkerStopTimeout:                       config.Drain,
+		DeploymentOptions:                       config.versioning(),
 		OnFatalError:                            func(err error) { w.fatal <- err },
 	})
 	workflows.Register(w.worker)
-	w.worker.RegisterActivity(acts)
-	w.worker.RegisterActivity(maintenance)
+	w.worker.RegisterActivity(config.Activities)
+	w.worker.RegisterActivity(config.Maintenance)
 	return w
+}
+
+// versioning makes workflows go on under the deployment's current version as soon
+// as that changes: their code is made to be replayed by later builds, so nothing
+// keeps the workers of an earlier one alive.
+func (c Config) versioning() sdkworker.DeploymentOptions {
+	if c.Deployment == "" {
+		return sdkworker.DeploymentOptions{}
+	}
+	return sdkworker.DeploymentOptions{
+		UseVersioning:             true,
+		Version:                   sdkworker.WorkerDeploymentVersion{DeploymentName: c.Deployment, BuildID: c.Build},
+		DefaultVersioningBehavior: workflow.VersioningBehaviorAutoUpgrade,
+	}
 }
 
 // Run works until ctx is done, then lets what is going on end. It returns an

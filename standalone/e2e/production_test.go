@@ -228,6 +228,33 @@ func TestLimitsAcrossWorkers(t *testing.T) {
 	require.LessOrEqual(t, perSecond, 22.0)
 }
 
+// TestWorkerDeployment upgrades a worker by promoting the new version: deliveries
+// that the one before had begun go on with it.
+func TestWorkerDeployment(t *testing.T) {
+	t.Parallel()
+	l := newLayout(t)
+	l.env = append(l.env, "POSTRIDER_WORKER_DEPLOYMENT=postrider")
+	l.run(t, "api")
+	before := l.run(t, "worker", "--build-id", "one")
+	l.command(t, "temporal", "promote", "--build-id", "one")
+	var well atomic.Bool
+	receiver := newGauge(t, 0, func(int) bool { return !well.Load() })
+	w := webhook(t, &l.Client, receiver.URL, map[string]any{"max_retries": 10, "backoff_ms": 1000})
+	publish(t, &l.Client, "call.ended", nil)
+	id := only(t, &l.Client, w.ID).ID
+	await(t, func() bool {
+		d, err := l.Delivery(t.Context(), id)
+		return err == nil && d.AttemptCount > 0
+	})
+	l.run(t, "worker", "--build-id", "two")
+	l.command(t, "temporal", "promote", "--build-id", "two")
+	require.NoError(t, before.Stop())
+	well.Store(true)
+	require.Equal(t, "succeeded", finished(t, &l.Client, w.ID).State)
+	publish(t, &l.Client, "call.ended", nil)
+	await(t, func() bool { n, _ := receiver.arrived(); return n == 2 })
+}
+
 // rate returns how many of the times a second there are in the span from the first.
 func rate(times []time.Time, span time.Duration) float64 {
 	n := 0

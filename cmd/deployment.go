@@ -1,0 +1,64 @@
+package cmd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.temporal.io/sdk/client"
+)
+
+// DeploymentSettings make a worker a version of a Temporal worker deployment, so
+// that operators say when a new build takes over, and can go back.
+type DeploymentSettings struct {
+	Name    string `name:"worker-deployment" env:"POSTRIDER_WORKER_DEPLOYMENT" placeholder:"NAME" help:"Temporal worker deployment that this build is a version of; 'postrider temporal promote' makes it the one that works. Default: none, and every worker works at once."`
+	BuildID string `name:"build-id" env:"POSTRIDER_BUILD_ID" placeholder:"ID" help:"Version within the worker deployment. Default: the build's own."`
+}
+
+// Build returns the version.
+func (d *DeploymentSettings) Build() string { return cmp.Or(d.BuildID, Version) }
+
+// TemporalPromoteCommand makes a version of a worker deployment the current one.
+type TemporalPromoteCommand struct {
+	TemporalSettings
+	DeploymentSettings
+	LogSettings
+
+	Timeout time.Duration `default:"1m" help:"How long to wait for a worker of the version."`
+}
+
+// Validate checks what flag parsing cannot. The error names the flag and the rule.
+func (c *TemporalPromoteCommand) Validate() error {
+	if c.Name == "" {
+		return errors.New("--worker-deployment (POSTRIDER_WORKER_DEPLOYMENT): must be given")
+	}
+	return nil
+}
+
+// Run implements the command.
+func (c *TemporalPromoteCommand) Run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	temporal, err := c.dial(c.Logger(slog.LevelError), nil)
+	if err != nil {
+		return err
+	}
+	defer temporal.Close()
+	deployment := temporal.WorkerDeploymentClient().GetHandle(c.Name)
+	for {
+		_, err := deployment.SetCurrentVersion(ctx, client.WorkerDeploymentSetCurrentVersionOptions{BuildID: c.Build()})
+		if err == nil {
+			fmt.Printf("Version %s of %s is the current one: new and running workflows go on with it.\n", c.Build(), c.Name)
+			return nil
+		}
+		pause, end := context.WithTimeout(ctx, temporalPause)
+		<-pause.Done()
+		end()
+		if ctx.Err() != nil {
+			return fmt.Errorf("no worker of version %s of %s was seen in %s: %w", c.Build(), c.Name, c.Timeout, err)
+		}
+	}
+}
