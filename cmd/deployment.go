@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"time"
 
 	"go.temporal.io/sdk/client"
 )
@@ -23,11 +21,8 @@ func (d *DeploymentSettings) Build() string { return cmp.Or(d.BuildID, Version) 
 
 // TemporalPromoteCommand makes a version of a worker deployment the current one.
 type TemporalPromoteCommand struct {
-	TemporalSettings
+	TemporalOperator
 	DeploymentSettings
-	LogSettings
-
-	Timeout time.Duration `default:"1m" help:"How long to wait for a worker of the version."`
 }
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
@@ -38,27 +33,19 @@ func (c *TemporalPromoteCommand) Validate() error {
 	return nil
 }
 
-// Run implements the command.
+// Run implements the command. A version that no worker polls for is refused by
+// Temporal, so this waits for one.
 func (c *TemporalPromoteCommand) Run(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
-	temporal, err := c.dial(c.Logger(slog.LevelError), nil)
-	if err != nil {
-		return err
-	}
-	defer temporal.Close()
-	deployment := temporal.WorkerDeploymentClient().GetHandle(c.Name)
-	for {
-		_, err := deployment.SetCurrentVersion(ctx, client.WorkerDeploymentSetCurrentVersionOptions{BuildID: c.Build()})
-		if err == nil {
-			fmt.Printf("Version %s of %s is the current one: new and running workflows go on with it.\n", c.Build(), c.Name)
-			return nil
+	return c.with(ctx, func(ctx context.Context, temporal client.Client) error {
+		deployment := temporal.WorkerDeploymentClient().GetHandle(c.Name)
+		err := c.repeat(ctx, func(error) bool { return true }, func() error {
+			_, err := deployment.SetCurrentVersion(ctx, client.WorkerDeploymentSetCurrentVersionOptions{BuildID: c.Build()})
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("no worker of version %s of %s was seen: %w", c.Build(), c.Name, err)
 		}
-		pause, end := context.WithTimeout(ctx, temporalPause)
-		<-pause.Done()
-		end()
-		if ctx.Err() != nil {
-			return fmt.Errorf("no worker of version %s of %s was seen in %s: %w", c.Build(), c.Name, c.Timeout, err)
-		}
-	}
+		fmt.Printf("Version %s of %s is the current one: new and running workflows go on with it.\n", c.Build(), c.Name)
+		return nil
+	})
 }

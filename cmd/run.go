@@ -96,9 +96,14 @@ func (s *Server) keepPartitions(ctx context.Context) error {
 		if err := s.store.EnsurePartitions(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			s.shape.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot make partitions, trying again", slog.Any("error", err))
 		}
-		pause, cancel := context.WithTimeout(ctx, partitionInterval)
-		<-pause.Done()
-		cancel()
+		pause(ctx, partitionInterval)
 	}
 	return nil
+}
+
+// pause waits for the time, or until ctx is done.
+func pause(ctx context.Context, span time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, span)
+	defer cancel()
+	<-ctx.Done()
 }

@@ -117,9 +117,7 @@ func (s *Server) awaitTemporal(ctx context.Context) error {
 				s.shape.Temporal.Address, s.shape.Temporal.Namespace)
 		}
 		s.shape.Logger.LogAttrs(ctx, slog.LevelWarn, "temporal is away, trying again", slog.String("address", s.shape.Temporal.Address), slog.Any("error", err))
-		pause, cancel := context.WithTimeout(ctx, temporalPause)
-		<-pause.Done()
-		cancel()
+		pause(ctx, temporalPause)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"postrider/workflows"
@@ -26,13 +27,44 @@ type TemporalCommand struct {
 	Promote TemporalPromoteCommand `cmd:"" help:"Let a version of a worker deployment take over, once a worker of it runs."`
 }
 
-// TemporalSetupCommand makes a Temporal cluster ready.
-type TemporalSetupCommand struct {
+// TemporalOperator is what commands on a Temporal cluster have in common.
+type TemporalOperator struct {
 	TemporalSettings
 	LogSettings
 
+	Timeout time.Duration `default:"1m" help:"How long to wait for Temporal to answer, and to know what it was told."`
+}
+
+// with runs work on a connection to the cluster.
+func (o *TemporalOperator) with(ctx context.Context, work func(context.Context, client.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	temporal, err := o.dial(o.Logger(slog.LevelError), nil)
+	if err != nil {
+		return err
+	}
+	defer temporal.Close()
+	return work(ctx, temporal)
+}
+
+// repeat repeats what fails with an error that may go away by itself.
+func (o *TemporalOperator) repeat(ctx context.Context, passing func(error) bool, do func() error) error {
+	for {
+		err := do()
+		if err == nil || !passing(err) {
+			return err
+		}
+		if pause(ctx, temporalPause); ctx.Err() != nil {
+			return fmt.Errorf("gave up after %s: %w", o.Timeout, err)
+		}
+	}
+}
+
+// TemporalSetupCommand makes a Temporal cluster ready.
+type TemporalSetupCommand struct {
+	TemporalOperator
+
 	Retention time.Duration `name:"workflow-retention" env:"POSTRIDER_WORKFLOW_RETENTION" default:"72h" help:"How long Temporal keeps a workflow that has ended, 24h at least. The database keeps deliveries for longer."`
-	Timeout   time.Duration `default:"1m" help:"How long to wait for Temporal to answer and to know what was made."`
 }
 
 // minRetention is the shortest that Temporal takes.
@@ -43,21 +75,13 @@ func (c *TemporalSetupCommand) Validate() error {
 	if c.Retention < minRetention {
 		return errors.New("--workflow-retention (POSTRIDER_WORKFLOW_RETENTION): must be 24h or longer")
 	}
-	if c.Timeout <= 0 {
-		return errors.New("--timeout: must be positive")
-	}
 	return nil
 }
 
 // Run implements the command.
-func (c *TemporalSetupCommand) Run(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
-	temporal, err := c.dial(c.Logger(slog.LevelError), nil)
-	if err != nil {
-		return err
-	}
-	defer temporal.Close()
+func (c *TemporalSetupCommand) Run(ctx context.Context) error { return c.with(ctx, c.setUp) }
+
+func (c *TemporalSetupCommand) setUp(ctx context.Context, temporal client.Client) error {
 	if err := c.namespace(ctx, temporal.WorkflowService()); err != nil {
 		return fmt.Errorf("temporal at %s: namespace %s: %w", c.Address, c.Namespace, err)
 	}
@@ -74,7 +98,7 @@ func (c *TemporalSetupCommand) Run(ctx context.Context) error {
 // namespace makes the namespace, or sets its retention.
 func (c *TemporalSetupCommand) namespace(ctx context.Context, service workflowservice.WorkflowServiceClient) error {
 	retention := durationpb.New(c.Retention)
-	err := c.await(ctx, func() error {
+	err := c.repeat(ctx, passing, func() error {
 		_, err := service.RegisterNamespace(ctx, &workflowservice.RegisterNamespaceRequest{
 			Namespace: c.Namespace, Description: "Postrider's deliveries", WorkflowExecutionRetentionPeriod: retention,
 		})
@@ -98,7 +122,7 @@ func (c *TemporalSetupCommand) namespace(ctx context.Context, service workflowse
 // searchAttributes adds those that are missing, and waits until all are known: a
 // cluster takes a while to see a new namespace, and more to see its attributes.
 func (c *TemporalSetupCommand) searchAttributes(ctx context.Context, operator operatorservice.OperatorServiceClient) error {
-	return c.await(ctx, func() error {
+	return c.repeat(ctx, passing, func() error {
 		known, err := operator.ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: c.Namespace})
 		if err != nil {
 			return err
@@ -120,7 +144,7 @@ func (c *TemporalSetupCommand) searchAttributes(ctx context.Context, operator op
 // services learn of new ones only when they next look.
 func (c *TemporalSetupCommand) usable(ctx context.Context, service workflowservice.WorkflowServiceClient) error {
 	for name := range workflows.SearchAttributes() {
-		err := c.await(ctx, func() error {
+		err := c.repeat(ctx, passing, func() error {
 			_, err := service.CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{Namespace: c.Namespace, Query: name + " = 'x'"})
 			var unknown *serviceerror.InvalidArgument
 			if errors.As(err, &unknown) {
@@ -150,22 +174,6 @@ func missingAttributes(known map[string]enumspb.IndexedValueType) (map[string]en
 	}
 	maps.DeleteFunc(missing, func(name string, _ enumspb.IndexedValueType) bool { _, found := known[name]; return found })
 	return missing, nil
-}
-
-// await repeats what fails only because something is not there yet.
-func (c *TemporalSetupCommand) await(ctx context.Context, do func() error) error {
-	for {
-		err := do()
-		if err == nil || !passing(err) {
-			return err
-		}
-		pause, cancel := context.WithTimeout(ctx, temporalPause)
-		<-pause.Done()
-		cancel()
-		if ctx.Err() != nil {
-			return fmt.Errorf("gave up after %s: %w", c.Timeout, err)
-		}
-	}
 }
 
 // passing reports whether an error may go away by itself.

@@ -53,6 +53,8 @@ const (
 
 // Server is a running PostgreSQL.
 type Server struct {
+	bin      string // folder of PostgreSQL's programs
+	user     account
 	folder   string
 	password string
 	port     int
@@ -79,13 +81,11 @@ func Start(ctx context.Context, prepare ...func(ctx context.Context, address str
 	return s, nil
 }
 
-func (s *Server) start(ctx context.Context) error {
-	bin, err := programs()
-	if err != nil {
+func (s *Server) start(ctx context.Context) (err error) {
+	if s.bin, err = programs(); err != nil {
 		return err
 	}
-	user, err := serverUser()
-	if err != nil {
+	if s.user, err = serverUser(); err != nil {
 		return err
 	}
 	if s.folder, err = os.MkdirTemp("", "postrider-pgtest-"); err != nil {
@@ -95,12 +95,12 @@ func (s *Server) start(ctx context.Context) error {
 	if err := os.WriteFile(passwordFile, []byte(s.password), 0o600); err != nil {
 		return err
 	}
-	if err := user.own(s.folder, passwordFile); err != nil {
+	if err := s.user.own(s.folder, passwordFile); err != nil {
 		return err
 	}
-	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "--pgdata="+s.data(), "--username="+owner, "--pwfile="+passwordFile,
+	initdb := exec.CommandContext(ctx, filepath.Join(s.bin, "initdb"), "--pgdata="+s.data(), "--username="+owner, "--pwfile="+passwordFile,
 		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
-	initdb.Dir, initdb.SysProcAttr = s.folder, user.attributes()
+	initdb.Dir, initdb.SysProcAttr = s.folder, s.user.attributes()
 	if output, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, output)
 	}
@@ -108,7 +108,7 @@ func (s *Server) start(ctx context.Context) error {
 		if s.port, err = freePort(ctx); err != nil {
 			return err
 		}
-		if err = s.run(ctx, bin, user); err == nil || try == startTries {
+		if err = s.run(ctx); err == nil || try == startTries {
 			return err
 		}
 	}
@@ -117,18 +117,18 @@ func (s *Server) start(ctx context.Context) error {
 func (s *Server) data() string { return filepath.Join(s.folder, "data") }
 
 // run starts the server on its port and waits until it answers.
-func (s *Server) run(ctx context.Context, bin string, user account) error {
+func (s *Server) run(ctx context.Context) error {
 	log, err := os.Create(filepath.Join(s.folder, "log"))
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	// Not CommandContext: the server outlives ctx, and Stop ends it.
-	s.process = exec.Command(filepath.Join(bin, "postgres"), "-D", s.data(), "-p", strconv.Itoa(s.port),
+	s.process = exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.data(), "-p", strconv.Itoa(s.port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
 		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
 		"-c", "max_connections=500", "-c", "shared_buffers=64MB", "-c", "deadlock_timeout=100ms")
-	s.process.Dir, s.process.SysProcAttr = s.folder, user.attributes()
+	s.process.Dir, s.process.SysProcAttr = s.folder, s.user.attributes()
 	s.process.Stdout, s.process.Stderr = log, log
 	if err := s.process.Start(); err != nil {
 		return err
@@ -172,14 +172,6 @@ func (s *Server) await(ctx context.Context) error {
 // Restart stops the server as an operator does, which breaks every connection, and
 // starts it again on the same port with everything in it.
 func (s *Server) Restart(ctx context.Context) error {
-	bin, err := programs()
-	if err != nil {
-		return err
-	}
-	user, err := serverUser()
-	if err != nil {
-		return err
-	}
 	if err := s.process.Process.Signal(syscall.SIGINT); err != nil { // PostgreSQL's fast shutdown
 		return err
 	}
@@ -187,7 +179,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	if err := s.admin.Close(); err != nil {
 		return err
 	}
-	return s.run(ctx, bin, user)
+	return s.run(ctx)
 }
 
 // Stop ends the server and removes its folder. More than one call does no harm.
