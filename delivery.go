@@ -77,9 +77,18 @@ type Delivery struct {
 	WorkflowID    string // "" while no workflow was started for it
 }
 
-// WorkflowIDPrefix and a delivery's id are the id of its workflow, so that a second
+// What the ids of workflows begin with.
+const (
+	workflowIDPrefix      = "delivery/"
+	batchWorkflowIDPrefix = "batch/"
+)
+
+// DeliveryWorkflowID returns the id of a delivery's own workflow, by which a second
 // start can be told from the first.
-const WorkflowIDPrefix = "delivery/"
+func DeliveryWorkflowID(deliveryID string) string { return workflowIDPrefix + deliveryID }
+
+// BatchWorkflowID returns the id of a workflow that carries many deliveries.
+func BatchWorkflowID(batchID string) string { return batchWorkflowIDPrefix + batchID }
 
 // MaxExcerpt is the most of a response body that is read and kept, in bytes.
 const MaxExcerpt = 16 << 10
@@ -121,8 +130,18 @@ func MergeAttempts(known []Attempt, news ...Attempt) []Attempt {
 	return merged
 }
 
-// Dispatch is a delivery that was claimed for its workflow to be started: what
-// the workflow needs to know, ids and policy and nothing else.
+// ClaimRequest is what a dispatcher asks of a claim.
+type ClaimRequest struct {
+	Limit int           // at most so many deliveries
+	Lease time.Duration // for so long no other claim returns them
+	// BatchID is the id of the workflow that is to carry the first attempts of all that
+	// are claimed together, if these are BatchMin or more. With "", and with fewer, each
+	// delivery gets a workflow of its own.
+	BatchID  string
+	BatchMin int
+}
+
+// Dispatch is a delivery that was claimed for its workflow to be started.
 type Dispatch struct {
 	DeliveryID  string
 	WorkspaceID string
@@ -130,10 +149,22 @@ type Dispatch struct {
 	EventType   string
 	Policy      Policy
 	AcceptedAt  time.Time
+	// WorkflowID is the workflow that is to carry the delivery: its own, or one that
+	// carries the first attempts of many.
+	WorkflowID string
+	// Attempted says that a workflow of many made the first attempt, which did not
+	// succeed: from there on the delivery goes on in its own.
+	Attempted bool
 	// Cancel asks for the running workflow to be cancelled instead: the delivery
 	// was called off in the database.
 	Cancel bool
+	// Target is what the first attempt needs, nil when it must be read again. It never
+	// goes into the workflow: it holds the payload and secrets.
+	Target *Target
 }
+
+// Alone reports whether the delivery has, or is to have, a workflow of its own.
+func (d Dispatch) Alone() bool { return d.WorkflowID == DeliveryWorkflowID(d.DeliveryID) }
 
 // Target is everything that one attempt needs.
 type Target struct {
@@ -174,6 +205,10 @@ type Outcome struct {
 	// DisableWebhook, when not "", is the reason for which the webhook gets
 	// disabled; what waits for it is parked.
 	DisableWebhook string
+	// Shared says that the attempt was made by a workflow that carries many
+	// deliveries. Unless it succeeded, the delivery goes back to the dispatchers for a
+	// workflow of its own.
+	Shared bool
 }
 
 // FinishedAt returns when the attempt ended.

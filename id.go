@@ -9,10 +9,12 @@ import (
 	"time"
 )
 
-// Prefixes of the public ids, each followed by an underscore and 32 hex digits.
+// Prefixes of ids, each followed by an underscore and 32 hex digits. All but batches'
+// are public.
 const (
 	PrefixWebhook   = "wh"
 	PrefixEvent     = "evt"
+	PrefixBatch     = "bat" // deliveries that one workflow carries
 	PrefixDelivery  = "dlv"
 	PrefixWorkspace = "ws"
 	PrefixAPIKey    = "key"

@@ -14,7 +14,6 @@ package activities
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	"postrider"
@@ -45,7 +44,7 @@ type Reporter interface {
 	Report(ctx context.Context, workflowID, runID string, report Report) error
 }
 
-// Config is what New needs; every field but FirstAttemptDone is required.
+// Config is what New needs; every field but Carried and FirstAttemptDone is required.
 type Config struct {
 	Store    Store
 	Poster   Poster
@@ -54,6 +53,9 @@ type Config struct {
 	Logger   *slog.Logger
 	Now      func() time.Time
 	Random   func() float64 // 0 to 1, for jitter
+	// Carried returns, once, what a delivery's first attempt needs, where this process
+	// has it at hand since it claimed the delivery.
+	Carried func(deliveryID string) *postrider.Target
 	// FirstAttemptDone is told each delivery whose first attempt is recorded, so
 	// that the dispatcher can let the next one go.
 	FirstAttemptDone func(deliveryID string)
@@ -70,6 +72,9 @@ func New(config Config) *Activities {
 	if config.FirstAttemptDone == nil {
 		config.FirstAttemptDone = func(string) {}
 	}
+	if config.Carried == nil {
+		config.Carried = func(string) *postrider.Target { return nil }
+	}
 	return &Activities{Config: config}
 }
 
@@ -80,38 +85,6 @@ type Report struct {
 	// Attempts are new ones, or all: who gets a report merges by number.
 	Attempts      []postrider.Attempt `json:"attempts,omitempty"`
 	NextAttemptAt *time.Time          `json:"next_attempt_at,omitempty"` // set when State is retrying
-}
-
-// Deliver makes the first attempt of each delivery and reports on them in the
-// order asked. It returns an error when any attempt could not be made or recorded
-// for reasons of ours; the others are recorded all the same.
-func (a *Activities) Deliver(ctx context.Context, deliveryIDs []string) ([]Report, error) {
-	targets, err := a.Store.Targets(ctx, deliveryIDs)
-	if err != nil {
-		return nil, err
-	}
-	reports := make([]Report, len(targets))
-	errs := make([]error, len(targets))
-	var attempts sync.WaitGroup
-	for i, target := range targets {
-		attempts.Go(func() {
-			if target.Delivery.AttemptCount > 0 {
-				reports[i], errs[i] = a.recorded(ctx, target)
-			} else {
-				reports[i], errs[i] = a.attempt(ctx, target)
-			}
-			if errs[i] == nil {
-				a.FirstAttemptDone(target.Delivery.ID)
-			}
-		})
-	}
-	attempts.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
-	}
-	return reports, nil
 }
 
 // Cancel records that a delivery's workflow was cancelled.

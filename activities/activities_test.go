@@ -48,6 +48,7 @@ type bench struct {
 	respond  http.HandlerFunc
 	reports  []activities.Report
 	done     []string
+	carried  map[string]*postrider.Target
 	late     error // of a record that a test makes while a request is under way
 }
 
@@ -70,6 +71,7 @@ func setup(t *testing.T, change func(*postrider.Webhook)) *bench {
 	b.acts = activities.New(activities.Config{
 		Store: b.db, Poster: client, Reporter: b, Metrics: activities.NewMetrics(b.registry),
 		Logger: slog.New(slog.DiscardHandler), Now: time.Now, Random: func() float64 { return 0.5 },
+		Carried:          func(id string) *postrider.Target { return b.carried[id] },
 		FirstAttemptDone: func(id string) { b.mu.Lock(); defer b.mu.Unlock(); b.done = append(b.done, id) },
 	})
 	var suite testsuite.WorkflowTestSuite
@@ -134,15 +136,20 @@ func (b *bench) publish() string {
 	}}})
 	require.NoError(b.t, err)
 	require.Len(b.t, receipts[0].DeliveryIDs, 1)
-	claimed, err := b.db.Claim(b.t.Context(), 10, time.Minute)
+	claimed, err := b.db.Claim(b.t.Context(), postrider.ClaimRequest{Limit: 10, Lease: time.Minute})
 	require.NoError(b.t, err)
 	require.Len(b.t, claimed, 1)
 	return receipts[0].DeliveryIDs[0]
 }
 
+// alone asks for the first attempt of a delivery with a workflow of its own.
+func alone(id string) activities.DeliverInput {
+	return activities.DeliverInput{WorkflowID: postrider.DeliveryWorkflowID(id), DeliveryIDs: []string{id}}
+}
+
 func (b *bench) deliver(id string) activities.Report {
 	b.t.Helper()
-	reports, err := b.acts.Deliver(b.t.Context(), []string{id})
+	reports, err := b.acts.Deliver(b.t.Context(), alone(id))
 	require.NoError(b.t, err)
 	require.Len(b.t, reports, 1)
 	return reports[0]
@@ -411,7 +418,7 @@ func TestShutdownIsNoAttempt(t *testing.T) {
 	b.mu.Lock()
 	b.respond = func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }
 	b.mu.Unlock()
-	_, err := b.acts.Deliver(ctx, []string{id})
+	_, err := b.acts.Deliver(ctx, alone(id))
 	require.ErrorIs(t, err, context.Canceled)
 	require.Zero(t, b.delivery(id).AttemptCount)
 	require.Empty(t, b.done)
@@ -420,7 +427,7 @@ func TestShutdownIsNoAttempt(t *testing.T) {
 func TestUnknownDeliveryIsAnError(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
-	_, err := b.acts.Deliver(t.Context(), []string{postrider.IDFloor(postrider.PrefixDelivery, time.Now())})
+	_, err := b.acts.Deliver(t.Context(), alone(postrider.IDFloor(postrider.PrefixDelivery, time.Now())))
 	require.Equal(t, postrider.CodeNotFound, postrider.CodeOf(err))
 }
 

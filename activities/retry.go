@@ -63,11 +63,13 @@ func (a *Activities) Retry(ctx context.Context, in RetryInput) (Report, error) {
 	}
 }
 
-// again makes the next attempt if its time has come, and reports on it and on every
+// again makes the next attempt if its time has come and the delivery is this
+// workflow's own to make it, and reports on it and on every
 // attempt that the workflow does not know: an earlier try may have died, or been
 // given up, between its commit and its report.
 func (a *Activities) again(ctx context.Context, target postrider.Target, known int) (Report, error) {
-	if next := target.Delivery.NextAttemptAt; next != nil && next.Sub(a.Now()) > earliness {
+	next, foreign := target.Delivery.NextAttemptAt, target.Delivery.WorkflowID != postrider.DeliveryWorkflowID(target.Delivery.ID)
+	if foreign || next != nil && next.Sub(a.Now()) > earliness {
 		return a.recorded(ctx, target)
 	}
 	if err := a.admit(ctx, target); err != nil {

@@ -20,10 +20,10 @@ type Store interface {
 	adminStore
 }
 
-// HistoryReader asks the workflow of a delivery for its history. Returns an error
-// when there is no such workflow, or no more, or it does not answer in time.
+// HistoryReader asks the workflow that carries a delivery for its history. Returns an
+// error when there is no such workflow, or no more, or it does not answer in time.
 type HistoryReader interface {
-	History(ctx context.Context, deliveryID string) (postrider.History, error)
+	History(ctx context.Context, workflowID, deliveryID string) (postrider.History, error)
 }
 
 // Config is what [New] needs. Fields are required unless they say otherwise.

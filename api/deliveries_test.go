@@ -27,7 +27,7 @@ func (b *bundle) publish(body string) string {
 // attempt hands over what is due and records an attempt of the delivery.
 func (b *bundle) attempt(deliveryID string, state postrider.DeliveryState, a postrider.Attempt) {
 	b.t.Helper()
-	_, err := b.store.Claim(b.t.Context(), 100, time.Minute)
+	_, err := b.store.Claim(b.t.Context(), postrider.ClaimRequest{Limit: 100, Lease: time.Minute})
 	require.NoError(b.t, err)
 	targets, err := b.store.Targets(b.t.Context(), []string{deliveryID})
 	require.NoError(b.t, err)
@@ -111,10 +111,10 @@ func TestListDeliveries(t *testing.T) {
 }
 
 // historyFunc is a history reader.
-type historyFunc func(ctx context.Context, deliveryID string) (postrider.History, error)
+type historyFunc func(ctx context.Context, workflowID, deliveryID string) (postrider.History, error)
 
-func (f historyFunc) History(ctx context.Context, deliveryID string) (postrider.History, error) {
-	return f(ctx, deliveryID)
+func (f historyFunc) History(ctx context.Context, workflowID, deliveryID string) (postrider.History, error) {
+	return f(ctx, workflowID, deliveryID)
 }
 
 func TestHistoryFromTheWorkflow(t *testing.T) {
@@ -122,7 +122,7 @@ func TestHistoryFromTheWorkflow(t *testing.T) {
 	next := time.Date(2026, 8, 3, 12, 0, 2, 0, time.UTC)
 	b := setup(t, func(c *api.Config) {
 		c.TemporalUIURL, c.TemporalNamespace = "http://127.0.0.1:8233/", "space 1"
-		c.Histories = historyFunc(func(context.Context, string) (postrider.History, error) {
+		c.Histories = historyFunc(func(context.Context, string, string) (postrider.History, error) {
 			return postrider.History{
 				State: postrider.StateRetrying, Policy: postrider.Policy{TimeoutMS: 1000, MaxRetries: 1, BackoffMS: 100},
 				Attempts:      []postrider.Attempt{{Number: 1, Result: postrider.ResultTimeout}, {Number: 2, Result: postrider.ResultTimeout}},
@@ -154,14 +154,14 @@ func TestHistoryFromTheDatabase(t *testing.T) {
 	t.Parallel()
 	for name, reader := range map[string]api.HistoryReader{
 		"no Temporal": nil,
-		"past retention": historyFunc(func(context.Context, string) (postrider.History, error) {
+		"past retention": historyFunc(func(context.Context, string, string) (postrider.History, error) {
 			return postrider.History{}, postrider.NotFound("workflow")
 		}),
-		"not answering": historyFunc(func(ctx context.Context, _ string) (postrider.History, error) {
+		"not answering": historyFunc(func(ctx context.Context, _, _ string) (postrider.History, error) {
 			<-ctx.Done()
 			return postrider.History{}, ctx.Err()
 		}),
-		"away": historyFunc(func(context.Context, string) (postrider.History, error) {
+		"away": historyFunc(func(context.Context, string, string) (postrider.History, error) {
 			return postrider.History{}, errors.New("connection refused")
 		}),
 	} {

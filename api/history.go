@@ -59,7 +59,7 @@ func (s *server) askWorkflow(ctx context.Context, d postrider.Delivery) (postrid
 	}
 	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
 	defer cancel()
-	history, err := s.Histories.History(ctx, d.ID)
+	history, err := s.Histories.History(ctx, d.WorkflowID, d.ID)
 	return history, err == nil
 }
 

@@ -60,8 +60,9 @@ type APISettings struct {
 
 // WorkerSettings are those of a process that delivers.
 type WorkerSettings struct {
-	Retention   days `env:"POSTRIDER_RETENTION" default:"30d" help:"How long finished deliveries and their events are kept, in days (30d) or hours (720h), a day at least; 0 keeps them for ever. All workers must have the same."`
-	MaxInFlight int  `env:"POSTRIDER_MAX_IN_FLIGHT" default:"512" help:"First attempts that go on at once in this process (1 to 2000)."`
+	Retention   days   `env:"POSTRIDER_RETENTION" default:"30d" help:"How long finished deliveries and their events are kept, in days (30d) or hours (720h), a day at least; 0 keeps them for ever. All workers must have the same."`
+	Batching    string `env:"POSTRIDER_BATCHING" default:"auto" enum:"auto,always,never" help:"When one workflow carries the first attempts of many deliveries: ${enum}; auto is when workflows of one delivery do not keep up."`
+	MaxInFlight int    `env:"POSTRIDER_MAX_IN_FLIGHT" default:"512" help:"First attempts that go on at once in this process (1 to 2000)."`
 }
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.

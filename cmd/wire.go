@@ -43,11 +43,14 @@ func (s *Server) wireAPI(poster *egress.Client) {
 
 func (s *Server) wireWorker(poster *egress.Client) {
 	logger := s.shape.Logger
-	s.dispatcher = worker.NewDispatcher(s.store, s.flows, s.shape.Worker.MaxInFlight, logger, time.Now)
+	s.dispatcher = worker.NewDispatcher(worker.DispatcherConfig{
+		Queue: s.store, Starter: s.flows, InFlight: s.shape.Worker.MaxInFlight, Batching: worker.Batching(s.shape.Worker.Batching),
+		IDs: s.ids, Logger: logger, Now: time.Now,
+	})
 	s.worker = worker.New(s.temporal, worker.Config{
 		Activities: activities.New(activities.Config{
 			Store: s.store, Poster: poster, Reporter: s.flows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
-			Now: time.Now, Random: mathrand.Float64, FirstAttemptDone: s.dispatcher.FirstAttemptDone,
+			Now: time.Now, Random: mathrand.Float64, Carried: s.dispatcher.Carried, FirstAttemptDone: s.dispatcher.FirstAttemptDone,
 		}),
 		Maintenance: &activities.Maintenance{Keeper: s.store, Now: time.Now, Retention: time.Duration(s.shape.Worker.Retention)},
 		Drain:       s.settings.ShutdownTimeout,

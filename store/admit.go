@@ -35,7 +35,7 @@ func (s *Store) Admit(ctx context.Context, d postrider.Delivery, ask postrider.A
 			admission = postrider.Admission{Granted: true}
 			return nil
 		}
-		own, err := ids(ctx, tx, sqlOf("SELECT delivery_id FROM outbox WHERE delivery_id = ? AND leased AND kind <> 'cancel'", d.ID))
+		own, err := ids(ctx, tx, sqlOf("SELECT delivery_id FROM outbox WHERE delivery_id = ? AND leased AND kind NOT IN ('own', 'cancel')", d.ID))
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,9 @@ func (s *Store) admit(ctx context.Context, tx *sqlx.Tx, d postrider.Delivery, as
 // hold notes until when a retry has its place (leased), or wants one.
 func (s *Store) hold(ctx context.Context, tx *sqlx.Tx, d postrider.Delivery, until time.Time, leased bool) error {
 	return sqlOf(`INSERT INTO outbox (delivery_id, webhook_id, kind, hold_until, leased, due_at) VALUES (?, ?, 'retry', ?, ?, ?)
-		ON CONFLICT (delivery_id) DO UPDATE SET hold_until = excluded.hold_until, leased = excluded.leased WHERE outbox.kind = 'retry' OR excluded.leased AND outbox.kind = 'start'`,
+		ON CONFLICT (delivery_id) DO UPDATE SET kind = CASE outbox.kind WHEN 'own' THEN 'retry' ELSE outbox.kind END,
+			hold_until = excluded.hold_until, leased = excluded.leased
+		WHERE outbox.kind = 'retry' OR excluded.leased AND outbox.kind IN ('start', 'own')`,
 		d.ID, d.WebhookID, until, leased, s.now()).run(ctx, tx)
 }
 

@@ -72,7 +72,7 @@ type candidate struct {
 // candidates reads webhooks whose pace the transaction has locked. It must be a
 // statement after the one that locked: only then is what counts visible.
 func candidates(ctx context.Context, tx *sqlx.Tx, webhookIDs []string) ([]candidate, error) {
-	const busy = "FROM outbox o WHERE o.webhook_id = w.id AND (o.leased OR o.kind = 'retry') AND o.kind <> 'cancel' AND "
+	const busy = "FROM outbox o WHERE o.webhook_id = w.id AND (o.leased OR o.kind = 'retry') AND o.kind NOT IN ('own', 'cancel') AND "
 	var found []candidate
 	err := sqlOf(`SELECT w.id, w.status, w.max_in_flight, w.rate_limit, p.next_at,
 		(SELECT COUNT(*) `+busy+`o.leased) AS leased, (SELECT COUNT(*) `+busy+`NOT o.leased) AS asking

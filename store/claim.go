@@ -1,8 +1,9 @@
 package store
 
 import (
-	"cmp"
 	"context"
+	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -11,21 +12,21 @@ import (
 	"postrider"
 )
 
-// Claim leases up to limit deliveries that are due, for the given time: until then
-// no other claim returns them. What they cost depends on limit and on the number
-// of webhooks that have something waiting, not on how much waits.
+// Claim leases deliveries that are due and says which workflow is to carry each. What
+// it costs depends on the limit and on the number of webhooks that have something
+// waiting, not on how much waits.
 //
-// It is fair: webhooks take turns, over several claims too, and share limit
+// It is fair: webhooks take turns, over several claims too, and share the limit
 // evenly. No webhook has more than its max_in_flight leased, retries included, nor
 // gets more than its rate_limit, however many processes claim. Retries that ask for
 // a place, see [Store.Admit], are left up to half of them. Deliveries of a webhook that is
-// not active any more are parked instead. Cancellations come first and take half
-// of limit at most.
-func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration) ([]postrider.Dispatch, error) {
-	if limit < 1 {
+// not active any more are parked instead. Deliveries that make no request when their
+// workflow is started or cancelled come first and take half of the limit at most.
+func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]postrider.Dispatch, error) {
+	if request.Limit < 1 {
 		return nil, nil
 	}
-	if err := s.endHolds(ctx, limit); err != nil {
+	if err := s.endHolds(ctx, request.Limit); err != nil {
 		return nil, err
 	}
 	// Webhooks that another claim is at are passed over. If that leaves nothing, it
@@ -34,7 +35,7 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration) ([]po
 		var c *claim
 		err := s.write(ctx, "claim", func(tx *sqlx.Tx) error {
 			now := s.now()
-			c = &claim{s: s, tx: tx, now: now, until: now.Add(lease), limit: limit, wait: wait, start: s.cursorNow()}
+			c = &claim{s: s, tx: tx, request: request, now: now, until: now.Add(request.Lease), limit: request.Limit, wait: wait, start: s.cursorNow()}
 			return c.run(ctx)
 		})
 		if err != nil {
@@ -42,10 +43,31 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration) ([]po
 		}
 		s.moveCursor(c.last)
 		if len(c.dispatches) > 0 || !c.passed {
-			return c.dispatches, nil
+			return c.dispatches, s.provide(ctx, c.dispatches, c.leased)
 		}
 	}
 	return nil, nil
+}
+
+// provide gives the dispatches what their first attempts need, so that nobody has to
+// ask for each. An error leaves them without it, and they are leased all the same.
+func (s *Store) provide(ctx context.Context, dispatches []postrider.Dispatch, rows map[string]deliveryRow) error {
+	var leased []deliveryRow
+	var of []*postrider.Dispatch
+	for i := range dispatches {
+		if row, found := rows[dispatches[i].DeliveryID]; found {
+			leased, of = append(leased, row), append(of, &dispatches[i])
+		}
+	}
+	targets, err := s.targets(ctx, leased)
+	if err != nil {
+		s.Logger.LogAttrs(ctx, slog.LevelWarn, "claimed deliveries will be read one by one", slog.Any("error", failure("load targets", err)))
+		return nil
+	}
+	for i := range targets {
+		of[i].Target = &targets[i]
+	}
+	return nil
 }
 
 // holdsChunk is how many holds a claim ends at least, if there are so many.
@@ -67,18 +89,20 @@ func (s *Store) moveCursor(webhookID string) {
 
 // claim is one run of [Store.Claim].
 type claim struct {
-	s     *Store
-	tx    *sqlx.Tx
-	now   time.Time
-	until time.Time // the lease's end
-	limit int
-	wait  bool   // for webhooks that another claim has locked
-	start string // the webhook after which this claim's round begins
+	s       *Store
+	tx      *sqlx.Tx
+	request postrider.ClaimRequest
+	now     time.Time
+	until   time.Time // the lease's end
+	limit   int       // what is left of the request's
+	wait    bool      // for webhooks that another claim has locked
+	start   string    // the webhook after which this claim's round begins
 
 	passed     bool   // a webhook was passed over because it was locked
 	last       string // the last webhook that was given a turn
 	turns      []*turn
 	dispatches []postrider.Dispatch
+	leased     map[string]deliveryRow // those that are to make their first attempt
 }
 
 // turn is a webhook's part in a claim.
@@ -91,7 +115,7 @@ type turn struct {
 }
 
 func (c *claim) run(ctx context.Context) error {
-	if err := c.takeCancels(ctx); err != nil {
+	if err := c.takeUnpaced(ctx); err != nil {
 		return err
 	}
 	if err := c.gather(ctx); err != nil {
@@ -126,40 +150,36 @@ func (s *Store) endHolds(ctx context.Context, limit int) error {
 	})
 }
 
-// takeCancels leases rows that ask for a workflow's cancellation.
-func (c *claim) takeCancels(ctx context.Context) error {
-	var rows []postrider.Dispatch
-	ready, err := ids(ctx, c.tx, sqlOf("SELECT delivery_id FROM outbox WHERE hold_until IS NULL AND kind = 'cancel' ORDER BY delivery_id LIMIT ?",
-		max(c.limit/2, 1)).add(c.s.dialect.lock("FOR UPDATE SKIP LOCKED")))
+// takeUnpaced leases rows that ask for a workflow's cancellation, or for one of the
+// delivery's own that goes on where one of many ended: both make no request now, so
+// no limit of the webhook holds them up.
+func (c *claim) takeUnpaced(ctx context.Context) error {
+	var ready []struct {
+		DeliveryID string `db:"delivery_id"`
+		Kind       string
+	}
+	err := sqlOf("SELECT delivery_id, kind FROM outbox WHERE hold_until IS NULL AND kind IN ('own', 'cancel') ORDER BY delivery_id LIMIT ?",
+		max(c.limit/2, 1)).add(c.s.dialect.lock("FOR UPDATE SKIP LOCKED")).selectInto(ctx, c.tx, &ready)
 	if err != nil || len(ready) == 0 {
 		return err
 	}
-	rows, err = c.dispatch(ctx, sqlOf(selectDeliveries+"id IN").in(ready))
-	if err != nil {
+	kinds := map[string]string{}
+	for _, row := range ready {
+		kinds[row.DeliveryID] = row.Kind
+	}
+	taken := slices.Sorted(maps.Keys(kinds))
+	var rows []deliveryRow
+	if err := sqlOf(selectDeliveries+"id IN").in(taken).selectInto(ctx, c.tx, &rows); err != nil {
 		return err
 	}
-	for i := range rows {
-		rows[i].Cancel = true
+	for _, row := range rows {
+		d := row.dispatch()
+		d.Attempted, d.Cancel = kinds[row.ID] == "own", kinds[row.ID] == "cancel"
+		d.WorkflowID = postrider.DeliveryWorkflowID(d.DeliveryID)
+		c.dispatches = append(c.dispatches, d)
 	}
-	c.dispatches = rows
 	c.limit -= len(ready)
-	return sqlOf("UPDATE outbox SET hold_until = ?, leased = TRUE WHERE delivery_id IN", c.until).in(ready).run(ctx, c.tx)
-}
-
-// dispatch runs a statement that returns deliveries.
-func (c *claim) dispatch(ctx context.Context, st *statement) ([]postrider.Dispatch, error) {
-	var rows []deliveryRow
-	if err := st.selectInto(ctx, c.tx, &rows); err != nil {
-		return nil, err
-	}
-	dispatches := make([]postrider.Dispatch, len(rows))
-	for i, r := range rows {
-		dispatches[i] = postrider.Dispatch{
-			DeliveryID: r.ID, WorkspaceID: r.WorkspaceID, WebhookID: r.WebhookID, EventType: r.EventType,
-			Policy: r.policy(), AcceptedAt: r.CreatedAt.Time,
-		}
-	}
-	return dispatches, nil
+	return sqlOf("UPDATE outbox SET hold_until = ?, leased = TRUE WHERE delivery_id IN", c.until).in(taken).run(ctx, c.tx)
 }
 
 // share takes ready rows for the webhooks: in each pass an even share of what is
@@ -239,37 +259,58 @@ func (c *claim) lease(ctx context.Context) error {
 		"ON CONFLICT (webhook_id) DO UPDATE SET next_at = excluded.next_at"); err != nil {
 		return err
 	}
+	c.leased = make(map[string]deliveryRow, len(taken))
 	for part := range slices.Chunk(taken, chunkSize) {
-		leased, err := c.dispatch(ctx, sqlOf("UPDATE deliveries SET state = ?, workflow_id = ? || id WHERE state IN ('pending', 'delivering') AND id IN",
-			postrider.StateDelivering, postrider.WorkflowIDPrefix).in(part).add(" RETURNING "+deliveryColumns))
+		var leased []deliveryRow
+		err := c.handOver(len(taken)).in(part).add(" RETURNING "+deliveryColumns).selectInto(ctx, c.tx, &leased)
 		if err != nil {
 			return err
 		}
-		// As they were taken: each webhook's in the order of acceptance.
-		slices.SortFunc(leased, func(a, b postrider.Dispatch) int {
-			return cmp.Compare(slices.Index(part, a.DeliveryID), slices.Index(part, b.DeliveryID))
-		})
-		c.dispatches = append(c.dispatches, leased...)
-		if err := c.settleOutbox(ctx, part, leased); err != nil {
+		for _, row := range leased {
+			c.leased[row.ID] = row
+		}
+		if err := c.settleOutbox(ctx, part); err != nil {
 			return err
+		}
+	}
+	for _, id := range taken { // in this order: each webhook's as they were accepted
+		if row, found := c.leased[id]; found {
+			c.dispatches = append(c.dispatches, row.dispatch())
 		}
 	}
 	return nil
 }
 
+// handOver begins the statement that leases deliveries, of which so many were taken. A
+// delivery that was handed to a workflow of its own before stays with it: should that
+// have been started, another would make the same attempt beside it.
+func (c *claim) handOver(taken int) *statement {
+	st := sqlOf("UPDATE deliveries SET state = ?, workflow_id = ", postrider.StateDelivering)
+	own := postrider.DeliveryWorkflowID("")
+	if c.request.BatchID == "" || taken < c.request.BatchMin {
+		st.add("? || id", own)
+	} else {
+		st.add("CASE WHEN workflow_id = ? || id THEN workflow_id ELSE ? END", own, c.request.BatchID)
+	}
+	return st.add(" WHERE state IN ('pending', 'delivering') AND id IN")
+}
+
 // settleOutbox holds the rows of leased deliveries, and drops those of deliveries
 // that turned out to want no hand-over any more.
-func (c *claim) settleOutbox(ctx context.Context, taken []string, leased []postrider.Dispatch) error {
-	held := make([]string, len(leased))
-	for i, d := range leased {
-		held[i] = d.DeliveryID
+func (c *claim) settleOutbox(ctx context.Context, taken []string) error {
+	var held, stale []string
+	for _, id := range taken {
+		if _, found := c.leased[id]; found {
+			held = append(held, id)
+		} else {
+			stale = append(stale, id)
+		}
 	}
 	if len(held) > 0 {
 		if err := sqlOf("UPDATE outbox SET hold_until = ?, leased = TRUE WHERE delivery_id IN", c.until).in(held).run(ctx, c.tx); err != nil {
 			return err
 		}
 	}
-	stale := slices.DeleteFunc(slices.Clone(taken), func(id string) bool { return slices.Contains(held, id) })
 	if len(stale) == 0 {
 		return nil
 	}

@@ -38,6 +38,13 @@ func (r deliveryRow) policy() postrider.Policy {
 	return postrider.Policy{TimeoutMS: r.TimeoutMS, MaxRetries: r.MaxRetries, BackoffMS: r.BackoffMS}
 }
 
+func (r deliveryRow) dispatch() postrider.Dispatch {
+	return postrider.Dispatch{
+		DeliveryID: r.ID, WorkspaceID: r.WorkspaceID, WebhookID: r.WebhookID, EventType: r.EventType,
+		Policy: r.policy(), AcceptedAt: r.CreatedAt.Time, WorkflowID: r.WorkflowID,
+	}
+}
+
 func (r deliveryRow) item() (postrider.Delivery, error) {
 	return postrider.Delivery{
 		ID: r.ID, WorkspaceID: r.WorkspaceID, WebhookID: r.WebhookID,

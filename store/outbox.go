@@ -34,11 +34,13 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 	return row.Held.Time, true, nil
 }
 
-// Release gives claimed deliveries back: they are ready again at once. Retries give
-// up their places. Deliveries that are not leased are left alone.
+// Release gives claimed deliveries back: they are ready again at once. A delivery
+// remembers the workflow that it was to be handed to, which may have been started
+// although nobody knows. Retries give up their places. Deliveries that are not leased
+// are left alone.
 func (s *Store) Release(ctx context.Context, deliveryIDs []string) error {
 	err := s.eachChunk(ctx, "release", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
-		err := sqlOf(`UPDATE deliveries SET state = 'pending', workflow_id = '' WHERE state = 'delivering' AND attempt_count = 0
+		err := sqlOf(`UPDATE deliveries SET state = 'pending' WHERE state = 'delivering' AND attempt_count = 0
 			AND id IN (SELECT delivery_id FROM outbox WHERE leased AND delivery_id IN`).in(part).add(")").run(ctx, tx)
 		if err != nil {
 			return err
@@ -73,7 +75,8 @@ func (s *Store) HandedOver(ctx context.Context, deliveryIDs []string) error {
 		if err != nil {
 			return err
 		}
-		return dropOutbox(ctx, tx, part)
+		// A retry that has its place already keeps it.
+		return sqlOf("DELETE FROM outbox WHERE kind <> 'retry' AND delivery_id IN").in(part).run(ctx, tx)
 	})
 }
 

@@ -97,6 +97,16 @@ type life struct {
 	NextAttemptAt *moment `db:"next_attempt_at"`
 	LastError     *string `db:"last_error"`
 	FinishedAt    *moment `db:"finished_at"`
+	Own           bool    `db:"-"` // it goes on in a workflow of its own
+}
+
+// workflowID returns the workflow that the delivery moves to, nil where it stays.
+func (l *life) workflowID() *string {
+	if !l.Own {
+		return nil
+	}
+	id := postrider.DeliveryWorkflowID(l.ID)
+	return &id
 }
 
 // tally is what a transaction adds to a webhook's stats.
@@ -152,17 +162,13 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (fr
 		touched[o.DeliveryID] = true
 	}
 	changed := slices.Sorted(maps.Keys(touched))
-	for part := range slices.Chunk(changed, maxParameters/7) {
+	for part := range slices.Chunk(changed, maxParameters/8) {
 		if err := r.updateDeliveries(ctx, part); err != nil {
 			return false, err
 		}
 	}
-	for part := range slices.Chunk(changed, chunkSize) {
-		n, err := sqlOf("DELETE FROM outbox WHERE kind <> 'cancel' AND delivery_id IN").in(part).affect(ctx, r.tx)
-		if err != nil {
-			return false, err
-		}
-		freed = freed || n > 0
+	if freed, err = r.endPlaces(ctx, changed); err != nil {
+		return false, err
 	}
 	if err := r.disable(ctx, news); err != nil {
 		return false, err
@@ -170,7 +176,27 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (fr
 	if err := r.addStats(ctx); err != nil || !freed {
 		return false, err
 	}
-	err = sqlOf("SELECT EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind = 'start')").get(ctx, r.tx, &freed)
+	err = sqlOf("SELECT EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind <> 'retry')").get(ctx, r.tx, &freed)
+	return freed, err
+}
+
+// endPlaces takes the deliveries off the outbox, but for those that want a workflow of
+// their own now, and reports whether that made room.
+func (r *recorder) endPlaces(ctx context.Context, deliveryIDs []string) (freed bool, err error) {
+	var rows [][]any
+	for _, id := range deliveryIDs {
+		if d := r.lives[id]; d.Own {
+			rows = append(rows, []any{id, d.WebhookID, "own", false, r.s.now()})
+		}
+	}
+	for part := range slices.Chunk(deliveryIDs, chunkSize) {
+		n, err := sqlOf("DELETE FROM outbox WHERE kind <> 'cancel' AND delivery_id IN").in(part).affect(ctx, r.tx)
+		if err != nil {
+			return false, err
+		}
+		freed = freed || n > 0
+	}
+	_, err = insert(ctx, r.tx, "INSERT INTO outbox (delivery_id, webhook_id, kind, leased, due_at) VALUES", rows, "ON CONFLICT (delivery_id) DO NOTHING")
 	return freed, err
 }
 
@@ -249,7 +275,7 @@ func (r *recorder) apply(o postrider.Outcome) {
 	if d.State.Finished() || !latest {
 		return
 	}
-	d.State, d.NextAttemptAt = o.State, nil
+	d.State, d.NextAttemptAt, d.Own = o.State, nil, o.Shared && o.State != postrider.StateSucceeded
 	if o.Attempt.Error != nil {
 		d.LastError = o.Attempt.Error
 	}
@@ -274,7 +300,7 @@ func (r *recorder) apply(o postrider.Outcome) {
 }
 
 func (r *recorder) updateDeliveries(ctx context.Context, deliveryIDs []string) error {
-	st := sqlOf("WITH news (id, state, attempt_count, next_attempt_at, last_error, finished_at) AS (VALUES ")
+	st := sqlOf("WITH news (id, state, attempt_count, next_attempt_at, last_error, finished_at, workflow_id) AS (VALUES ")
 	cast := r.s.dialect.cast
 	for i, id := range deliveryIDs {
 		if i > 0 {
@@ -283,11 +309,11 @@ func (r *recorder) updateDeliveries(ctx context.Context, deliveryIDs []string) e
 		d := r.lives[id]
 		st.add("(" + st.param(id) + ", " + st.param(d.State) + ", " + cast(st.param(d.AttemptCount), "integer") + ", " +
 			cast(st.param(timeOf(d.NextAttemptAt)), "timestamptz") + ", " + st.param(d.LastError) + ", " +
-			cast(st.param(timeOf(d.FinishedAt)), "timestamptz") + ")")
+			cast(st.param(timeOf(d.FinishedAt)), "timestamptz") + ", " + st.param(d.workflowID()) + ")")
 	}
 	// The bounds say the same as the join does, and which partitions to look into.
 	return st.add(`) UPDATE deliveries SET state = news.state, attempt_count = news.attempt_count, next_attempt_at = news.next_attempt_at,
-		last_error = news.last_error, finished_at = news.finished_at
+		last_error = news.last_error, finished_at = news.finished_at, workflow_id = COALESCE(news.workflow_id, deliveries.workflow_id)
 		FROM news WHERE deliveries.id = news.id AND deliveries.id BETWEEN ? AND ?`, deliveryIDs[0], deliveryIDs[len(deliveryIDs)-1]).
 		run(ctx, r.tx)
 }

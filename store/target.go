@@ -13,7 +13,19 @@ import (
 func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error) {
 	targets := make([]postrider.Target, 0, len(deliveryIDs))
 	for part := range slices.Chunk(deliveryIDs, chunkSize) {
-		more, err := s.targets(ctx, part)
+		deliveries, err := keyed(ctx, s.reading, selectDeliveries+"id IN", part, deliveryRow.cursor)
+		if err != nil {
+			return nil, failure("load targets", err)
+		}
+		rows := make([]deliveryRow, len(part))
+		for i, id := range part {
+			row, found := deliveries[id]
+			if !found {
+				return nil, postrider.NotFound("delivery")
+			}
+			rows[i] = row
+		}
+		more, err := s.targets(ctx, rows)
 		if err != nil {
 			return nil, failure("load targets", err)
 		}
@@ -22,11 +34,8 @@ func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.
 	return targets, nil
 }
 
-func (s *Store) targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error) {
-	deliveries, err := keyed(ctx, s.reading, selectDeliveries+"id IN", deliveryIDs, deliveryRow.cursor)
-	if err != nil {
-		return nil, err
-	}
+// targets returns what an attempt of each delivery needs, in their order.
+func (s *Store) targets(ctx context.Context, deliveries []deliveryRow) ([]postrider.Target, error) {
 	var webhookIDs, eventKeys []string
 	for _, d := range deliveries {
 		webhookIDs, eventKeys = append(webhookIDs, d.WebhookID), append(eventKeys, d.EventKey)
@@ -43,12 +52,8 @@ func (s *Store) targets(ctx context.Context, deliveryIDs []string) ([]postrider.
 	if err != nil {
 		return nil, err
 	}
-	targets := make([]postrider.Target, len(deliveryIDs))
-	for i, id := range deliveryIDs {
-		d, found := deliveries[id]
-		if !found {
-			return nil, postrider.NotFound("delivery")
-		}
+	targets := make([]postrider.Target, len(deliveries))
+	for i, d := range deliveries {
 		event, kept := events[d.EventKey]
 		if targets[i], err = target(d, webhooks[d.WebhookID], secrets); err != nil {
 			return nil, err

@@ -2,16 +2,20 @@
 // dispatcher that hands every accepted delivery to a workflow.
 //
 // The hand-over cannot lose a delivery. A publish commits an outbox row with each
-// delivery; a dispatcher leases rows, starts a workflow for each, and the row goes
-// in the transaction that records the first attempt. A crash in between leaves the
-// row, whose lease runs out: the next claim starts the workflow again, which is
-// refused where it exists already, and that is as good as started.
+// delivery; a dispatcher leases rows, starts workflows for them, and a row goes in the
+// transaction that records the first attempt. A crash in between leaves the row, whose
+// lease runs out: the next claim starts the workflow again, which is refused where it
+// exists already, and that is as good as started.
+//
+// A workflow carries one delivery, or the first attempts of all that a claim brought:
+// which of the two goes by how many workflows of one are under way, see [Batching].
 package worker
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -21,9 +25,9 @@ import (
 
 // Queue is what the dispatcher needs of the database.
 type Queue interface {
-	// Claim leases up to limit due deliveries, fair across webhooks and under
-	// their limits. They come back to the queue when the lease is over.
-	Claim(ctx context.Context, limit int, lease time.Duration) ([]postrider.Dispatch, error)
+	// Claim leases due deliveries, fair across webhooks and under their limits. They
+	// come back to the queue when the lease is over.
+	Claim(ctx context.Context, request postrider.ClaimRequest) ([]postrider.Dispatch, error)
 	// NextDue returns when the next delivery that is held or paced becomes due.
 	NextDue(ctx context.Context) (time.Time, bool, error)
 	// Release gives claimed deliveries back at once.
@@ -36,8 +40,9 @@ type Queue interface {
 
 // Starter hands deliveries to Temporal.
 type Starter interface {
-	// Start returns [workflows.ErrAlreadyStarted] for one that has its workflow.
-	Start(ctx context.Context, d postrider.Dispatch) error
+	// Start starts the one workflow that carries all of the deliveries. Returns
+	// [workflows.ErrAlreadyStarted] when there is one.
+	Start(ctx context.Context, carried []postrider.Dispatch) error
 	Cancel(ctx context.Context, deliveryID string) error
 }
 
@@ -56,42 +61,68 @@ const (
 	releaseTimeout = 5 * time.Second
 )
 
-// Dispatcher hands claimed deliveries to workflows, at most InFlight at once.
-type Dispatcher struct {
-	queue   Queue
-	starter Starter
-	logger  *slog.Logger
-	now     func() time.Time
+// Batching says when one workflow carries the first attempts of many deliveries.
+type Batching string
 
-	inFlight chan struct{} // a token for each claimed delivery whose first attempt has not ended
-	freed    chan struct{} // told when a token came back
-	trouble  chan struct{} // told when a start failed
+// The ways to batch.
+const (
+	// BatchingAuto gives each delivery a workflow of its own for as long as these keep
+	// up, and batches what is claimed while more than a few dozen are under way: so the
+	// size of a batch follows the load.
+	BatchingAuto   Batching = "auto"
+	BatchingAlways Batching = "always"
+	BatchingNever  Batching = "never"
+)
 
-	mu      sync.Mutex
-	waiting map[string]context.CancelFunc // ends the wait for a delivery's first attempt
+// Sizes of batches.
+const (
+	maxAlone = 32  // workflows of one delivery that go on at once before auto batches
+	maxBatch = 256 // a workflow's input and result are some 400 bytes a delivery
+)
+
+// least returns the size from which a claim is a batch, with so many workflows of one
+// delivery under way.
+func (b Batching) least(alone int) int {
+	switch b {
+	case BatchingAlways:
+		return 1
+	case BatchingNever:
+		return math.MaxInt
+	default:
+		return max(maxAlone-alone+1, 2)
+	}
 }
 
-// NewDispatcher returns a dispatcher that keeps at most inFlight first attempts
-// going at once.
-func NewDispatcher(queue Queue, starter Starter, inFlight int, logger *slog.Logger, now func() time.Time) *Dispatcher {
-	return &Dispatcher{
-		queue: queue, starter: starter, logger: logger, now: now,
-		inFlight: make(chan struct{}, inFlight),
-		freed:    make(chan struct{}, 1),
-		trouble:  make(chan struct{}, 1),
-		waiting:  map[string]context.CancelFunc{},
-	}
+// DispatcherConfig is what [NewDispatcher] needs; all is required.
+type DispatcherConfig struct {
+	Queue    Queue
+	Starter  Starter
+	InFlight int // first attempts that go on at once, at most
+	Batching Batching
+	IDs      *postrider.IDs
+	Logger   *slog.Logger
+	Now      func() time.Time
+}
+
+// Dispatcher hands claimed deliveries to workflows, at most InFlight at once.
+type Dispatcher struct {
+	DispatcherConfig
+	places  *places
+	trouble chan struct{} // told when a start failed
+}
+
+// NewDispatcher returns a dispatcher.
+func NewDispatcher(config DispatcherConfig) *Dispatcher {
+	return &Dispatcher{DispatcherConfig: config, places: newPlaces(config.InFlight), trouble: make(chan struct{}, 1)}
 }
 
 // FirstAttemptDone frees the place of a delivery whose first attempt is recorded.
 // A delivery that this dispatcher does not wait for is none of its business.
-func (d *Dispatcher) FirstAttemptDone(deliveryID string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if end, found := d.waiting[deliveryID]; found {
-		end()
-	}
-}
+func (d *Dispatcher) FirstAttemptDone(deliveryID string) { d.places.end(deliveryID) }
+
+// Carried returns, once, what the first attempt of a delivery needs that this
+// dispatcher claimed; nil when it must be read again.
+func (d *Dispatcher) Carried(deliveryID string) *postrider.Target { return d.places.unload(deliveryID) }
 
 // Run claims and hands over until ctx is done, then waits for the starts that are
 // under way. It returns nil: everything that can go wrong is tried again.
@@ -99,35 +130,61 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	var handing sync.WaitGroup
 	defer handing.Wait()
 	for ctx.Err() == nil {
-		if len(d.inFlight) == cap(d.inFlight) {
-			d.wait(ctx, pollInterval, d.freed)
+		free, alone := d.places.count()
+		if free == 0 {
+			d.wait(ctx, pollInterval, d.places.freed)
 			continue
 		}
-		claimed, err := d.queue.Claim(ctx, cap(d.inFlight)-len(d.inFlight), Lease)
-		for _, dispatch := range claimed {
-			d.inFlight <- struct{}{}
-			handing.Go(func() { d.hand(ctx, dispatch) })
+		claimed, err := d.Queue.Claim(ctx, d.request(free, alone))
+		for _, carried := range byWorkflow(claimed) {
+			f := d.places.take(carried)
+			handing.Go(func() { d.hand(ctx, f) })
 		}
 		switch {
 		case err != nil && ctx.Err() == nil:
-			d.logger.LogAttrs(ctx, slog.LevelWarn, "cannot claim deliveries, trying again", slog.Any("error", err))
+			d.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot claim deliveries, trying again", slog.Any("error", err))
 			d.wait(ctx, troubleInterval, nil)
 		case d.troubled():
 			d.wait(ctx, troubleInterval, nil)
 		case len(claimed) == 0:
-			d.wait(ctx, d.idle(ctx), d.queue.Wake())
+			d.wait(ctx, d.idle(ctx), d.Queue.Wake())
 		}
 	}
 	return nil
 }
 
+func (d *Dispatcher) request(free, alone int) postrider.ClaimRequest {
+	request := postrider.ClaimRequest{Limit: free, Lease: Lease, BatchMin: d.Batching.least(alone)}
+	if d.Batching != BatchingNever {
+		request.Limit = min(free, maxBatch)
+		request.BatchID = postrider.BatchWorkflowID(d.IDs.New(postrider.PrefixBatch))
+	}
+	return request
+}
+
+// byWorkflow groups deliveries by the workflow that is to carry them, in their order.
+func byWorkflow(claimed []postrider.Dispatch) [][]postrider.Dispatch {
+	var groups [][]postrider.Dispatch
+	at := map[string]int{}
+	for _, dispatch := range claimed {
+		i, found := at[dispatch.WorkflowID]
+		if !found {
+			i = len(groups)
+			at[dispatch.WorkflowID] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], dispatch)
+	}
+	return groups
+}
+
 // idle returns how long to wait when nothing could be claimed.
 func (d *Dispatcher) idle(ctx context.Context) time.Duration {
-	due, found, err := d.queue.NextDue(ctx)
+	due, found, err := d.Queue.NextDue(ctx)
 	if err != nil || !found {
 		return pollInterval
 	}
-	return min(max(due.Sub(d.now()), time.Millisecond), pollInterval)
+	return min(max(due.Sub(d.Now()), time.Millisecond), pollInterval)
 }
 
 // wait returns after the time, or at once when ctx is done, a place was freed or
@@ -142,7 +199,7 @@ func (d *Dispatcher) wait(ctx context.Context, longest time.Duration, wake <-cha
 	select {
 	case <-ctx.Done():
 	case <-wake:
-	case <-d.freed:
+	case <-d.places.freed:
 	}
 }
 
@@ -155,63 +212,49 @@ func (d *Dispatcher) troubled() bool {
 	}
 }
 
-// hand hands one delivery over and holds its place until its first attempt has
-// ended, here or, for all we know, elsewhere.
-func (d *Dispatcher) hand(ctx context.Context, dispatch postrider.Dispatch) {
-	defer func() {
-		<-d.inFlight
-		signal(d.freed)
-	}()
-	done, end := context.WithTimeout(ctx, Lease)
-	defer end()
-	d.await(dispatch.DeliveryID, end)
-	defer d.await(dispatch.DeliveryID, nil)
-
-	err := d.start(ctx, dispatch)
+// hand hands deliveries over to their workflow and holds their places until their
+// first attempts have ended, here or, for all we know, elsewhere.
+func (d *Dispatcher) hand(ctx context.Context, f *flight) {
+	defer d.places.leave(f)
+	bound, cancel := context.WithTimeout(ctx, Lease)
+	defer cancel()
+	err := d.start(ctx, f)
 	switch {
-	case err == nil && !dispatch.Cancel:
-		<-done.Done()
+	case err == nil && f.attempts():
+		select {
+		case <-f.landed:
+		case <-bound.Done():
+		}
 	case err == nil, errors.Is(err, workflows.ErrAlreadyStarted):
-		d.settle(ctx, d.queue.HandedOver, dispatch)
+		d.settle(ctx, d.Queue.HandedOver, f)
 	default:
 		if ctx.Err() == nil {
-			d.logger.LogAttrs(ctx, slog.LevelWarn, "cannot hand a delivery to its workflow, trying again",
-				slog.String("delivery_id", dispatch.DeliveryID), slog.Any("error", err))
+			d.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot hand deliveries to their workflow, trying again",
+				slog.String("workflow_id", f.carried[0].WorkflowID), slog.Int("deliveries", len(f.carried)), slog.Any("error", err))
 			signal(d.trouble)
 		}
-		d.settle(ctx, d.queue.Release, dispatch)
+		d.settle(ctx, d.Queue.Release, f)
 	}
 }
 
-func (d *Dispatcher) start(ctx context.Context, dispatch postrider.Dispatch) error {
+func (d *Dispatcher) start(ctx context.Context, f *flight) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if dispatch.Cancel {
-		return d.starter.Cancel(ctx, dispatch.DeliveryID)
+	if f.carried[0].Cancel {
+		return d.Starter.Cancel(ctx, f.carried[0].DeliveryID)
 	}
-	return d.starter.Start(ctx, dispatch)
+	return d.Starter.Start(ctx, f.carried)
 }
 
 // settle writes the end of a hand-over, also while shutting down. When it fails,
-// the lease brings the row back, and nothing is lost.
-func (d *Dispatcher) settle(ctx context.Context, write func(context.Context, []string) error, dispatch postrider.Dispatch) {
+// the lease brings the rows back, and nothing is lost.
+func (d *Dispatcher) settle(ctx context.Context, write func(context.Context, []string) error, f *flight) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	if err := write(ctx, []string{dispatch.DeliveryID}); err != nil {
-		d.logger.LogAttrs(ctx, slog.LevelWarn, "hand-over not settled, its lease will end it",
-			slog.String("delivery_id", dispatch.DeliveryID), slog.Any("error", err))
+	if err := write(ctx, f.deliveries()); err != nil {
+		d.Logger.LogAttrs(ctx, slog.LevelWarn, "hand-over not settled, its lease will end it",
+			slog.String("workflow_id", f.carried[0].WorkflowID), slog.Int("deliveries", len(f.carried)), slog.Any("error", err))
 	}
-}
-
-// await notes who to tell when the delivery's first attempt has ended; nil forgets.
-func (d *Dispatcher) await(deliveryID string, end context.CancelFunc) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if end == nil {
-		delete(d.waiting, deliveryID)
-		return
-	}
-	d.waiting[deliveryID] = end
 }
 
 // signal puts a token into a channel of one, unless it holds one already.

@@ -29,25 +29,23 @@ const patience = 20 * time.Second
 // fails when it is told to.
 type temporal struct {
 	mu        sync.Mutex
-	started   []string
+	started   []string   // deliveries
+	workflows [][]string // the deliveries of each
 	cancelled []string
 	fail      func(start int) error // by the number of starts before; nil: never
-	onStart   func(id string)
 }
 
-func (f *temporal) Start(_ context.Context, d postrider.Dispatch) error {
+func (f *temporal) Start(_ context.Context, carried []postrider.Dispatch) error {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	n := len(f.started)
-	f.started = append(f.started, d.DeliveryID)
-	fail, onStart := f.fail, f.onStart
-	f.mu.Unlock()
-	if fail != nil {
-		if err := fail(n); err != nil {
-			return err
-		}
+	var ids []string
+	for _, d := range carried {
+		ids = append(ids, d.DeliveryID)
 	}
-	if onStart != nil {
-		onStart(d.DeliveryID)
+	f.started, f.workflows = append(f.started, ids...), append(f.workflows, ids)
+	if f.fail != nil {
+		return f.fail(n)
 	}
 	return nil
 }
@@ -77,9 +75,16 @@ type bench struct {
 
 func setup(t *testing.T, inFlight int) *bench {
 	t.Helper()
+	return setupWith(t, inFlight, worker.BatchingNever)
+}
+
+func setupWith(t *testing.T, inFlight int, batching worker.Batching) *bench {
+	t.Helper()
 	db, ids := storetest.NewStore(t)
 	b := &bench{t: t, db: db, temporal: &temporal{}, ids: ids}
-	b.dispatcher = worker.NewDispatcher(db, b.temporal, inFlight, slog.New(slog.DiscardHandler), time.Now)
+	b.dispatcher = worker.NewDispatcher(worker.DispatcherConfig{
+		Queue: db, Starter: b.temporal, InFlight: inFlight, Batching: batching, IDs: ids, Logger: slog.New(slog.DiscardHandler), Now: time.Now,
+	})
 	now := postrider.Timestamp(time.Now())
 	require.NoError(t, db.CreateWorkspace(t.Context(), postrider.Workspace{ID: "ws_1", Name: "test", CreatedAt: now}))
 	var err error
@@ -206,7 +211,7 @@ func TestDispatcherCancelsWhatWasCalledOff(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 10)
 	id := b.publish(1)[0]
-	claimed, err := b.db.Claim(t.Context(), 10, time.Minute)
+	claimed, err := b.db.Claim(t.Context(), postrider.ClaimRequest{Limit: 10, Lease: time.Minute})
 	require.NoError(t, err)
 	require.Len(t, claimed, 1)
 	require.NoError(t, b.db.Record(t.Context(), []postrider.Outcome{retrying(id, b.webhook.ID)}))
@@ -219,6 +224,60 @@ func TestDispatcherCancelsWhatWasCalledOff(t *testing.T) {
 	}, patience, time.Millisecond)
 	require.Equal(t, []string{id}, b.temporal.cancelled)
 	require.Empty(t, b.temporal.starts())
+}
+
+func TestDispatcherBatchesWhatSinglesDoNotKeepUpWith(t *testing.T) {
+	t.Parallel()
+	b := setupWith(t, 512, worker.BatchingAuto)
+	few := b.publish(10)
+	stop := b.run()
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == len(few) }, patience, time.Millisecond)
+	stop()
+	require.Len(t, b.temporal.workflows, len(few), "each has its own")
+
+	many := b.publish(60)
+	b.run()
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == len(few)+len(many) }, patience, time.Millisecond)
+	b.temporal.mu.Lock()
+	defer b.temporal.mu.Unlock()
+	require.ElementsMatch(t, many, b.temporal.workflows[len(few)], "one carries all")
+	require.Len(t, b.temporal.workflows, len(few)+1)
+	d, err := b.db.Delivery(t.Context(), "ws_1", many[0])
+	require.NoError(t, err)
+	require.Contains(t, d.WorkflowID, "batch/")
+	target := b.dispatcher.Carried(many[0])
+	require.NotNil(t, target)
+	require.Equal(t, d.WorkflowID, target.Delivery.WorkflowID)
+	require.Nil(t, b.dispatcher.Carried(many[0]), "once")
+}
+
+func TestDispatcherFreesThePlacesOfABatchOneByOne(t *testing.T) {
+	t.Parallel()
+	b := setupWith(t, 3, worker.BatchingAlways)
+	ids := b.publish(5)
+	b.run()
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == 3 }, patience, time.Millisecond)
+	b.dispatcher.FirstAttemptDone(ids[1])
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == 4 }, patience, time.Millisecond)
+	b.dispatcher.FirstAttemptDone(ids[1])
+	b.dispatcher.FirstAttemptDone(ids[3])
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == 5 }, patience, time.Millisecond)
+	require.Equal(t, [][]string{ids[:3], ids[3:4], ids[4:]}, b.temporal.workflows)
+}
+
+func TestDispatcherGivesABatchBackThatItCouldNotHandOver(t *testing.T) {
+	t.Parallel()
+	b := setupWith(t, 10, worker.BatchingAlways)
+	b.temporal.fail = func(start int) error {
+		if start == 0 {
+			return errors.New("connection refused")
+		}
+		return nil
+	}
+	ids := b.publish(4)
+	b.run()
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == 8 }, patience, time.Millisecond)
+	require.Equal(t, [][]string{ids, ids}, b.temporal.workflows)
 }
 
 func retrying(deliveryID, webhookID string) postrider.Outcome {

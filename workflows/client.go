@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -31,22 +32,29 @@ type Client struct {
 // worker must run on the very same connection.
 func NewClient(connection client.Client) *Client { return &Client{temporal: connection} }
 
-// Start starts the workflow of a delivery. Returns [ErrAlreadyStarted] when it has
-// one that runs or has completed. One that was terminated before it recorded
-// anything is started again: what is handed over here is not finished.
-func (c *Client) Start(ctx context.Context, d postrider.Dispatch) error {
-	_, err := c.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:                                       DeliveryWorkflowID(d.DeliveryID),
+// Start starts the one workflow that carries all the deliveries given: a delivery's
+// own, or a batch's. Returns [ErrAlreadyStarted] when it runs or has completed. A
+// delivery's that was terminated before it recorded anything is started again: what is
+// handed over here is not finished.
+func (c *Client) Start(ctx context.Context, carried []postrider.Dispatch) error {
+	in := make([]DeliveryInput, len(carried))
+	for i, d := range carried {
+		in[i] = DeliveryInput{DeliveryID: d.DeliveryID, WebhookID: d.WebhookID, EventType: d.EventType, Policy: d.Policy}
+	}
+	options := client.StartWorkflowOptions{
+		ID:                                       carried[0].WorkflowID,
 		TaskQueue:                                TaskQueue,
 		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		EnableEagerStart:                         true,
-		TypedSearchAttributes: temporal.NewSearchAttributes(
-			attributeWorkspace.ValueSet(d.WorkspaceID),
-			attributeWebhook.ValueSet(d.WebhookID),
-			attributeEventType.ValueSet(d.EventType),
-		),
-	}, nameDelivery, DeliveryInput{DeliveryID: d.DeliveryID, WebhookID: d.WebhookID, EventType: d.EventType, Policy: d.Policy})
+		TypedSearchAttributes:                    searchAttributes(carried),
+	}
+	var err error
+	if carried[0].Alone() {
+		_, err = c.temporal.ExecuteWorkflow(ctx, options, nameDelivery, in[0])
+	} else {
+		_, err = c.temporal.ExecuteWorkflow(ctx, options, nameBatch, BatchInput{Deliveries: in})
+	}
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &started) {
 		return ErrAlreadyStarted
@@ -54,10 +62,27 @@ func (c *Client) Start(ctx context.Context, d postrider.Dispatch) error {
 	return err
 }
 
+// searchAttributes are what all the deliveries have in common.
+func searchAttributes(carried []postrider.Dispatch) temporal.SearchAttributes {
+	var common []temporal.SearchAttributeUpdate
+	for key, of := range map[temporal.SearchAttributeKeyKeyword]func(postrider.Dispatch) string{
+		attributeWorkspace: func(d postrider.Dispatch) string { return d.WorkspaceID },
+		attributeWebhook:   func(d postrider.Dispatch) string { return d.WebhookID },
+		attributeEventType: func(d postrider.Dispatch) string { return d.EventType },
+	} {
+		value := of(carried[0])
+		if !slices.ContainsFunc(carried, func(d postrider.Dispatch) bool { return of(d) != value }) {
+			common = append(common, key.ValueSet(value))
+		}
+	}
+	return temporal.NewSearchAttributes(common...)
+}
+
 // Cancel asks the workflow of a delivery to cancel itself. A workflow that has
-// ended, or never was, is as good as cancelled.
+// ended, or never was, is as good as cancelled. One of many is left alone: it finds
+// the delivery cancelled in the database.
 func (c *Client) Cancel(ctx context.Context, deliveryID string) error {
-	err := c.temporal.CancelWorkflow(ctx, DeliveryWorkflowID(deliveryID), "")
+	err := c.temporal.CancelWorkflow(ctx, postrider.DeliveryWorkflowID(deliveryID), "")
 	var missing *serviceerror.NotFound
 	if errors.As(err, &missing) {
 		return nil
@@ -65,14 +90,14 @@ func (c *Client) Cancel(ctx context.Context, deliveryID string) error {
 	return err
 }
 
-// History asks the workflow of a delivery for its history. Returns
+// History asks the workflow that carries a delivery for its history. Returns
 // [postrider.CodeNotFound] when Temporal knows no such workflow, or no more, and
 // another error when it did not answer within two seconds.
-func (c *Client) History(ctx context.Context, deliveryID string) (postrider.History, error) {
+func (c *Client) History(ctx context.Context, workflowID, deliveryID string) (postrider.History, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	var history postrider.History
-	answer, err := c.temporal.QueryWorkflow(ctx, DeliveryWorkflowID(deliveryID), "", queryHistory)
+	answer, err := c.temporal.QueryWorkflow(ctx, workflowID, "", queryHistory, deliveryID)
 	if err == nil {
 		err = answer.Get(&history)
 	}

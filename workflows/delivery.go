@@ -109,17 +109,10 @@ func (d *delivery) last() postrider.Attempt {
 // attempts returns how many attempts were made, as far as is known.
 func (d *delivery) attempts() int { return d.last().Number }
 
-// first makes the first attempt as a local activity: started eagerly, a delivery
-// that succeeds is a single workflow task. When it fails for reasons of ours, the
-// attempt is left to the ordinary activity, which outlives this worker.
+// first makes the first attempt. When it fails for reasons of ours, the attempt is
+// left to the ordinary activity, which outlives this worker.
 func (d *delivery) first(ctx workflow.Context) error {
-	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
-		StartToCloseTimeout: d.in.Policy.Timeout() + attemptGrace,
-		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
-	})
-	var acts *activities.Activities
-	var reports []activities.Report
-	err := workflow.ExecuteLocalActivity(ctx, acts.Deliver, []string{d.in.DeliveryID}).Get(ctx, &reports)
+	reports, err := firstAttempts(ctx, d.in)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -189,9 +182,13 @@ func (d *delivery) recordCancel(ctx workflow.Context) error {
 	d.history.NextAttemptAt = nil
 	ctx, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
+	return cancelDelivery(ctx, d.in.DeliveryID).Get(ctx, nil)
+}
+
+func cancelDelivery(ctx workflow.Context, deliveryID string) workflow.Future {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: attemptGrace})
 	var acts *activities.Activities
-	return workflow.ExecuteActivity(ctx, acts.Cancel, d.in.DeliveryID).Get(ctx, nil)
+	return workflow.ExecuteActivity(ctx, acts.Cancel, deliveryID)
 }
 
 // verdict is how the workflow ends once its delivery is finished.

@@ -90,8 +90,8 @@ func (b *bench) next() (activities.Report, error) {
 	return report, nil
 }
 
-func (b *bench) deliver(_ context.Context, ids []string) ([]activities.Report, error) {
-	require.Equal(b.t, []string{b.in.DeliveryID}, ids)
+func (b *bench) deliver(_ context.Context, in activities.DeliverInput) ([]activities.Report, error) {
+	require.Equal(b.t, []string{b.in.DeliveryID}, in.DeliveryIDs)
 	report, err := b.next()
 	return []activities.Report{report}, err
 }

@@ -13,8 +13,6 @@ package workflows
 import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
-
-	"postrider"
 )
 
 // TaskQueue is the task queue of every workflow and activity.
@@ -23,6 +21,7 @@ const TaskQueue = "postrider"
 // Names that stand in Temporal's histories: changing one orphans what is running.
 const (
 	nameDelivery = "Delivery"
+	nameBatch    = "Batch"
 	queryHistory = "history"
 	signalReport = "attempt-report"
 
@@ -38,9 +37,6 @@ const (
 	ErrorGone      = "ReceiverGone"      // the receiver answered 410
 	ErrorCalledOff = "DeliveryCalledOff" // no attempt could be made any more: webhook disabled, event expired
 )
-
-// DeliveryWorkflowID returns the id of a delivery's workflow.
-func DeliveryWorkflowID(deliveryID string) string { return postrider.WorkflowIDPrefix + deliveryID }
 
 // Search attributes of a Delivery workflow.
 var (

@@ -16,6 +16,9 @@ import (
 func claimTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
 		"a claim leases what is due":                    claimLease,
+		"a claim of enough is one workflow's":           claimBatch,
+		"what had a workflow of its own stays with it":  claimOwn,
+		"what a batch did not end gets its own":         claimAttempted,
 		"a lease that ran out is claimed again":         claimExpiry,
 		"released deliveries are ready again":           claimRelease,
 		"what a dead process leased is ready again":     claimOrphans,
@@ -30,13 +33,16 @@ func claimTests() map[string]func(*testing.T, *Bundle) {
 func claimLease(t *testing.T, b *Bundle) {
 	w := b.NewWebhook(t)
 	deliveries := b.PublishTo(t, w.ID, 3)
-	claimed, err := b.Claim(t.Context(), 2, lease)
+	claimed, err := b.Claim(t.Context(), postrider.ClaimRequest{Limit: 2, Lease: lease})
 	require.NoError(t, err)
 	slices.SortFunc(claimed, func(x, y postrider.Dispatch) int {
 		return slices.Compare([]string{x.DeliveryID}, []string{y.DeliveryID})
 	})
+	targets, err := b.Targets(t.Context(), deliveries[:1])
+	require.NoError(t, err)
 	require.Equal(t, postrider.Dispatch{
 		DeliveryID: deliveries[0], WorkspaceID: b.Workspace, WebhookID: w.ID, EventType: "call.ended", Policy: w.Policy, AcceptedAt: Start(),
+		WorkflowID: "delivery/" + deliveries[0], Target: &targets[0],
 	}, claimed[0])
 	require.Equal(t, deliveries[1], claimed[1].DeliveryID)
 	d, err := b.Delivery(t.Context(), b.Workspace, deliveries[0])
@@ -45,9 +51,117 @@ func claimLease(t *testing.T, b *Bundle) {
 	require.Equal(t, "delivery/"+deliveries[0], d.WorkflowID)
 	require.Equal(t, map[string][]string{w.ID: {deliveries[2]}}, b.Claimed(t, 10))
 	require.Empty(t, b.Claimed(t, 10))
-	none, err := b.Claim(t.Context(), 0, lease)
+	none, err := b.Claim(t.Context(), postrider.ClaimRequest{Limit: 0, Lease: lease})
 	require.NoError(t, err)
 	require.Empty(t, none)
+}
+
+// batch is a claim that makes a batch of two deliveries or more.
+func batch(id string) postrider.ClaimRequest {
+	return postrider.ClaimRequest{Limit: 10, Lease: lease, BatchID: "batch/" + id, BatchMin: 2}
+}
+
+func claimBatch(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	for n, want := range map[int]bool{1: false, 2: true, 3: true} {
+		ids := b.PublishTo(t, w.ID, n)
+		claimed, err := b.Claim(t.Context(), batch("one"))
+		require.NoError(t, err)
+		require.Len(t, claimed, n)
+		for i, d := range claimed {
+			require.Equal(t, ids[i], d.DeliveryID, "in the order of acceptance")
+			require.Equal(t, want, d.WorkflowID == "batch/one")
+			require.Equal(t, !want, d.Alone())
+			require.Equal(t, d.WorkflowID, d.Target.Delivery.WorkflowID)
+			stored, err := b.Delivery(t.Context(), b.Workspace, d.DeliveryID)
+			require.NoError(t, err)
+			require.Equal(t, d.WorkflowID, stored.WorkflowID)
+		}
+	}
+}
+
+// A workflow of its own that was started before, or may have been, must not have a
+// batch beside it; a batch looks whether it still carries the delivery.
+func claimOwn(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	ids := b.PublishTo(t, w.ID, 2)
+	b.Claimed(t, 10)
+	require.NoError(t, b.Release(t.Context(), ids[:1]))
+	b.Clock.Advance(lease)
+	claimed, err := b.Claim(t.Context(), batch("one"))
+	require.NoError(t, err)
+	require.Len(t, claimed, 2)
+	require.True(t, claimed[0].Alone())
+	require.True(t, claimed[1].Alone())
+
+	ids = b.PublishTo(t, w.ID, 2)
+	for _, name := range []string{"one", "two"} {
+		claimed, err = b.Claim(t.Context(), batch(name))
+		require.NoError(t, err)
+		require.Len(t, claimed, 2)
+		require.Equal(t, "batch/"+name, claimed[0].WorkflowID)
+		require.NoError(t, b.Release(t.Context(), ids))
+	}
+}
+
+// shared is the outcome of an attempt that a batch made.
+func (b *Bundle) shared(t *testing.T, id string, state postrider.DeliveryState) postrider.Outcome {
+	o := b.Outcome(t, id, 1, state)
+	o.Shared = true
+	return o
+}
+
+func claimAttempted(t *testing.T, b *Bundle) {
+	ctx := t.Context()
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight, w.RateLimit = 4, ref(1) })
+	b.PublishTo(t, w.ID, 1)
+	b.Clock.Advance(time.Second)
+	b.Claimed(t, 1)
+	busy := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = 4 })
+	ids := b.PublishTo(t, busy.ID, 8)
+	claimed, err := b.Claim(ctx, batch("one"))
+	require.NoError(t, err)
+	require.Len(t, claimed, 4)
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{
+		b.shared(t, ids[0], postrider.StateSucceeded), b.shared(t, ids[1], postrider.StateRetrying), b.shared(t, ids[2], postrider.StateFailed),
+	}))
+	claimed, err = b.Claim(ctx, postrider.ClaimRequest{Limit: 4, Lease: lease, BatchID: "batch/two", BatchMin: 1})
+	require.NoError(t, err)
+	require.Len(t, claimed, 4)
+	for _, d := range claimed[:2] {
+		require.True(t, d.Attempted)
+		require.True(t, d.Alone())
+		require.Nil(t, d.Target)
+	}
+	require.ElementsMatch(t, ids[1:3], []string{claimed[0].DeliveryID, claimed[1].DeliveryID})
+	require.Equal(t, ids[4:6], []string{claimed[2].DeliveryID, claimed[3].DeliveryID})
+	d, err := b.Delivery(ctx, b.Workspace, ids[1])
+	require.NoError(t, err)
+	require.Equal(t, "delivery/"+ids[1], d.WorkflowID)
+	require.Equal(t, postrider.StateRetrying, d.State)
+
+	// They hold no place of their webhook's: one is left beside the three leased.
+	claimed, err = b.Claim(ctx, batch("three"))
+	require.NoError(t, err)
+	require.Len(t, claimed, 1)
+	// A retry may ask for its place before the hand-over is settled, and keeps it.
+	require.True(t, b.admitted(t, postrider.Delivery{ID: ids[1], WebhookID: w.ID}))
+	require.NoError(t, b.HandedOver(ctx, ids[1:3]))
+	require.Equal(t, 1, b.count(ctx, t, "SELECT COUNT(*) FROM outbox WHERE kind = 'retry'"))
+	require.Zero(t, b.count(ctx, t, "SELECT COUNT(*) FROM outbox WHERE kind = 'own'"))
+
+	// A dispatcher that died after claiming them leaves them to the next.
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.shared(t, ids[3], postrider.StateRetrying)}))
+	for range 2 {
+		claimed, err = b.Claim(ctx, postrider.ClaimRequest{Limit: 1, Lease: lease})
+		require.NoError(t, err)
+		require.Equal(t, ids[3], claimed[0].DeliveryID)
+		require.True(t, claimed[0].Attempted)
+		b.Clock.Advance(lease)
+	}
+	// Deleting the webhook leaves nothing to hand over but the cancellation.
+	require.NoError(t, b.DeleteWebhook(ctx, b.Workspace, busy.ID))
+	require.Zero(t, b.count(ctx, t, "SELECT COUNT(*) FROM outbox WHERE kind = 'own'"))
 }
 
 func claimExpiry(t *testing.T, b *Bundle) {
@@ -73,7 +187,6 @@ func claimRelease(t *testing.T, b *Bundle) {
 	d, err := b.Delivery(t.Context(), b.Workspace, deliveries[0])
 	require.NoError(t, err)
 	require.Equal(t, postrider.StatePending, d.State)
-	require.Empty(t, d.WorkflowID)
 	require.Equal(t, deliveries[:1], b.Claimed(t, 10)[w.ID])
 	require.NoError(t, b.Release(t.Context(), nil))
 	// The first attempt was recorded: there is nothing to give back.
@@ -116,7 +229,7 @@ func claimDeliverAt(t *testing.T, b *Bundle) {
 	past.DeliverAt = ref(Start().Add(-time.Hour))
 	_, err := b.Publish(t.Context(), b.Publication(e, past))
 	require.NoError(t, err)
-	claimed, err := b.Claim(t.Context(), 10, lease)
+	claimed, err := b.Claim(t.Context(), postrider.ClaimRequest{Limit: 10, Lease: lease})
 	require.NoError(t, err)
 	require.Len(t, claimed, 1)
 	require.Equal(t, "b", claimed[0].EventType)
@@ -126,7 +239,7 @@ func claimDeliverAt(t *testing.T, b *Bundle) {
 	require.True(t, found)
 	require.Equal(t, Start().Add(time.Hour), due)
 	b.Clock.Advance(time.Hour)
-	claimed, err = b.Claim(t.Context(), 10, lease)
+	claimed, err = b.Claim(t.Context(), postrider.ClaimRequest{Limit: 10, Lease: lease})
 	require.NoError(t, err)
 	require.Len(t, claimed, 1)
 	require.Equal(t, "a", claimed[0].EventType)
@@ -150,7 +263,7 @@ func claimConcurrent(t *testing.T, b *Bundle) {
 		}
 		dispatchers.Go(func() {
 			for {
-				claimed, err := claim(t.Context(), 17, lease)
+				claimed, err := claim(t.Context(), postrider.ClaimRequest{Limit: 17, Lease: lease})
 				if err != nil || len(claimed) == 0 {
 					return
 				}
@@ -194,7 +307,7 @@ func claimBacklog(t *testing.T, b *Bundle) {
 func claimPaused(t *testing.T, b *Bundle) {
 	w := b.NewWebhook(t)
 	deliveries := b.PublishTo(t, w.ID, 3)
-	claimed, err := b.Claim(t.Context(), 1, lease)
+	claimed, err := b.Claim(t.Context(), postrider.ClaimRequest{Limit: 1, Lease: lease})
 	require.NoError(t, err)
 	require.Len(t, claimed, 1)
 	set := func(status postrider.WebhookStatus) {
@@ -301,7 +414,7 @@ func fairInFlightProcesses(t *testing.T, b *Bundle) {
 		}
 		dispatchers.Go(func() {
 			for range 5 {
-				if claimed, err := claim(t.Context(), 3, lease); err == nil {
+				if claimed, err := claim(t.Context(), postrider.ClaimRequest{Limit: 3, Lease: lease}); err == nil {
 					got[i] += len(claimed)
 				}
 			}
@@ -339,7 +452,7 @@ func fairRateBusy(t *testing.T, b *Bundle) {
 	total := 0
 	for i := range 58 { // about a second, in steps that are no multiple of the interval
 		total += len(b.Claimed(t, 50)[w.ID])
-		claimed, err := other.Claim(t.Context(), 50, lease)
+		claimed, err := other.Claim(t.Context(), postrider.ClaimRequest{Limit: 50, Lease: lease})
 		require.NoError(t, err)
 		total += len(claimed)
 		b.Clock.Advance(time.Duration(15+i%6) * time.Millisecond)

@@ -249,7 +249,7 @@ func groupCancel(t *testing.T, b *Bundle) {
 func cancelledContext(t *testing.T, b *Bundle) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := b.Claim(ctx, 1, lease)
+	_, err := b.Claim(ctx, postrider.ClaimRequest{Limit: 1, Lease: lease})
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, postrider.CodeOf(err))
 	_, err = b.FirstWorkspace(ctx)

@@ -182,7 +182,7 @@ func (b *Bundle) PublishTo(tb testing.TB, webhookID string, n int) []string {
 // Claimed claims and returns the deliveries by webhook.
 func (b *Bundle) Claimed(tb testing.TB, limit int) map[string][]string {
 	tb.Helper()
-	claimed, err := b.Claim(tb.Context(), limit, lease)
+	claimed, err := b.Claim(tb.Context(), postrider.ClaimRequest{Limit: limit, Lease: lease})
 	require.NoError(tb, err)
 	require.LessOrEqual(tb, len(claimed), limit)
 	of := map[string][]string{}

@@ -1,0 +1,72 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"postrider"
+)
+
+// DeliverInput names deliveries that are to make their first attempts.
+type DeliverInput struct {
+	// WorkflowID is the workflow that carries them. One that the database says another
+	// workflow carries, since its lease ran out here, is left to that.
+	WorkflowID  string   `json:"workflow_id"`
+	DeliveryIDs []string `json:"delivery_ids"`
+}
+
+// Deliver makes the first attempts of deliveries, all at once, records each as it ends,
+// and reports on them in the order asked. How many there are at once is bounded by
+// who claimed them. It returns an error when any attempt could not be made or recorded
+// for reasons of ours; the others are recorded all the same, and not made again when
+// Deliver is run again.
+func (a *Activities) Deliver(ctx context.Context, in DeliverInput) ([]Report, error) {
+	targets, err := a.targets(ctx, in.DeliveryIDs)
+	if err != nil {
+		return nil, err
+	}
+	reports := make([]Report, len(targets))
+	errs := make([]error, len(targets))
+	var attempts sync.WaitGroup
+	for i, target := range targets {
+		attempts.Go(func() { reports[i], errs[i] = a.first(ctx, target, in.WorkflowID) })
+	}
+	attempts.Wait()
+	return reports, errors.Join(errs...)
+}
+
+// targets returns what the attempts need, from the claim where that was this process's.
+func (a *Activities) targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error) {
+	targets := make([]postrider.Target, len(deliveryIDs))
+	var missing []string
+	var places []int
+	for i, id := range deliveryIDs {
+		if carried := a.Carried(id); carried != nil {
+			targets[i] = *carried
+		} else {
+			missing, places = append(missing, id), append(places, i)
+		}
+	}
+	if len(missing) == 0 {
+		return targets, nil
+	}
+	read, err := a.Store.Targets(ctx, missing)
+	for i, target := range read {
+		targets[places[i]] = target
+	}
+	return targets, err
+}
+
+// first makes a delivery's first attempt for the workflow, unless that was done before.
+func (a *Activities) first(ctx context.Context, target postrider.Target, workflowID string) (report Report, err error) {
+	if target.Delivery.AttemptCount > 0 || target.Delivery.WorkflowID != workflowID {
+		report, err = a.recorded(ctx, target)
+	} else {
+		report, err = a.attempt(ctx, target)
+	}
+	if err == nil {
+		a.FirstAttemptDone(target.Delivery.ID)
+	}
+	return report, err
+}

@@ -1,0 +1,128 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"postrider"
+	"postrider/activities"
+)
+
+// batchPatience bounds how long a batch tries again what failed for reasons of ours:
+// by then the leases of its deliveries have run out, and other workflows carry them.
+const batchPatience = 2 * time.Minute
+
+// BatchInput starts a Batch workflow.
+type BatchInput struct {
+	Deliveries []DeliveryInput `json:"deliveries"`
+}
+
+// Batch carries the first attempts of many deliveries: what a workflow costs is shared
+// when there is more to do than single ones keep up with. A delivery that does not
+// succeed goes on as a [Delivery] of its own, which a dispatcher starts as soon as the
+// attempt is recorded, and not only when the slowest of the batch has ended.
+func Batch(ctx workflow.Context, in BatchInput) error {
+	return (&batch{in: in, runID: workflow.GetInfo(ctx).WorkflowExecution.RunID}).run(ctx)
+}
+
+// batch is the state of a Batch workflow.
+type batch struct {
+	in      BatchInput
+	runID   string
+	reports []activities.Report
+}
+
+func (b *batch) run(ctx workflow.Context) error {
+	if err := workflow.SetQueryHandler(ctx, queryHistory, b.answer); err != nil {
+		return err
+	}
+	var err error
+	if b.reports, err = firstAttempts(ctx, b.in.Deliveries...); err != nil && ctx.Err() == nil {
+		workflow.GetLogger(ctx).Warn("first attempts not made, leaving them to a retried activity", "error", err)
+		b.reports, err = laterAttempts(ctx, b.in.Deliveries...)
+	}
+	if ctx.Err() != nil {
+		return errors.Join(b.recordCancel(ctx), ctx.Err())
+	}
+	return err
+}
+
+// answer is the query, which names one of the deliveries.
+func (b *batch) answer(deliveryID string) (postrider.History, error) {
+	for _, d := range b.in.Deliveries {
+		if d.DeliveryID != deliveryID {
+			continue
+		}
+		history := postrider.History{State: postrider.StateDelivering, Policy: d.Policy, RunID: b.runID, Attempts: []postrider.Attempt{}}
+		for _, r := range b.reports {
+			if r.DeliveryID == deliveryID {
+				history.State, history.NextAttemptAt = r.State, r.NextAttemptAt
+				history.Attempts = append(history.Attempts, r.Attempts...)
+			}
+		}
+		return history, nil
+	}
+	return postrider.History{}, fmt.Errorf("%q is none of this workflow's deliveries: give the id of one", deliveryID)
+}
+
+// recordCancel makes the database agree with a cancelled workflow, see
+// [delivery.recordCancel].
+func (b *batch) recordCancel(ctx workflow.Context) error {
+	ctx, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
+	var cancelled []workflow.Future
+	for _, d := range b.in.Deliveries {
+		cancelled = append(cancelled, cancelDelivery(ctx, d.DeliveryID))
+	}
+	var errs []error
+	for _, future := range cancelled {
+		errs = append(errs, future.Get(ctx, nil))
+	}
+	return errors.Join(errs...)
+}
+
+// firstAttempts makes the first attempts as one local activity: started eagerly, a
+// workflow whose deliveries succeed is a single workflow task.
+func firstAttempts(ctx workflow.Context, deliveries ...DeliveryInput) ([]activities.Report, error) {
+	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
+		StartToCloseTimeout: longestTimeout(deliveries) + attemptGrace,
+		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
+	})
+	var acts *activities.Activities
+	var reports []activities.Report
+	err := workflow.ExecuteLocalActivity(ctx, acts.Deliver, deliverInput(ctx, deliveries)).Get(ctx, &reports)
+	return reports, err
+}
+
+// laterAttempts does the same as an ordinary activity, which outlives this worker and
+// is tried again; what is recorded is not attempted again.
+func laterAttempts(ctx workflow.Context, deliveries ...DeliveryInput) ([]activities.Report, error) {
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout:    longestTimeout(deliveries) + attemptGrace,
+		ScheduleToCloseTimeout: batchPatience,
+	})
+	var acts *activities.Activities
+	var reports []activities.Report
+	err := workflow.ExecuteActivity(ctx, acts.Deliver, deliverInput(ctx, deliveries)).Get(ctx, &reports)
+	return reports, err
+}
+
+func deliverInput(ctx workflow.Context, deliveries []DeliveryInput) activities.DeliverInput {
+	in := activities.DeliverInput{WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID, DeliveryIDs: make([]string, len(deliveries))}
+	for i, d := range deliveries {
+		in.DeliveryIDs[i] = d.DeliveryID
+	}
+	return in
+}
+
+func longestTimeout(deliveries []DeliveryInput) time.Duration {
+	longest := time.Duration(0)
+	for _, d := range deliveries {
+		longest = max(longest, d.Policy.Timeout())
+	}
+	return longest
+}
