@@ -21,6 +21,10 @@ func (s *Server) announce(ctx context.Context) error {
 	if s.shape.Ports.API != nil {
 		e.API = "http://" + s.shape.Ports.API.Addr().String()
 	}
+	if s.shape.Ports.Profile != nil {
+		e.Profile = "http://" + s.shape.Ports.Profile.Addr().String() + "/debug/pprof/"
+		s.shape.Logger.LogAttrs(ctx, slog.LevelInfo, "profiles are served", slog.String("url", e.Profile))
+	}
 	if !s.owner() {
 		s.shape.Logger.LogAttrs(ctx, slog.LevelInfo, "started", slog.String("version", Version),
 			slog.String("api", e.API), slog.String("metrics", e.Metrics), slog.String("temporal", e.Temporal), slog.Bool("delivers", s.worker != nil))
@@ -48,6 +52,7 @@ type endpoints struct {
 	Metrics    string `json:"metrics"`
 	Temporal   string `json:"temporal"`
 	TemporalUI string `json:"temporal_ui"`
+	Profile    string `json:"profile,omitempty"`
 }
 
 // banner is the block that a person reads first.

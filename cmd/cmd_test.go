@@ -67,6 +67,8 @@ func TestSettingsNameTheFlag(t *testing.T) {
 		{"--max-in-flight", "2001", "from 1 to 2000"},
 		{"--shutdown-timeout", "-1s", "must not be negative"},
 		{"--allow-networks", "10.0.0.0/33", "10.0.0.0/33"},
+		{"--profile-listen", "0.0.0.0:6060", "loopback"},
+		{"--profile-listen", "localhost", "loopback"},
 		{"--log-level", "loud", "must be one of"},
 		{"--log-format", "xml", "must be one of"},
 		{"--database-url", "postgre://user:password@host/db", "must start with postgres://"},
@@ -112,7 +114,21 @@ func TestBindSaysWhatToDoAboutATakenPort(t *testing.T) {
 	ports, err := Bind(t.Context(), Settings{MetricsListen: "127.0.0.1:0"}, nil)
 	require.NoError(t, err)
 	require.Nil(t, ports.API, "a worker has none")
+	require.Nil(t, ports.Profile, "profiles are asked for")
 	ports.Close()
+	ports, err = Bind(t.Context(), Settings{MetricsListen: "127.0.0.1:0", ProfileSettings: ProfileSettings{ProfileListen: "127.0.0.1:0"}}, nil)
+	require.NoError(t, err)
+	require.NotNil(t, ports.Profile)
+	ports.Close()
+}
+
+func TestProfilesKeepTheCommandLineBack(t *testing.T) {
+	t.Parallel()
+	for path, status := range map[string]int{"": http.StatusOK, "heap": http.StatusOK, "cmdline": http.StatusNotFound} {
+		answer := httptest.NewRecorder()
+		profileHandler().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/debug/pprof/"+path, nil))
+		require.Equal(t, status, answer.Code, "%s", path)
+	}
 }
 
 func open(t *testing.T, dir string) *store.Store {

@@ -13,31 +13,41 @@ import (
 type Ports struct {
 	API     net.Listener // nil in a process without one
 	Metrics net.Listener
+	Profile net.Listener // nil in a process that does not let itself be profiled
 }
 
 // Bind takes the ports of the settings; api is nil for a process without an API.
 // Returns an error that names the flag when one cannot be had.
-func Bind(ctx context.Context, s Settings, api *APISettings) (*Ports, error) {
+func Bind(ctx context.Context, s Settings, api *APISettings) (_ *Ports, err error) {
 	var ports Ports
-	var err error
+	defer func() {
+		if err != nil {
+			ports.Close()
+		}
+	}()
 	if ports.Metrics, err = bind(ctx, "--metrics-listen", "POSTRIDER_METRICS_LISTEN", s.MetricsListen); err != nil {
 		return nil, err
 	}
-	if api == nil {
-		return &ports, nil
+	if s.ProfileListen != "" {
+		if ports.Profile, err = bind(ctx, "--profile-listen", "POSTRIDER_PROFILE_LISTEN", s.ProfileListen); err != nil {
+			return nil, err
+		}
 	}
-	if ports.API, err = bind(ctx, "--listen", "POSTRIDER_LISTEN", api.Listen); err != nil {
-		return nil, errors.Join(err, ports.Metrics.Close())
+	if api != nil {
+		if ports.API, err = bind(ctx, "--listen", "POSTRIDER_LISTEN", api.Listen); err != nil {
+			return nil, err
+		}
 	}
 	return &ports, nil
 }
 
 // Close gives the ports back. Closing them again, after the server has, does nothing.
 func (p *Ports) Close() {
-	if p.API != nil {
-		_ = p.API.Close()
+	for _, listener := range []net.Listener{p.API, p.Metrics, p.Profile} {
+		if listener != nil {
+			_ = listener.Close()
+		}
 	}
-	_ = p.Metrics.Close()
 }
 
 func bind(ctx context.Context, flag, env, address string) (net.Listener, error) {

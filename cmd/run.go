@@ -35,6 +35,9 @@ func (s *Server) parts() []func(context.Context) error {
 		s.announce,
 		func(ctx context.Context) error { return s.serve(ctx, s.shape.Ports.Metrics, s.metrics) },
 	}
+	if profile := s.shape.Ports.Profile; profile != nil {
+		parts = append(parts, func(ctx context.Context) error { return s.serve(ctx, profile, profileHandler()) })
+	}
 	if s.api != nil {
 		parts = append(parts, func(ctx context.Context) error { return s.serve(ctx, s.shape.Ports.API, s.api) })
 	}
