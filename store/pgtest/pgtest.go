@@ -1,8 +1,9 @@
-// Package pgtest runs a throw-away PostgreSQL for tests: the real server's own
-// programs, in a temporary folder, on a free port of the loopback interface, gone
-// with the test binary. It is fast and not durable: nothing is synced to disk.
+// Package pgtest runs a throw-away PostgreSQL for tests and benchmarks: the real
+// server's own programs, in a temporary folder, on a free port of the loopback
+// interface, gone with the process that started it. For tests it is fast and not
+// durable: nothing is synced to disk. [StartDurable] is for benchmarks.
 //
-// A package starts one server in TestMain and gives every test a database of its
+// A package of tests starts one server in TestMain and gives every test a database of its
 // own, which already has the tables:
 //
 //	func TestMain(m *testing.M) {
@@ -57,6 +58,7 @@ type Server struct {
 	user     account
 	folder   string
 	password string
+	settings []string // name=value
 	port     int
 	process  *exec.Cmd
 	exited   chan struct{}
@@ -69,7 +71,10 @@ type Server struct {
 // The error says what to install when there is no PostgreSQL on the machine. The
 // server ends with Stop, and on Linux with the test's process, however that ends.
 func Start(ctx context.Context, prepare ...func(ctx context.Context, address string) error) (*Server, error) {
-	s := &Server{password: rand.Text()}
+	s := &Server{password: rand.Text(), settings: []string{
+		"fsync=off", "synchronous_commit=off", "full_page_writes=off",
+		"max_connections=500", "shared_buffers=64MB", "deadlock_timeout=100ms",
+	}}
 	err := s.start(ctx)
 	if err == nil {
 		err = s.makeTemplate(ctx, prepare)
@@ -80,6 +85,21 @@ func Start(ctx context.Context, prepare ...func(ctx context.Context, address str
 	}
 	return s, nil
 }
+
+// StartDurable starts a server like Start does, but one that has on the disk what
+// it acknowledged: PostgreSQL's own settings hold, but for those given as
+// name=value. There is no template; [Server.Create] makes databases.
+func StartDurable(ctx context.Context, settings ...string) (*Server, error) {
+	s := &Server{password: rand.Text(), settings: settings}
+	if err := s.start(ctx); err != nil {
+		s.Stop()
+		return nil, fmt.Errorf("pgtest: %w", err)
+	}
+	return s, nil
+}
+
+// PID is the process id of the server's first process, the parent of all others.
+func (s *Server) PID() int { return s.process.Process.Pid }
 
 func (s *Server) start(ctx context.Context) (err error) {
 	if s.bin, err = programs(); err != nil {
@@ -125,9 +145,10 @@ func (s *Server) run(ctx context.Context) error {
 	defer log.Close()
 	// Not CommandContext: the server outlives ctx, and Stop ends it.
 	s.process = exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.data(), "-p", strconv.Itoa(s.port),
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
-		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
-		"-c", "max_connections=500", "-c", "shared_buffers=64MB", "-c", "deadlock_timeout=100ms")
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=")
+	for _, setting := range s.settings {
+		s.process.Args = append(s.process.Args, "-c", setting)
+	}
 	s.process.Dir, s.process.SysProcAttr = s.folder, s.user.attributes()
 	s.process.Stdout, s.process.Stderr = log, log
 	if err := s.process.Start(); err != nil {
@@ -235,7 +256,7 @@ func (s *Server) makeTemplate(ctx context.Context, prepare []func(context.Contex
 // its URL. It is dropped when the test ends.
 func (s *Server) NewDatabase(tb testing.TB) string {
 	tb.Helper()
-	return s.create(tb, "TEMPLATE "+template)
+	return s.create(tb, template)
 }
 
 // EmptyDatabase is NewDatabase without the tables.
@@ -244,16 +265,31 @@ func (s *Server) EmptyDatabase(tb testing.TB) string {
 	return s.create(tb, "")
 }
 
-func (s *Server) create(tb testing.TB, how string) string {
+func (s *Server) create(tb testing.TB, from string) string {
 	tb.Helper()
 	name := "test_" + strconv.FormatInt(s.count.Add(1), 10)
-	_, err := s.admin.ExecContext(tb.Context(), "CREATE DATABASE "+name+" "+how)
+	address, err := s.Create(tb.Context(), name, from)
 	require.NoError(tb, err)
-	tb.Cleanup(func() {
-		_, err := s.admin.ExecContext(context.WithoutCancel(tb.Context()), "DROP DATABASE "+name+" WITH (FORCE)")
-		require.NoError(tb, err)
-	})
-	return s.url(name)
+	tb.Cleanup(func() { require.NoError(tb, s.Drop(context.WithoutCancel(tb.Context()), name)) })
+	return address
+}
+
+// Create makes a database, a copy of the one named from unless that is "", and
+// returns its URL. Nobody may be connected to the one that is copied. The names go
+// into SQL as they are.
+func (s *Server) Create(ctx context.Context, name, from string) (address string, err error) {
+	statement := "CREATE DATABASE " + name
+	if from != "" {
+		statement += " TEMPLATE " + from
+	}
+	_, err = s.admin.ExecContext(ctx, statement)
+	return s.url(name), err
+}
+
+// Drop drops a database, if there is one of that name, whoever is connected to it.
+func (s *Server) Drop(ctx context.Context, name string) error {
+	_, err := s.admin.ExecContext(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+	return err
 }
 
 func freePort(ctx context.Context) (int, error) {

@@ -47,3 +47,24 @@ func TestServerStartsAndStops(t *testing.T) {
 	require.Equal(t, port, server.port)
 	require.NotEmpty(t, server.NewDatabase(t), "the template outlives a restart")
 }
+
+func TestDurableServerKeepsToTheDisk(t *testing.T) {
+	t.Parallel()
+	server, err := StartDurable(t.Context(), "shared_buffers=32MB")
+	require.NoError(t, err)
+	t.Cleanup(server.Stop)
+	require.Positive(t, server.PID())
+	for name, want := range map[string]string{"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "32MB"} {
+		var value string
+		require.NoError(t, server.admin.QueryRowContext(t.Context(), "SHOW "+name).Scan(&value))
+		require.Equal(t, want, value, name)
+	}
+	address, err := server.Create(t.Context(), "first", "")
+	require.NoError(t, err)
+	require.Contains(t, address, "/first?")
+	_, err = server.Create(t.Context(), "second", "first")
+	require.NoError(t, err)
+	for range 2 { // the second time there is none
+		require.NoError(t, server.Drop(t.Context(), "first"))
+	}
+}
