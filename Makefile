@@ -75,6 +75,14 @@ test-root: ## Run the tests that need no embedded Temporal
 test-standalone: build-standalone ## Run the tests of the embedded Temporal, and end-to-end against the binary
 	go -C standalone test -vet=off ./...
 
+# SCENARIOS, MODES, RUNS, JSON and PROFILE are flags of the program: --scenarios and so on.
+.PHONY: bench
+bench: build ## Measure speed and cost; SCENARIOS=burst,fanout MODES=single,batch RUNS=3 JSON=file PROFILE=folder
+	@echo "Building the benchmark"
+	@go -C standalone build -v -o ../bin/bench/ ./bench/... 2>&1 | $(PROGRESS)
+	@bin/bench/bench run $(if $(SCENARIOS),--scenarios $(SCENARIOS)) $(if $(MODES),--modes $(MODES)) $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(JSON),--json $(JSON)) $(if $(PROFILE),--profile $(PROFILE)) $(ARGS)
+
 $(COVERAGE): $(shell find . -name '*.go' -not -path './standalone/*' -not -path './tools/*')
 	@$(MAKE) test-root
 

@@ -33,6 +33,7 @@ type Instance struct {
 	Metrics    string // base URL of the metrics listener
 	Temporal   string // host:port of the Temporal server
 	TemporalUI string // base URL of Temporal's web interface
+	Profile    string // base URL of Go's profiles; "" unless a flag asked for them
 }
 
 // pollInterval is how often a starting instance is looked at.
@@ -90,8 +91,9 @@ func (i *Instance) readEndpoints(path string) error {
 		Metrics    string `json:"metrics"`
 		Temporal   string `json:"temporal"`
 		TemporalUI string `json:"temporal_ui"`
+		Profile    string `json:"profile"`
 	}
 	err = json.Unmarshal(text, &answers)
-	i.API, i.Metrics, i.Temporal, i.TemporalUI = answers.API, answers.Metrics, answers.Temporal, answers.TemporalUI
+	i.API, i.Metrics, i.Temporal, i.TemporalUI, i.Profile = answers.API, answers.Metrics, answers.Temporal, answers.TemporalUI, answers.Profile
 	return err
 }

@@ -32,6 +32,9 @@ func Spawn(binary string, args, env []string, log io.Writer) (*Process, error) {
 	return p, nil
 }
 
+// PID is the process id.
+func (p *Process) PID() int { return p.command.Process.Pid }
+
 // Exited is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 

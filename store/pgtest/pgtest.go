@@ -190,6 +190,12 @@ func (s *Server) await(ctx context.Context) error {
 	}
 }
 
+// Version is PostgreSQL's own.
+func (s *Server) Version(ctx context.Context) (version string, err error) {
+	err = s.admin.QueryRowContext(ctx, "SHOW server_version").Scan(&version)
+	return version, err
+}
+
 // Restart stops the server as an operator does, which breaks every connection, and
 // starts it again on the same port with everything in it.
 func (s *Server) Restart(ctx context.Context) error {

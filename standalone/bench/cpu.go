@@ -1,0 +1,90 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// clockTick is the unit of CPU times in /proc, 1/100 s on every Linux (USER_HZ).
+const clockTick = 10 * time.Millisecond
+
+// cpuTime is the CPU time that a process has taken since its start, with its
+// children, the living and the ended: PostgreSQL has a process for each connection.
+// It is 0 where there is no /proc.
+func cpuTime(pid int) (time.Duration, error) {
+	own, err := readStat(pid)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	sum := own.cpu
+	paths, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range paths {
+		child, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			return 0, err
+		}
+		if s, err := readStat(child); err == nil && s.parent == pid { // another may just have ended
+			sum += s.cpu
+		}
+	}
+	return sum, nil
+}
+
+// stat is what is read of /proc/PID/stat, see proc_pid_stat(5).
+type stat struct {
+	parent int
+	cpu    time.Duration // its own and that of its children that ended
+}
+
+func readStat(pid int) (stat, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return stat{}, err
+	}
+	// The second field is a name in parentheses, which may hold anything.
+	_, rest, found := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	if !found || len(fields) < 15 {
+		return stat{}, fmt.Errorf("/proc/%d/stat: %q", pid, text)
+	}
+	var s stat
+	if s.parent, err = strconv.Atoi(fields[1]); err != nil {
+		return s, err
+	}
+	for _, field := range fields[11:15] { // utime, stime, cutime, cstime
+		ticks, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return s, err
+		}
+		s.cpu += time.Duration(ticks) * clockTick
+	}
+	return s, nil
+}
+
+// residentMB is the memory that a process has in RAM, in megabytes; 0 where there
+// is no /proc.
+func residentMB(pid int) (float64, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	var kB float64
+	_, err = fmt.Sscan(rest, &kB)
+	return kB / 1024, err
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"postrider/activities"
+	"postrider/store"
+)
+
+// The product's own limits: attempts that go on at once, and deliveries in a claim.
+const (
+	places   = 512
+	maxClaim = 200
+	lease    = 45 * time.Second
+)
+
+// floor delivers.
+type floor struct {
+	store      *store.Store
+	activities *activities.Activities
+	places     chan struct{} // a token for each delivery whose attempt goes on
+	freed      chan struct{} // told when tokens came back
+	logger     *slog.Logger
+}
+
+func newFloor(db *store.Store, poster activities.Poster, logger *slog.Logger) *floor {
+	f := &floor{store: db, places: make(chan struct{}, places), freed: make(chan struct{}, 1), logger: logger}
+	f.activities = activities.New(activities.Config{
+		Store: db, Poster: poster, Reporter: nobody{}, Metrics: activities.NewMetrics(prometheus.NewRegistry()), Logger: logger,
+		Now: time.Now, Random: mathrand.Float64, FirstAttemptDone: f.done,
+	})
+	return f
+}
+
+// nobody is told about retries, which are not made here.
+type nobody struct{}
+
+// Report implements [activities.Reporter].
+func (nobody) Report(context.Context, string, string, activities.Report) error {
+	return errors.New("there are no workflows")
+}
+
+// done gives a delivery's place back.
+func (f *floor) done(string) {
+	<-f.places
+	select {
+	case f.freed <- struct{}{}:
+	default:
+	}
+}
+
+// run claims and delivers until ctx is done.
+func (f *floor) run(ctx context.Context) error {
+	var delivering sync.WaitGroup
+	defer delivering.Wait()
+	for ctx.Err() == nil {
+		claimed, err := f.store.Claim(ctx, min(cap(f.places)-len(f.places), maxClaim), lease)
+		if err != nil {
+			return err
+		}
+		if len(claimed) == 0 {
+			f.wait(ctx)
+			continue
+		}
+		ids := make([]string, len(claimed))
+		for i, c := range claimed {
+			f.places <- struct{}{}
+			ids[i] = c.DeliveryID
+		}
+		delivering.Go(func() {
+			if _, err := f.activities.Deliver(ctx, ids); err != nil && ctx.Err() == nil {
+				f.logger.LogAttrs(ctx, slog.LevelError, "deliveries are lost until their lease ends", slog.Any("error", err))
+			}
+		})
+	}
+	return nil
+}
+
+// wait returns when there may be something to claim.
+func (f *floor) wait(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	select {
+	case <-ctx.Done():
+	case <-f.freed:
+	case <-f.store.Wake():
+	}
+}

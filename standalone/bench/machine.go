@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// machine is what the numbers were measured on.
+type machine struct {
+	Cores    int     `json:"cores"`
+	CPU      string  `json:"cpu"`
+	OS       string  `json:"os"`
+	Go       string  `json:"go"`
+	Postgres string  `json:"postgres"`
+	Commit   string  `json:"commit"`   // version of the measured binary
+	SyncMS   float64 `json:"fsync_ms"` // median of a small write that is synced, as a commit's is
+}
+
+// describe looks at the machine.
+func (b *bench) describe(ctx context.Context) (machine, error) {
+	m := machine{Cores: runtime.NumCPU(), CPU: cpuModel(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version()}
+	var err error
+	if m.Postgres, err = b.postgres.Version(ctx); err != nil {
+		return m, err
+	}
+	version, err := exec.CommandContext(ctx, b.Standalone, "version").Output() //nolint:gosec // the program to measure
+	if err != nil {
+		return m, err
+	}
+	m.Commit, _, _ = strings.Cut(strings.TrimPrefix(string(version), "postrider "), " ")
+	m.SyncMS, err = syncTime(b.dir)
+	return m, err
+}
+
+// cpuModel is the processor's name, "" where there is no /proc.
+func cpuModel() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(text), "model name")
+	name, _, _ := strings.Cut(rest, "\n")
+	return strings.TrimSpace(strings.TrimLeft(name, "\t :"))
+}
+
+// syncTime is the median time of a synced write, in milliseconds.
+func syncTime(dir string) (ms float64, err error) {
+	file, err := os.Create(filepath.Join(dir, "sync")) //nolint:gosec // our own temporary folder
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	runs := make([]metrics, 0, 100)
+	for range cap(runs) {
+		began := time.Now()
+		if _, err := file.Write(make([]byte, 8<<10)); err != nil {
+			return 0, err
+		}
+		if err := file.Sync(); err != nil {
+			return 0, err
+		}
+		runs = append(runs, metrics{"sync": milliseconds(time.Since(began))})
+	}
+	return medians(runs)["sync"], nil
+}

@@ -1,0 +1,20 @@
+// Command bench measures Postrider: real binaries on a real PostgreSQL, with a load
+// and a receiver that are processes of their own. In one run, and in turns, it also
+// measures what Postrider has to be better than and what it can come near to: a
+// plain Temporal design (naive) and the same work with nothing in between (floor).
+// docs/performance.md says how to read what comes out.
+package main
+
+import (
+	"postrider/cmd"
+)
+
+// cli is the command line.
+type cli struct {
+	Run      runCommand      `cmd:"" default:"withargs" help:"Measure (the default)."`
+	Receiver receiverCommand `cmd:"" hidden:"" help:"Receive webhooks; a run starts this itself."`
+}
+
+func main() {
+	cmd.Main("bench", "Measures Postrider's speed and what it costs.", &cli{}, helpOfScenarios())
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"math"
+	"os"
+	"slices"
+	"time"
+)
+
+// metrics are what a run measured, by the names that the JSON gives them.
+type metrics map[string]float64
+
+// Names of metrics. Times are of the machine's clock.
+const (
+	events          = "events"     // published
+	deliveries      = "deliveries" // made of them
+	deliveriesPerS  = "deliveries_per_s"
+	p50             = "p50_ms" // from a publish's sending to its receipt
+	p99             = "p99_ms"
+	duplicates      = "duplicates"     // deliveries that were received more than once
+	cpuPer1000      = "cpu_s_per_1000" // CPU seconds for a thousand deliveries; by process with a suffix
+	publishesPerS   = "publishes_per_s"
+	eventsPerS      = "events_per_s"
+	cpuPercent      = "cpu_percent" // of one core
+	residentMemory  = "rss_mb"
+	startSeconds    = "start_s" // from the start of the process to its first accepted event
+	toNaive         = "deliveries_per_s_to_naive"
+	toFloor         = "deliveries_per_s_to_floor"
+	toBaseline      = "deliveries_per_s_to_baseline"
+	p99ToBaseline   = "p99_to_baseline"
+	serverProcess   = "server"
+	postgresProcess = "postgres"
+)
+
+// row is the outcome of a scenario in a mode.
+type row struct {
+	Scenario string
+	Mode     mode
+	Median   metrics
+	Runs     []metrics
+}
+
+// MarshalJSON puts the medians beside the names.
+func (r row) MarshalJSON() ([]byte, error) {
+	flat := map[string]any{"scenario": r.Scenario, "mode": r.Mode, "runs": r.Runs}
+	for name, value := range r.Median {
+		flat[name] = value
+	}
+	return json.Marshal(flat)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (r *row) UnmarshalJSON(text []byte) error {
+	var named struct {
+		Scenario string    `json:"scenario"`
+		Mode     mode      `json:"mode"`
+		Runs     []metrics `json:"runs"`
+	}
+	if err := json.Unmarshal(text, &named); err != nil {
+		return err
+	}
+	var flat map[string]any
+	if err := json.Unmarshal(text, &flat); err != nil {
+		return err
+	}
+	*r = row{Scenario: named.Scenario, Mode: named.Mode, Runs: named.Runs, Median: metrics{}}
+	for name, value := range flat {
+		if number, ok := value.(float64); ok {
+			r.Median[name] = number
+		}
+	}
+	return nil
+}
+
+// results are the content of the JSON file.
+type results struct {
+	MeasuredAt time.Time `json:"measured_at"`
+	Machine    machine   `json:"machine"`
+	Seed       uint64    `json:"seed"`
+	Rounds     int       `json:"runs"`
+	Results    []row     `json:"results"`
+}
+
+// add adds one run of a scenario in a mode.
+func (r *results) add(scenario string, m mode, run metrics) {
+	for name, value := range run {
+		run[name] = round(value)
+	}
+	at := slices.IndexFunc(r.Results, func(known row) bool { return known.Scenario == scenario && known.Mode == m })
+	if at < 0 {
+		r.Results = append(r.Results, row{Scenario: scenario, Mode: m})
+		at = len(r.Results) - 1
+	}
+	r.Results[at].Runs = append(r.Results[at].Runs, run)
+}
+
+// round keeps three digits after the point: more would be noise.
+func round(value float64) float64 { return math.Round(value*1000) / 1000 }
+
+// conclude makes the medians, and the ratios between them; baselines says which
+// scenario another is to be compared with.
+func (r *results) conclude(baselines map[string]string) {
+	for i := range r.Results {
+		r.Results[i].Median = medians(r.Results[i].Runs)
+	}
+	for _, measured := range r.Results {
+		for name, base := range map[string]metrics{
+			toNaive: r.median(measured.Scenario, naive), toFloor: r.median(measured.Scenario, floor),
+			toBaseline: r.median(baselines[measured.Scenario], measured.Mode),
+		} {
+			ratio(measured.Median, name, deliveriesPerS, base)
+		}
+		ratio(measured.Median, p99ToBaseline, p99, r.median(baselines[measured.Scenario], measured.Mode))
+	}
+}
+
+// ratio notes what a metric is to a base's, when both are there.
+func ratio(of metrics, name, metric string, base metrics) {
+	if of[metric] > 0 && base[metric] > 0 {
+		of[name] = round(of[metric] / base[metric])
+	}
+}
+
+// median returns a scenario's medians in a mode, nil if it was not measured.
+func (r *results) median(scenario string, m mode) metrics {
+	for _, known := range r.Results {
+		if known.Scenario == scenario && known.Mode == m {
+			return known.Median
+		}
+	}
+	return nil
+}
+
+func medians(runs []metrics) metrics {
+	of := map[string][]float64{}
+	for _, run := range runs {
+		for name, value := range run {
+			of[name] = append(of[name], value)
+		}
+	}
+	median := metrics{}
+	for name := range maps.Keys(of) {
+		values := slices.Sorted(slices.Values(of[name]))
+		middle := len(values) / 2
+		median[name] = values[middle]
+		if len(values)%2 == 0 {
+			median[name] = round((values[middle-1] + values[middle]) / 2)
+		}
+	}
+	return median
+}
+
+// percentile returns the nearest-rank percentile of sorted values.
+func percentile[T cmp.Ordered](sorted []T, percent float64) T {
+	rank := int(math.Ceil(percent / 100 * float64(len(sorted))))
+	return sorted[max(rank-1, 0)]
+}
+
+// write writes the results as JSON.
+func (r *results) write(path string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644) //nolint:gosec // for everybody to read
+}
+
+// readResults reads what write wrote.
+func readResults(path string) (*results, error) {
+	text, err := os.ReadFile(path) //nolint:gosec // a file that the caller named
+	if err != nil {
+		return nil, err
+	}
+	var r results
+	return &r, json.Unmarshal(text, &r)
+}
