@@ -92,7 +92,7 @@ func testAttempts(t *testing.T, i *instance.Instance) {
 			}
 			t.Logf("max_retries %d: %d attempts, waits %s", retries, len(d.Attempts), waits)
 
-			run := temporal(t, i).GetWorkflow(t.Context(), workflows.DeliveryWorkflowID(d.ID), "")
+			run := temporal(t, i).GetWorkflow(t.Context(), postrider.DeliveryWorkflowID(d.ID), "")
 			var typed *sdktemporal.ApplicationError
 			require.ErrorAs(t, run.Get(t.Context(), nil), &typed)
 			require.Equal(t, workflows.ErrorExhausted, typed.Type())
@@ -117,7 +117,7 @@ func at(t *testing.T, text string) time.Time {
 
 func status(t *testing.T, c client.Client, deliveryID string) enumspb.WorkflowExecutionStatus {
 	t.Helper()
-	described, err := c.DescribeWorkflowExecution(t.Context(), workflows.DeliveryWorkflowID(deliveryID), "")
+	described, err := c.DescribeWorkflowExecution(t.Context(), postrider.DeliveryWorkflowID(deliveryID), "")
 	require.NoError(t, err)
 	return described.GetWorkflowExecutionInfo().GetStatus()
 }
@@ -161,7 +161,7 @@ func testGone(t *testing.T, i *instance.Instance) {
 	require.NoError(t, i.Call(t.Context(), http.MethodGet, "/api/v1/webhooks/"+w.ID, nil, &seen))
 	require.Equal(t, "disabled", seen.Status)
 	require.Equal(t, "gone", *seen.DisabledReason)
-	run := temporal(t, i).GetWorkflow(t.Context(), workflows.DeliveryWorkflowID(d.ID), "")
+	run := temporal(t, i).GetWorkflow(t.Context(), postrider.DeliveryWorkflowID(d.ID), "")
 	var typed *sdktemporal.ApplicationError
 	require.ErrorAs(t, run.Get(t.Context(), nil), &typed)
 	require.Equal(t, workflows.ErrorGone, typed.Type())
@@ -255,7 +255,7 @@ func testNothingSecretInTemporal(t *testing.T, i *instance.Instance) {
 	d := finished(t, i, w.ID)
 
 	var text strings.Builder
-	events := temporal(t, i).GetWorkflowHistory(t.Context(), workflows.DeliveryWorkflowID(d.ID), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	events := temporal(t, i).GetWorkflowHistory(t.Context(), postrider.DeliveryWorkflowID(d.ID), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
 		event, err := events.Next()
 		require.NoError(t, err)
@@ -313,7 +313,7 @@ func testSearchAttributes(t *testing.T, i *instance.Instance) {
 			Query: "PostriderWebhook = '" + w.ID + "' AND PostriderEventType = '" + topic(t) + "'",
 		})
 		return err == nil && len(found.GetExecutions()) == 1 &&
-			found.GetExecutions()[0].GetExecution().GetWorkflowId() == workflows.DeliveryWorkflowID(d.ID)
+			found.GetExecutions()[0].GetExecution().GetWorkflowId() == postrider.DeliveryWorkflowID(d.ID)
 	}, patience, 50*time.Millisecond)
 }
 

@@ -54,7 +54,7 @@ func fates() map[string]fate {
 					d, err := i.Delivery(t.Context(), id)
 					return err == nil && d.State == "retrying"
 				}, patience, tick)
-				require.NoError(t, c.CancelWorkflow(t.Context(), workflows.DeliveryWorkflowID(id), ""))
+				require.NoError(t, c.CancelWorkflow(t.Context(), postrider.DeliveryWorkflowID(id), ""))
 			},
 		},
 	}
@@ -87,7 +87,7 @@ func TestHistories(t *testing.T) {
 			require.Eventually(t, func() bool {
 				return status(t, c, id) != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
 			}, patience, tick)
-			replay(t, c, workflows.DeliveryWorkflowID(id), "delivery_v1_"+name)
+			replay(t, c, postrider.DeliveryWorkflowID(id), "delivery_v1_"+name)
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"postrider"
 	"postrider/activities"
 	"postrider/store"
 )
@@ -27,14 +28,16 @@ type floor struct {
 	activities *activities.Activities
 	places     chan struct{} // a token for each delivery whose attempt goes on
 	freed      chan struct{} // told when tokens came back
+	carried    sync.Map      // what claims brought along, by delivery
+	ids        *postrider.IDs
 	logger     *slog.Logger
 }
 
-func newFloor(db *store.Store, poster activities.Poster, logger *slog.Logger) *floor {
-	f := &floor{store: db, places: make(chan struct{}, places), freed: make(chan struct{}, 1), logger: logger}
+func newFloor(db *store.Store, poster activities.Poster, ids *postrider.IDs, logger *slog.Logger) *floor {
+	f := &floor{store: db, ids: ids, places: make(chan struct{}, places), freed: make(chan struct{}, 1), logger: logger}
 	f.activities = activities.New(activities.Config{
 		Store: db, Poster: poster, Reporter: nobody{}, Metrics: activities.NewMetrics(prometheus.NewRegistry()), Logger: logger,
-		Now: time.Now, Random: mathrand.Float64, FirstAttemptDone: f.done,
+		Now: time.Now, Random: mathrand.Float64, Carried: f.unload, FirstAttemptDone: f.done,
 	})
 	return f
 }
@@ -45,6 +48,15 @@ type nobody struct{}
 // Report implements [activities.Reporter].
 func (nobody) Report(context.Context, string, string, activities.Report) error {
 	return errors.New("there are no workflows")
+}
+
+// unload returns what a claim brought along for a delivery.
+func (f *floor) unload(deliveryID string) *postrider.Target {
+	target, found := f.carried.LoadAndDelete(deliveryID)
+	if !found {
+		return nil
+	}
+	return target.(*postrider.Target) //nolint:errcheck,forcetypeassert // nothing else is stored
 }
 
 // done gives a delivery's place back.
@@ -61,7 +73,10 @@ func (f *floor) run(ctx context.Context) error {
 	var delivering sync.WaitGroup
 	defer delivering.Wait()
 	for ctx.Err() == nil {
-		claimed, err := f.store.Claim(ctx, min(cap(f.places)-len(f.places), maxClaim), lease)
+		batch := postrider.BatchWorkflowID(f.ids.New(postrider.PrefixBatch))
+		claimed, err := f.store.Claim(ctx, postrider.ClaimRequest{
+			Limit: min(cap(f.places)-len(f.places), maxClaim), Lease: lease, BatchID: batch, BatchMin: 1,
+		})
 		if err != nil {
 			return err
 		}
@@ -69,13 +84,14 @@ func (f *floor) run(ctx context.Context) error {
 			f.wait(ctx)
 			continue
 		}
-		ids := make([]string, len(claimed))
+		in := activities.DeliverInput{WorkflowID: batch, DeliveryIDs: make([]string, len(claimed))}
 		for i, c := range claimed {
 			f.places <- struct{}{}
-			ids[i] = c.DeliveryID
+			in.DeliveryIDs[i] = c.DeliveryID
+			f.carried.Store(c.DeliveryID, c.Target)
 		}
 		delivering.Go(func() {
-			if _, err := f.activities.Deliver(ctx, ids); err != nil && ctx.Err() == nil {
+			if _, err := f.activities.Deliver(ctx, in); err != nil && ctx.Err() == nil {
 				f.logger.LogAttrs(ctx, slog.LevelError, "deliveries are lost until their lease ends", slog.Any("error", err))
 			}
 		})

@@ -52,7 +52,7 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 		return err
 	}
 	poster := egress.New(egress.Config{AllowNetworks: egress.StandaloneNetworks(), UserAgent: "Postrider/floor", Now: time.Now})
-	f := newFloor(db, poster, logger)
+	f := newFloor(db, poster, ids, logger)
 	handler := api.New(api.Config{
 		Store: db, CheckURL: poster.CheckURL, Now: time.Now, IDs: ids, Entropy: rand.Reader, Logger: logger,
 		Checks: []api.Check{{Name: "database", Run: db.Ping}}, Version: "floor",
