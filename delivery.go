@@ -205,10 +205,15 @@ type Outcome struct {
 	// DisableWebhook, when not "", is the reason for which the webhook gets
 	// disabled; what waits for it is parked.
 	DisableWebhook string
-	// Shared says that the attempt was made by a workflow that carries many
-	// deliveries. Unless it succeeded, the delivery goes back to the dispatchers for a
-	// workflow of its own.
-	Shared bool
+	// WorkflowID is the workflow whose attempt it was; "" leaves what is stored. When that
+	// carries many deliveries, one that did not succeed goes back to the dispatchers for
+	// a workflow of its own.
+	WorkflowID string
+}
+
+// WantsOwn reports whether the delivery goes back for a workflow of its own.
+func (o Outcome) WantsOwn() bool {
+	return o.State != StateSucceeded && o.WorkflowID != "" && o.WorkflowID != DeliveryWorkflowID(o.DeliveryID)
 }
 
 // FinishedAt returns when the attempt ended.

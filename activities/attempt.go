@@ -77,7 +77,7 @@ func callOff(target postrider.Target) string {
 func outcomeOf(d postrider.Delivery, made postrider.Attempt, verdict postrider.Verdict) postrider.Outcome {
 	outcome := postrider.Outcome{
 		DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID,
-		Attempt: made, State: verdict.State, Shared: d.WorkflowID != postrider.DeliveryWorkflowID(d.ID),
+		Attempt: made, State: verdict.State, WorkflowID: d.WorkflowID,
 	}
 	if verdict.State == postrider.StateRetrying {
 		next := outcome.FinishedAt().Add(verdict.Wait)

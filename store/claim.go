@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -110,8 +111,15 @@ type turn struct {
 	webhookID string
 	room      int // how many more it may be given
 	pace      *pace
-	taken     []string // deliveries
-	dry       bool     // nothing more is ready
+	taken     []taking
+	dry       bool // nothing more is ready
+}
+
+// taking is an outbox row that a claim takes.
+type taking struct {
+	DeliveryID string `db:"delivery_id"`
+	WebhookID  string `db:"webhook_id"`
+	WorkflowID string `db:"workflow_id"` // that it was handed to before, "" for none
 }
 
 func (c *claim) run(ctx context.Context) error {
@@ -169,7 +177,7 @@ func (c *claim) takeUnpaced(ctx context.Context) error {
 	}
 	taken := slices.Sorted(maps.Keys(kinds))
 	var rows []deliveryRow
-	if err := sqlOf(selectDeliveries+"id IN").in(taken).selectInto(ctx, c.tx, &rows); err != nil {
+	if err := sqlOf(selectDeliveries+"d.id IN").in(taken).selectInto(ctx, c.tx, &rows); err != nil {
 		return err
 	}
 	for _, row := range rows {
@@ -217,25 +225,22 @@ func (c *claim) take(ctx context.Context, turns []*turn, each int) (int, error) 
 			}
 			after := ""
 			if len(t.taken) > 0 {
-				after = t.taken[len(t.taken)-1]
+				after = t.taken[len(t.taken)-1].DeliveryID
 			}
-			st.add(`SELECT * FROM (SELECT delivery_id, webhook_id FROM outbox WHERE webhook_id = ? AND hold_until IS NULL AND kind = 'start'
+			st.add(`SELECT * FROM (SELECT delivery_id, webhook_id, workflow_id FROM outbox WHERE webhook_id = ? AND hold_until IS NULL AND kind = 'start'
 				AND delivery_id > ? ORDER BY delivery_id LIMIT ?) t`, t.webhookID, after, min(each, t.room))
 		}
-		var rows []struct {
-			DeliveryID string `db:"delivery_id"`
-			WebhookID  string `db:"webhook_id"`
-		}
+		var rows []taking
 		if err := st.selectInto(ctx, c.tx, &rows); err != nil {
 			return took, err
 		}
-		of := map[string][]string{}
+		of := map[string][]taking{}
 		for _, row := range rows {
-			of[row.WebhookID] = append(of[row.WebhookID], row.DeliveryID)
+			of[row.WebhookID] = append(of[row.WebhookID], row)
 		}
 		for _, t := range part {
 			got := of[t.webhookID]
-			slices.Sort(got)
+			slices.SortFunc(got, func(a, b taking) int { return strings.Compare(a.DeliveryID, b.DeliveryID) })
 			t.dry = len(got) < min(each, t.room)
 			t.taken = append(t.taken, got...)
 			t.room -= len(got)
@@ -247,7 +252,7 @@ func (c *claim) take(ctx context.Context, turns []*turn, each int) (int, error) 
 
 // lease leases what was taken and makes it the claim's answer.
 func (c *claim) lease(ctx context.Context) error {
-	var taken []string
+	var taken []taking
 	var paces [][]any
 	for _, t := range c.turns {
 		taken = append(taken, t.taken...)
@@ -261,58 +266,74 @@ func (c *claim) lease(ctx context.Context) error {
 	}
 	c.leased = make(map[string]deliveryRow, len(taken))
 	for part := range slices.Chunk(taken, chunkSize) {
-		var leased []deliveryRow
-		err := c.handOver(len(taken)).in(part).add(" RETURNING "+deliveryColumns).selectInto(ctx, c.tx, &leased)
-		if err != nil {
-			return err
-		}
-		for _, row := range leased {
-			c.leased[row.ID] = row
-		}
-		if err := c.settleOutbox(ctx, part); err != nil {
+		if err := c.leasePart(ctx, part, len(taken)); err != nil {
 			return err
 		}
 	}
-	for _, id := range taken { // in this order: each webhook's as they were accepted
-		if row, found := c.leased[id]; found {
+	for _, t := range taken { // in this order: each webhook's as they were accepted
+		if row, found := c.leased[t.DeliveryID]; found {
 			c.dispatches = append(c.dispatches, row.dispatch())
 		}
 	}
 	return nil
 }
 
-// handOver begins the statement that leases deliveries, of which so many were taken. A
-// delivery that was handed to a workflow of its own before stays with it: should that
-// have been started, another would make the same attempt beside it.
-func (c *claim) handOver(taken int) *statement {
-	st := sqlOf("UPDATE deliveries SET state = ?, workflow_id = ", postrider.StateDelivering)
-	own := postrider.DeliveryWorkflowID("")
-	if c.request.BatchID == "" || taken < c.request.BatchMin {
-		st.add("? || id", own)
-	} else {
-		st.add("CASE WHEN workflow_id = ? || id THEN workflow_id ELSE ? END", own, c.request.BatchID)
+// leasePart leases outbox rows, of so many that the claim took, each for the workflow
+// that is to carry the delivery. It drops those of deliveries that turned out to want
+// no hand-over any more.
+func (c *claim) leasePart(ctx context.Context, part []taking, taken int) error {
+	wanted := make([]string, len(part))
+	for i, t := range part {
+		wanted[i] = t.DeliveryID
 	}
-	return st.add(" WHERE state IN ('pending', 'delivering') AND id IN")
-}
-
-// settleOutbox holds the rows of leased deliveries, and drops those of deliveries
-// that turned out to want no hand-over any more.
-func (c *claim) settleOutbox(ctx context.Context, taken []string) error {
-	var held, stale []string
-	for _, id := range taken {
-		if _, found := c.leased[id]; found {
-			held = append(held, id)
-		} else {
-			stale = append(stale, id)
+	rows, err := keyed(ctx, c.tx, selectStored+"id IN", wanted, deliveryRow.cursor)
+	if err != nil {
+		return err
+	}
+	var stale []string
+	carried := map[string][]string{} // deliveries by workflow; "" is each one's own
+	for _, t := range part {
+		row, found := rows[t.DeliveryID]
+		if !found || row.State != postrider.StatePending && row.State != postrider.StateDelivering {
+			stale = append(stale, t.DeliveryID)
+			continue
 		}
+		row.State, row.WorkflowID = postrider.StateDelivering, c.workflowOf(t, row, taken)
+		rows[t.DeliveryID] = row
+		by := row.WorkflowID
+		if by == postrider.DeliveryWorkflowID(row.ID) {
+			by = ""
+		}
+		carried[by] = append(carried[by], t.DeliveryID)
 	}
-	if len(held) > 0 {
-		if err := sqlOf("UPDATE outbox SET hold_until = ?, leased = TRUE WHERE delivery_id IN", c.until).in(held).run(ctx, c.tx); err != nil {
+	for by, deliveries := range carried {
+		st := sqlOf("UPDATE outbox SET hold_until = ?, leased = TRUE, workflow_id = ", c.until)
+		if by == "" {
+			st.add("? || delivery_id", postrider.DeliveryWorkflowID(""))
+		} else {
+			st.add("?", by)
+		}
+		leased, err := ids(ctx, c.tx, st.add(" WHERE delivery_id IN").in(deliveries).add(" RETURNING delivery_id"))
+		if err != nil {
 			return err
+		}
+		for _, id := range leased {
+			c.leased[id] = rows[id]
 		}
 	}
 	if len(stale) == 0 {
 		return nil
 	}
 	return dropOutbox(ctx, c.tx, stale)
+}
+
+// workflowOf returns the workflow that is to carry a delivery. One that was handed to a
+// workflow of its own before stays with it: should that have been started, another
+// would make the same attempt beside it.
+func (c *claim) workflowOf(t taking, row deliveryRow, taken int) string {
+	own := postrider.DeliveryWorkflowID(row.ID)
+	if c.request.BatchID == "" || taken < c.request.BatchMin || t.WorkflowID == own || row.WorkflowID == own {
+		return own
+	}
+	return c.request.BatchID
 }

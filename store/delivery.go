@@ -27,10 +27,17 @@ type deliveryRow struct {
 	WorkflowID    string  `db:"workflow_id"`
 }
 
-const deliveryColumns = `id, workspace_id, webhook_id, event_id, event_key, event_type, state, timeout_ms, max_retries, backoff_ms,
-	attempt_count, next_attempt_at, last_error, replay_of, created_at, due_at, finished_at, workflow_id`
+// selectStored begins a query of deliveries as they are stored, see selectDeliveries.
+const selectStored = `SELECT id, workspace_id, webhook_id, event_id, event_key, event_type, state, timeout_ms, max_retries, backoff_ms,
+	attempt_count, next_attempt_at, last_error, replay_of, created_at, due_at, finished_at, workflow_id FROM deliveries WHERE `
 
-const selectDeliveries = "SELECT " + deliveryColumns + " FROM deliveries WHERE "
+// selectDeliveries begins a query of deliveries, d. One whose outbox row, o, is leased
+// is on its way: nothing else is written for that.
+const selectDeliveries = `SELECT d.id, d.workspace_id, d.webhook_id, d.event_id, d.event_key, d.event_type,
+	CASE WHEN d.state = 'pending' AND o.leased THEN 'delivering' ELSE d.state END AS state,
+	d.timeout_ms, d.max_retries, d.backoff_ms, d.attempt_count, d.next_attempt_at, d.last_error, d.replay_of, d.created_at, d.due_at, d.finished_at,
+	CASE WHEN d.workflow_id = '' AND o.leased THEN o.workflow_id ELSE d.workflow_id END AS workflow_id
+	FROM deliveries d LEFT JOIN outbox o ON o.delivery_id = d.id AND o.kind = 'start' WHERE `
 
 func (r deliveryRow) cursor() string { return r.ID }
 
@@ -58,7 +65,7 @@ func (r deliveryRow) item() (postrider.Delivery, error) {
 // past its retention or another workspace's.
 func (s *Store) Delivery(ctx context.Context, workspaceID, id string) (postrider.Delivery, error) {
 	var row deliveryRow
-	if err := sqlOf(selectDeliveries+"id = ? AND workspace_id = ?", id, workspaceID).get(ctx, s.reading, &row); err != nil {
+	if err := sqlOf(selectDeliveries+"d.id = ? AND d.workspace_id = ?", id, workspaceID).get(ctx, s.reading, &row); err != nil {
 		return postrider.Delivery{}, failure("read a delivery", none("delivery", err))
 	}
 	return row.item()
@@ -77,9 +84,9 @@ func (s *Store) deliveries(ctx context.Context, workspaceID string, f postrider.
 	if f.WebhookID == "" && f.EventID == "" {
 		return nothing, &postrider.Error{Code: postrider.CodeInvalid, Message: "a list of deliveries is one of a webhook or of an event"}
 	}
-	st := sqlOf(selectDeliveries+"workspace_id = ?", workspaceID)
+	st := sqlOf(selectDeliveries+"d.workspace_id = ?", workspaceID)
 	if f.WebhookID != "" {
-		st.add(" AND webhook_id = ?", f.WebhookID)
+		st.add(" AND d.webhook_id = ?", f.WebhookID)
 	}
 	if f.EventID != "" {
 		e, err := s.event(ctx, workspaceID, f.EventID)
@@ -89,25 +96,29 @@ func (s *Store) deliveries(ctx context.Context, workspaceID string, f postrider.
 		if err != nil {
 			return nothing, err
 		}
-		st.add(" AND event_key = ?", e.Key)
+		st.add(" AND d.event_key = ?", e.Key)
 	}
 	switch f.State {
 	case "":
 	case postrider.StateRetrying, postrider.StateParked, postrider.StateFailed, postrider.StateCancelled:
-		st.add(" AND trouble = ?", f.State)
+		st.add(" AND d.trouble = ?", f.State)
+	case postrider.StatePending:
+		st.add(" AND d.state = 'pending' AND o.leased IS NOT TRUE")
+	case postrider.StateDelivering:
+		st.add(" AND (d.state = 'delivering' OR d.state = 'pending' AND o.leased)")
 	default:
-		st.add(" AND state = ?", f.State)
+		st.add(" AND d.state = ?", f.State)
 	}
 	if f.EventType != "" {
-		st.add(" AND event_type = ?", f.EventType)
+		st.add(" AND d.event_type = ?", f.EventType)
 	}
 	if !f.Since.IsZero() {
-		st.add(" AND id >= ?", postrider.IDFloor(postrider.PrefixDelivery, f.Since))
+		st.add(" AND d.id >= ?", postrider.IDFloor(postrider.PrefixDelivery, f.Since))
 	}
 	if !f.Until.IsZero() {
-		st.add(" AND id < ?", postrider.IDFloor(postrider.PrefixDelivery, f.Until))
+		st.add(" AND d.id < ?", postrider.IDFloor(postrider.PrefixDelivery, f.Until))
 	}
-	return listOf[deliveryRow](ctx, s.reading, st, "id", p)
+	return listOf[deliveryRow](ctx, s.reading, st, "d.id", p)
 }
 
 type attemptRow struct {

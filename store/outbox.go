@@ -34,17 +34,12 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 	return row.Held.Time, true, nil
 }
 
-// Release gives claimed deliveries back: they are ready again at once. A delivery
-// remembers the workflow that it was to be handed to, which may have been started
+// Release gives claimed deliveries back: they are ready again at once. The outbox
+// remembers the workflow that each was to be handed to, which may have been started
 // although nobody knows. Retries give up their places. Deliveries that are not leased
 // are left alone.
 func (s *Store) Release(ctx context.Context, deliveryIDs []string) error {
 	err := s.eachChunk(ctx, "release", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
-		err := sqlOf(`UPDATE deliveries SET state = 'pending' WHERE state = 'delivering' AND attempt_count = 0
-			AND id IN (SELECT delivery_id FROM outbox WHERE leased AND delivery_id IN`).in(part).add(")").run(ctx, tx)
-		if err != nil {
-			return err
-		}
 		if err := sqlOf("DELETE FROM outbox WHERE kind = 'retry' AND delivery_id IN").in(part).run(ctx, tx); err != nil {
 			return err
 		}
@@ -71,7 +66,10 @@ func (s *Store) ReleaseOrphans(ctx context.Context) error {
 // whose workflow's cancellation was asked for.
 func (s *Store) HandedOver(ctx context.Context, deliveryIDs []string) error {
 	return s.eachChunk(ctx, "hand over", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
-		err := sqlOf("UPDATE deliveries SET handed_over = TRUE WHERE state = 'delivering' AND id IN").in(part).run(ctx, tx)
+		err := sqlOf(`UPDATE deliveries SET state = 'delivering', handed_over = TRUE,
+			workflow_id = CASE WHEN o.workflow_id = '' THEN deliveries.workflow_id ELSE o.workflow_id END
+			FROM outbox o WHERE o.delivery_id = deliveries.id AND o.kind = 'start' AND deliveries.state IN ('pending', 'delivering') AND deliveries.id IN`).
+			in(part).run(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -102,7 +100,7 @@ func (s *Store) CancelDelivery(ctx context.Context, deliveryID string) error {
 		if len(known) == 0 {
 			return postrider.NotFound("delivery")
 		}
-		if _, err := cancelDeliveries(ctx, tx, known, s.now()); err != nil {
+		if _, err := cancelDeliveries(ctx, tx, known, nil, s.now()); err != nil {
 			return err
 		}
 		return dropOutbox(ctx, tx, known)

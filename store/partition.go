@@ -24,7 +24,7 @@ type partitioned struct{ table, prefix, fill string }
 func partitionedTables() []partitioned {
 	return []partitioned{
 		{"events", postrider.PrefixEvent, "100"},
-		{"deliveries", postrider.PrefixDelivery, "70"}, // rows are updated in place and need the room
+		{"deliveries", postrider.PrefixDelivery, "45"}, // a delivery that succeeds is updated once, in the same page
 		{"attempts", postrider.PrefixDelivery, "100"},
 	}
 }

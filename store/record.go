@@ -97,16 +97,8 @@ type life struct {
 	NextAttemptAt *moment `db:"next_attempt_at"`
 	LastError     *string `db:"last_error"`
 	FinishedAt    *moment `db:"finished_at"`
-	Own           bool    `db:"-"` // it goes on in a workflow of its own
-}
-
-// workflowID returns the workflow that the delivery moves to, nil where it stays.
-func (l *life) workflowID() *string {
-	if !l.Own {
-		return nil
-	}
-	id := postrider.DeliveryWorkflowID(l.ID)
-	return &id
+	WorkflowID    string  `db:"workflow_id"`
+	wantsOwn      bool    // a workflow of its own
 }
 
 // tally is what a transaction adds to a webhook's stats.
@@ -138,7 +130,7 @@ func (r *recorder) load(ctx context.Context, calls [][]postrider.Outcome) error 
 	r.lives = map[string]*life{}
 	for part := range slices.Chunk(slices.Compact(slices.Sorted(slices.Values(deliveryIDs))), chunkSize) {
 		var rows []*life
-		err := sqlOf("SELECT id, webhook_id, state, attempt_count, next_attempt_at, last_error, finished_at FROM deliveries WHERE id IN").
+		err := sqlOf("SELECT id, webhook_id, state, attempt_count, next_attempt_at, last_error, finished_at, workflow_id FROM deliveries WHERE id IN").
 			in(part).add(" ORDER BY id"+r.s.dialect.lock("FOR UPDATE")).selectInto(ctx, r.tx, &rows)
 		if err != nil {
 			return err
@@ -185,7 +177,7 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (fr
 func (r *recorder) endPlaces(ctx context.Context, deliveryIDs []string) (freed bool, err error) {
 	var rows [][]any
 	for _, id := range deliveryIDs {
-		if d := r.lives[id]; d.Own {
+		if d := r.lives[id]; d.wantsOwn {
 			rows = append(rows, []any{id, d.WebhookID, "own", false, r.s.now()})
 		}
 	}
@@ -275,7 +267,13 @@ func (r *recorder) apply(o postrider.Outcome) {
 	if d.State.Finished() || !latest {
 		return
 	}
-	d.State, d.NextAttemptAt, d.Own = o.State, nil, o.Shared && o.State != postrider.StateSucceeded
+	d.State, d.NextAttemptAt, d.wantsOwn = o.State, nil, o.WantsOwn()
+	switch {
+	case d.wantsOwn:
+		d.WorkflowID = postrider.DeliveryWorkflowID(d.ID)
+	case o.WorkflowID != "":
+		d.WorkflowID = o.WorkflowID
+	}
 	if o.Attempt.Error != nil {
 		d.LastError = o.Attempt.Error
 	}
@@ -309,11 +307,11 @@ func (r *recorder) updateDeliveries(ctx context.Context, deliveryIDs []string) e
 		d := r.lives[id]
 		st.add("(" + st.param(id) + ", " + st.param(d.State) + ", " + cast(st.param(d.AttemptCount), "integer") + ", " +
 			cast(st.param(timeOf(d.NextAttemptAt)), "timestamptz") + ", " + st.param(d.LastError) + ", " +
-			cast(st.param(timeOf(d.FinishedAt)), "timestamptz") + ", " + st.param(d.workflowID()) + ")")
+			cast(st.param(timeOf(d.FinishedAt)), "timestamptz") + ", " + st.param(d.WorkflowID) + ")")
 	}
 	// The bounds say the same as the join does, and which partitions to look into.
 	return st.add(`) UPDATE deliveries SET state = news.state, attempt_count = news.attempt_count, next_attempt_at = news.next_attempt_at,
-		last_error = news.last_error, finished_at = news.finished_at, workflow_id = COALESCE(news.workflow_id, deliveries.workflow_id)
+		last_error = news.last_error, finished_at = news.finished_at, workflow_id = news.workflow_id
 		FROM news WHERE deliveries.id = news.id AND deliveries.id BETWEEN ? AND ?`, deliveryIDs[0], deliveryIDs[len(deliveryIDs)-1]).
 		run(ctx, r.tx)
 }

@@ -13,7 +13,7 @@ import (
 func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error) {
 	targets := make([]postrider.Target, 0, len(deliveryIDs))
 	for part := range slices.Chunk(deliveryIDs, chunkSize) {
-		deliveries, err := keyed(ctx, s.reading, selectDeliveries+"id IN", part, deliveryRow.cursor)
+		deliveries, err := keyed(ctx, s.reading, selectDeliveries+"d.id IN", part, deliveryRow.cursor)
 		if err != nil {
 			return nil, failure("load targets", err)
 		}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -76,7 +77,11 @@ func (s *Store) cancelAll(ctx context.Context, tx *sqlx.Tx, webhookID string, no
 		if err != nil || len(open) == 0 {
 			return err
 		}
-		running, err := cancelDeliveries(ctx, tx, open, now)
+		begun, err := ids(ctx, tx, sqlOf("SELECT delivery_id FROM outbox WHERE workflow_id <> '' AND delivery_id IN").in(open))
+		if err != nil {
+			return err
+		}
+		running, err := cancelDeliveries(ctx, tx, open, begun, now)
 		if err != nil {
 			return err
 		}
@@ -94,8 +99,8 @@ func (s *Store) cancelAll(ctx context.Context, tx *sqlx.Tx, webhookID string, no
 }
 
 // cancelDeliveries makes those of the deliveries cancelled that are not finished,
-// and returns which of these may have a workflow.
-func cancelDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, now time.Time) (running []string, err error) {
+// and returns which of these may have a workflow: their row says so, or begun does.
+func cancelDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs, begun []string, now time.Time) (running []string, err error) {
 	var cancelled []struct {
 		ID         string
 		WorkflowID string `db:"workflow_id"`
@@ -103,7 +108,7 @@ func cancelDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, no
 	err = sqlOf("UPDATE deliveries SET state = ?, finished_at = ?, next_attempt_at = NULL WHERE finished_at IS NULL AND id IN", postrider.StateCancelled, now).
 		in(deliveryIDs).add(" RETURNING id, workflow_id").selectInto(ctx, tx, &cancelled)
 	for _, d := range cancelled {
-		if d.WorkflowID != "" {
+		if d.WorkflowID != "" || slices.Contains(begun, d.ID) {
 			running = append(running, d.ID)
 		}
 	}

@@ -57,6 +57,10 @@ const (
 	troubleInterval = time.Second
 	// startTimeout bounds one start of a workflow.
 	startTimeout = 10 * time.Second
+	// maxStarting is how many starts go on at once. Temporal's own work for a workflow
+	// is done by as many or fewer cores; more starts than that would only make all of
+	// them, and the workflow tasks that follow, late.
+	maxStarting = 16
 	// releaseTimeout bounds giving rows back while shutting down.
 	releaseTimeout = 5 * time.Second
 )
@@ -76,8 +80,11 @@ const (
 
 // Sizes of batches.
 const (
-	maxAlone = 32  // workflows of one delivery that go on at once before auto batches
+	maxAlone = 16  // workflows of one delivery that go on at once before auto batches
 	maxBatch = 256 // a workflow's input and result are some 400 bytes a delivery
+	// batchLinger is how long the dispatcher lets deliveries gather after a batch that
+	// was not a full one: bigger batches cost less, and there is a load to share.
+	batchLinger = 25 * time.Millisecond
 )
 
 // least returns the size from which a claim is a batch, with so many workflows of one
@@ -107,13 +114,14 @@ type DispatcherConfig struct {
 // Dispatcher hands claimed deliveries to workflows, at most InFlight at once.
 type Dispatcher struct {
 	DispatcherConfig
-	places  *places
-	trouble chan struct{} // told when a start failed
+	places   *places
+	starting chan struct{} // a token for each start that goes on
+	trouble  chan struct{} // told when a start failed
 }
 
 // NewDispatcher returns a dispatcher.
 func NewDispatcher(config DispatcherConfig) *Dispatcher {
-	return &Dispatcher{DispatcherConfig: config, places: newPlaces(config.InFlight), trouble: make(chan struct{}, 1)}
+	return &Dispatcher{DispatcherConfig: config, places: newPlaces(config.InFlight), starting: make(chan struct{}, maxStarting), trouble: make(chan struct{}, 1)}
 }
 
 // FirstAttemptDone frees the place of a delivery whose first attempt is recorded.
@@ -135,7 +143,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			d.wait(ctx, pollInterval, d.places.freed)
 			continue
 		}
-		claimed, err := d.Queue.Claim(ctx, d.request(free, alone))
+		request := d.request(free, alone)
+		claimed, err := d.Queue.Claim(ctx, request)
 		for _, carried := range byWorkflow(claimed) {
 			f := d.places.take(carried)
 			handing.Go(func() { d.hand(ctx, f) })
@@ -148,6 +157,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			d.wait(ctx, troubleInterval, nil)
 		case len(claimed) == 0:
 			d.wait(ctx, d.idle(ctx), d.Queue.Wake())
+		case len(claimed) >= request.BatchMin && len(claimed) < request.Limit:
+			d.wait(ctx, batchLinger, nil)
 		}
 	}
 	return nil
@@ -238,6 +249,12 @@ func (d *Dispatcher) hand(ctx context.Context, f *flight) {
 }
 
 func (d *Dispatcher) start(ctx context.Context, f *flight) error {
+	select {
+	case d.starting <- struct{}{}:
+		defer func() { <-d.starting }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if f.carried[0].Cancel {

@@ -284,6 +284,7 @@ func retrying(deliveryID, webhookID string) postrider.Outcome {
 	reason, next := "status 500", postrider.Timestamp(time.Now().Add(time.Hour))
 	return postrider.Outcome{
 		DeliveryID: deliveryID, WorkspaceID: "ws_1", WebhookID: webhookID, State: postrider.StateRetrying, NextAttempt: &next,
+		WorkflowID: postrider.DeliveryWorkflowID(deliveryID),
 		Attempt: postrider.Attempt{Number: 1, StartedAt: postrider.Timestamp(time.Now()), Result: postrider.ResultServerError, Error: &reason},
 	}
 }

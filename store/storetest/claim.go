@@ -107,7 +107,7 @@ func claimOwn(t *testing.T, b *Bundle) {
 // shared is the outcome of an attempt that a batch made.
 func (b *Bundle) shared(t *testing.T, id string, state postrider.DeliveryState) postrider.Outcome {
 	o := b.Outcome(t, id, 1, state)
-	o.Shared = true
+	o.WorkflowID = "batch/one"
 	return o
 }
 

@@ -199,7 +199,7 @@ func (b *Bundle) Outcome(t *testing.T, deliveryID string, number int, state post
 	d, err := b.Delivery(t.Context(), b.Workspace, deliveryID)
 	require.NoError(t, err)
 	o := postrider.Outcome{
-		DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, State: state,
+		DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, State: state, WorkflowID: d.WorkflowID,
 		Attempt: postrider.Attempt{Number: number, StartedAt: b.Clock.Now(), DurationMS: 12, Result: postrider.ResultSuccess},
 	}
 	if state != postrider.StateSucceeded {
