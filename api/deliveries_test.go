@@ -32,7 +32,7 @@ func (b *bundle) attempt(deliveryID string, state postrider.DeliveryState, a pos
 	targets, err := b.store.Targets(b.t.Context(), []string{deliveryID})
 	require.NoError(b.t, err)
 	d := targets[0].Delivery
-	outcome := postrider.Outcome{DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, Attempt: a, State: state}
+	outcome := postrider.Outcome{DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, Attempt: a, State: state, WorkflowID: d.WorkflowID}
 	if state == postrider.StateRetrying {
 		next := b.clock.Now().Add(time.Second)
 		outcome.NextAttempt = &next

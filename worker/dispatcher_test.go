@@ -285,7 +285,7 @@ func retrying(deliveryID, webhookID string) postrider.Outcome {
 	return postrider.Outcome{
 		DeliveryID: deliveryID, WorkspaceID: "ws_1", WebhookID: webhookID, State: postrider.StateRetrying, NextAttempt: &next,
 		WorkflowID: postrider.DeliveryWorkflowID(deliveryID),
-		Attempt: postrider.Attempt{Number: 1, StartedAt: postrider.Timestamp(time.Now()), Result: postrider.ResultServerError, Error: &reason},
+		Attempt:    postrider.Attempt{Number: 1, StartedAt: postrider.Timestamp(time.Now()), Result: postrider.ResultServerError, Error: &reason},
 	}
 }
 
