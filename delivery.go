@@ -139,6 +139,10 @@ type ClaimRequest struct {
 	// delivery gets a workflow of its own.
 	BatchID  string
 	BatchMin int
+	// Room returns how many more deliveries of a webhook the claimer can take now, and
+	// whether these get workflows of their own also in a batch. It must be quick, as it
+	// is asked inside the claim's transaction, once for a webhook. nil sets no limit.
+	Room func(webhookID, url string) (room int, alone bool)
 }
 
 // Dispatch is a delivery that was claimed for its workflow to be started.

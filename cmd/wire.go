@@ -44,7 +44,7 @@ func (s *Server) wireAPI(poster *egress.Client) {
 func (s *Server) wireWorker(poster *egress.Client) {
 	logger := s.shape.Logger
 	s.dispatcher = worker.NewDispatcher(worker.DispatcherConfig{
-		Queue: s.store, Starter: s.flows, InFlight: s.shape.Worker.MaxInFlight, Batching: worker.Batching(s.shape.Worker.Batching),
+		Queue: s.store, Starter: s.flows, InFlight: s.shape.Worker.MaxInFlight, PerHost: s.shape.Worker.MaxPerHost, Batching: worker.Batching(s.shape.Worker.Batching),
 		IDs: s.ids, Logger: logger, Now: time.Now,
 	})
 	s.worker = worker.New(s.temporal, worker.Config{

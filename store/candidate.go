@@ -61,6 +61,7 @@ func (c *claim) gather(ctx context.Context) error {
 // candidate is a webhook with what limits it.
 type candidate struct {
 	ID          string
+	URL         string
 	Status      postrider.WebhookStatus
 	MaxInFlight int    `db:"max_in_flight"`
 	RateLimit   *int   `db:"rate_limit"`
@@ -74,7 +75,7 @@ type candidate struct {
 func candidates(ctx context.Context, tx *sqlx.Tx, webhookIDs []string) ([]candidate, error) {
 	const busy = "FROM outbox o WHERE o.webhook_id = w.id AND (o.leased OR o.kind = 'retry') AND o.kind NOT IN ('own', 'cancel') AND "
 	var found []candidate
-	err := sqlOf(`SELECT w.id, w.status, w.max_in_flight, w.rate_limit, p.next_at,
+	err := sqlOf(`SELECT w.id, w.url, w.status, w.max_in_flight, w.rate_limit, p.next_at,
 		(SELECT COUNT(*) `+busy+`o.leased) AS leased, (SELECT COUNT(*) `+busy+`NOT o.leased) AS asking
 		FROM webhooks w JOIN webhook_pace p ON p.webhook_id = w.id WHERE w.id IN`).in(webhookIDs).selectInto(ctx, tx, &found)
 	slices.SortFunc(found, func(a, b candidate) int { return strings.Compare(a.ID, b.ID) })
@@ -125,6 +126,11 @@ func (c *claim) turnOf(w candidate) *turn {
 	if w.RateLimit != nil {
 		p := paceAt(*w.RateLimit, w.NextAt.Time, c.now)
 		t.pace, t.room = &p, min(t.room, p.allowed(c.now))
+	}
+	if c.request.Room != nil && t.room > 0 {
+		var room int
+		room, t.alone = c.request.Room(w.ID, w.URL)
+		t.room = min(t.room, room)
 	}
 	return t
 }

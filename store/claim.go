@@ -111,6 +111,7 @@ type turn struct {
 	webhookID string
 	room      int // how many more it may be given
 	pace      *pace
+	alone     bool // its deliveries join no batch
 	taken     []taking
 	dry       bool // nothing more is ready
 }
@@ -120,6 +121,7 @@ type taking struct {
 	DeliveryID string `db:"delivery_id"`
 	WebhookID  string `db:"webhook_id"`
 	WorkflowID string `db:"workflow_id"` // that it was handed to before, "" for none
+	alone      bool   // it joins no batch
 }
 
 func (c *claim) run(ctx context.Context) error {
@@ -255,6 +257,9 @@ func (c *claim) lease(ctx context.Context) error {
 	var taken []taking
 	var paces [][]any
 	for _, t := range c.turns {
+		for i := range t.taken {
+			t.taken[i].alone = t.alone
+		}
 		taken = append(taken, t.taken...)
 		if t.pace != nil && len(t.taken) > 0 {
 			paces = append(paces, []any{t.webhookID, t.pace.after(len(t.taken))})
@@ -332,7 +337,7 @@ func (c *claim) leasePart(ctx context.Context, part []taking, taken int) error {
 // would make the same attempt beside it.
 func (c *claim) workflowOf(t taking, row deliveryRow, taken int) string {
 	own := postrider.DeliveryWorkflowID(row.ID)
-	if c.request.BatchID == "" || taken < c.request.BatchMin || t.WorkflowID == own || row.WorkflowID == own {
+	if c.request.BatchID == "" || taken < c.request.BatchMin || t.alone || t.WorkflowID == own || row.WorkflowID == own {
 		return own
 	}
 	return c.request.BatchID

@@ -105,6 +105,7 @@ type DispatcherConfig struct {
 	Queue    Queue
 	Starter  Starter
 	InFlight int // first attempts that go on at once, at most
+	PerHost  int // of these, to one host and port; 0 for no limit of its own
 	Batching Batching
 	IDs      *postrider.IDs
 	Logger   *slog.Logger
@@ -121,7 +122,7 @@ type Dispatcher struct {
 
 // NewDispatcher returns a dispatcher.
 func NewDispatcher(config DispatcherConfig) *Dispatcher {
-	return &Dispatcher{DispatcherConfig: config, places: newPlaces(config.InFlight), starting: make(chan struct{}, maxStarting), trouble: make(chan struct{}, 1)}
+	return &Dispatcher{DispatcherConfig: config, places: newPlaces(config.InFlight, config.PerHost, config.Now), starting: make(chan struct{}, maxStarting), trouble: make(chan struct{}, 1)}
 }
 
 // FirstAttemptDone frees the place of a delivery whose first attempt is recorded.
@@ -165,7 +166,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 }
 
 func (d *Dispatcher) request(free, alone int) postrider.ClaimRequest {
-	request := postrider.ClaimRequest{Limit: free, Lease: Lease, BatchMin: d.Batching.least(alone)}
+	request := postrider.ClaimRequest{Limit: free, Lease: Lease, BatchMin: d.Batching.least(alone), Room: d.places.roomAt(d.Now()).of}
 	if d.Batching != BatchingNever {
 		request.Limit = min(free, maxBatch)
 		request.BatchID = postrider.BatchWorkflowID(d.IDs.New(postrider.PrefixBatch))

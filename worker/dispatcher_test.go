@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,6 +72,7 @@ type bench struct {
 	dispatcher *worker.Dispatcher
 	ids        *postrider.IDs
 	webhook    postrider.Webhook
+	ahead      atomic.Int64 // by how much the dispatcher's clock is, in nanoseconds
 }
 
 func setup(t *testing.T, inFlight int) *bench {
@@ -80,22 +82,36 @@ func setup(t *testing.T, inFlight int) *bench {
 
 func setupWith(t *testing.T, inFlight int, batching worker.Batching) *bench {
 	t.Helper()
+	return setupConfig(t, worker.DispatcherConfig{InFlight: inFlight, Batching: batching})
+}
+
+func setupConfig(t *testing.T, config worker.DispatcherConfig) *bench {
+	t.Helper()
 	db, ids := storetest.NewStore(t)
 	b := &bench{t: t, db: db, temporal: &temporal{}, ids: ids}
-	b.dispatcher = worker.NewDispatcher(worker.DispatcherConfig{
-		Queue: db, Starter: b.temporal, InFlight: inFlight, Batching: batching, IDs: ids, Logger: slog.New(slog.DiscardHandler), Now: time.Now,
-	})
+	config.Queue, config.Starter, config.IDs, config.Logger = db, b.temporal, ids, slog.New(slog.DiscardHandler)
+	config.Now = func() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) }
+	b.dispatcher = worker.NewDispatcher(config)
+	require.NoError(t, db.CreateWorkspace(t.Context(), postrider.Workspace{ID: "ws_1", Name: "test", CreatedAt: postrider.Timestamp(time.Now())}))
+	b.webhook = b.subscribe()
+	return b
+}
+
+// advance moves the dispatcher's clock on.
+func (b *bench) advance(by time.Duration) { b.ahead.Add(int64(by)) }
+
+// subscribe makes a webhook that gets every event.
+func (b *bench) subscribe() postrider.Webhook {
+	b.t.Helper()
 	now := postrider.Timestamp(time.Now())
-	require.NoError(t, db.CreateWorkspace(t.Context(), postrider.Workspace{ID: "ws_1", Name: "test", CreatedAt: now}))
-	var err error
-	b.webhook, err = db.CreateWebhook(t.Context(), postrider.Webhook{
-		ID: ids.New(postrider.PrefixWebhook), WorkspaceID: "ws_1", URL: "https://example.com", Events: []string{"*"},
+	w, err := b.db.CreateWebhook(b.t.Context(), postrider.Webhook{
+		ID: b.ids.New(postrider.PrefixWebhook), WorkspaceID: "ws_1", URL: "https://example.com", Events: []string{"*"},
 		SigningMethod: postrider.SigningNone, ScopeType: postrider.ScopeGlobal, MaxInFlight: 1000, Status: postrider.WebhookActive,
 		Policy:    postrider.Policy{TimeoutMS: 1000, MaxRetries: 1, BackoffMS: 1000},
 		CreatedAt: now, UpdatedAt: now,
 	}, "")
-	require.NoError(t, err)
-	return b
+	require.NoError(b.t, err)
+	return w
 }
 
 // run runs the dispatcher until the returned function is called, which waits for it.
@@ -235,7 +251,7 @@ func TestDispatcherBatchesWhatSinglesDoNotKeepUpWith(t *testing.T) {
 	stop()
 	require.Len(t, b.temporal.workflows, len(few), "each has its own")
 
-	many := b.publish(60)
+	many := b.publish(30) // no more than a receiver gets of which little is known
 	b.run()
 	require.Eventually(t, func() bool { return len(b.temporal.starts()) == len(few)+len(many) }, patience, time.Millisecond)
 	b.temporal.mu.Lock()
@@ -249,6 +265,48 @@ func TestDispatcherBatchesWhatSinglesDoNotKeepUpWith(t *testing.T) {
 	require.NotNil(t, target)
 	require.Equal(t, d.WorkflowID, target.Delivery.WorkflowID)
 	require.Nil(t, b.dispatcher.Carried(many[0]), "once")
+}
+
+// Guards against one slow receiver taking the places of all others.
+func TestDispatcherKeepsPlacesForQuickReceivers(t *testing.T) {
+	t.Parallel()
+	b := setupWith(t, 100, worker.BatchingAuto)
+	hanging := b.publish(200)
+	b.run()
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == 32 }, patience, time.Millisecond, "what an unknown receiver gets")
+	for _, id := range b.temporal.starts() {
+		b.dispatcher.Carried(id) // the attempts begin
+	}
+	b.advance(2 * time.Second)
+	quick := b.subscribe()
+	ids := b.publish(1)
+	require.Eventually(t, func() bool {
+		d, err := b.db.Delivery(t.Context(), "ws_1", ids[1])
+		return err == nil && d.State == postrider.StateDelivering && d.WebhookID == quick.ID
+	}, patience, time.Millisecond)
+	for _, id := range hanging[:30] { // late answers: the receiver is slow now
+		b.dispatcher.FirstAttemptDone(id)
+	}
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == 33+6 }, patience, time.Millisecond, "eight are under way")
+	b.temporal.mu.Lock()
+	defer b.temporal.mu.Unlock()
+	for _, carried := range b.temporal.workflows[len(b.temporal.workflows)-6:] {
+		require.Len(t, carried, 1, "slow deliveries join no batch")
+	}
+}
+
+func TestDispatcherLimitsAHost(t *testing.T) {
+	t.Parallel()
+	b := setupConfig(t, worker.DispatcherConfig{InFlight: 100, PerHost: 3, Batching: worker.BatchingNever})
+	b.subscribe() // on the same host
+	ids := b.publish(4)
+	b.run()
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == 3 }, patience, time.Millisecond)
+	for n := 4; n <= len(ids); n++ {
+		b.dispatcher.FirstAttemptDone(b.temporal.starts()[n-4])
+		require.Eventually(t, func() bool { return len(b.temporal.starts()) == n }, patience, time.Millisecond)
+	}
+	require.Len(t, ids, 8)
 }
 
 func TestDispatcherFreesThePlacesOfABatchOneByOne(t *testing.T) {

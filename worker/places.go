@@ -1,25 +1,32 @@
 package worker
 
 import (
+	"maps"
 	"sync"
+	"time"
 
 	"postrider"
 )
 
 // places are the first attempts that may go on at once in this process.
 type places struct {
-	freed chan struct{} // told when a place came back
+	total   int
+	perHost int // of the total; 0 for all
+	now     func() time.Time
+	freed   chan struct{} // told when a place came back
 
-	mu    sync.Mutex
-	free  int
-	alone int               // taken ones whose delivery has a workflow of its own
-	taken map[string]*place // by delivery
+	mu        sync.Mutex
+	alone     int                  // taken ones whose delivery has a workflow of its own that makes an attempt at a quick receiver
+	taken     map[string]*place    // by delivery
+	receivers map[string]*receiver // by webhook
 }
 
 // place is a delivery's that was claimed and whose first attempt has not ended.
 type place struct {
-	flight *flight
-	target *postrider.Target // until the attempt takes it
+	flight   *flight
+	receiver *receiver         // nil where no attempt is made
+	target   *postrider.Target // until the attempt takes it
+	quick    bool              // counted among the quick ones that are alone
 }
 
 // flight is what one workflow carries.
@@ -40,37 +47,63 @@ func (f *flight) deliveries() []string {
 	return ids
 }
 
-func newPlaces(free int) *places {
-	return &places{free: free, freed: make(chan struct{}, 1), taken: map[string]*place{}}
+func newPlaces(total, perHost int, now func() time.Time) *places {
+	return &places{
+		total: total, perHost: perHost, now: now, freed: make(chan struct{}, 1),
+		taken: map[string]*place{}, receivers: map[string]*receiver{},
+	}
 }
 
 // count returns how many places are free, and how many of the others are those of
-// deliveries with a workflow of their own.
+// quick receivers' deliveries with a workflow of their own.
 func (p *places) count() (free, alone int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.free, p.alone
+	return p.total - len(p.taken), p.alone
 }
 
 // take gives each delivery of a workflow a place. There must be that many.
 func (p *places) take(carried []postrider.Dispatch) *flight {
 	f := &flight{carried: carried, left: len(carried), landed: make(chan struct{})}
+	now := p.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.free -= len(carried)
 	for _, d := range carried {
 		if before, found := p.taken[d.DeliveryID]; found { // its lease ran out
-			p.endLocked(d.DeliveryID, before.flight)
+			p.endLocked(d.DeliveryID, before)
 		}
-		p.taken[d.DeliveryID] = &place{flight: f, target: d.Target}
-		if d.Alone() {
+		taken := &place{flight: f, target: d.Target}
+		if f.attempts() {
+			taken.receiver = p.receiverOf(d)
+			taken.quick = d.Alone() && !taken.receiver.slow(now)
+			taken.receiver.begun[d.DeliveryID] = time.Time{}
+		}
+		if taken.quick {
 			p.alone++
 		}
+		p.taken[d.DeliveryID] = taken
 	}
 	return f
 }
 
-// unload returns what the delivery's first attempt needs, the first time.
+func (p *places) receiverOf(d postrider.Dispatch) *receiver {
+	known, found := p.receivers[d.WebhookID]
+	if !found {
+		if len(p.receivers) >= maxReceivers {
+			maps.DeleteFunc(p.receivers, func(_ string, r *receiver) bool { return len(r.begun) == 0 })
+		}
+		address := ""
+		if d.Target != nil {
+			address = d.Target.URL
+		}
+		known = newReceiver(address)
+		p.receivers[d.WebhookID] = known
+	}
+	return known
+}
+
+// unload returns what the delivery's first attempt needs, the first time: the attempt
+// begins.
 func (p *places) unload(deliveryID string) *postrider.Target {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -80,16 +113,24 @@ func (p *places) unload(deliveryID string) *postrider.Target {
 	}
 	target := taken.target
 	taken.target = nil
+	if taken.receiver != nil {
+		taken.receiver.begun[deliveryID] = p.now()
+	}
 	return target
 }
 
-// end frees the place of a delivery, if it has one.
+// end frees the place of a delivery, if it has one, whose attempt has ended.
 func (p *places) end(deliveryID string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if taken, found := p.taken[deliveryID]; found {
-		p.endLocked(deliveryID, taken.flight)
+	taken, found := p.taken[deliveryID]
+	if !found {
+		return
 	}
+	if taken.receiver != nil {
+		taken.receiver.answered(deliveryID, p.now())
+	}
+	p.endLocked(deliveryID, taken)
 }
 
 // leave frees the places that the flight still has.
@@ -98,19 +139,21 @@ func (p *places) leave(f *flight) {
 	defer p.mu.Unlock()
 	for _, d := range f.carried {
 		if taken, found := p.taken[d.DeliveryID]; found && taken.flight == f {
-			p.endLocked(d.DeliveryID, f)
+			p.endLocked(d.DeliveryID, taken)
 		}
 	}
 }
 
-func (p *places) endLocked(deliveryID string, f *flight) {
+func (p *places) endLocked(deliveryID string, taken *place) {
 	delete(p.taken, deliveryID)
-	p.free++
-	if f.carried[0].Alone() {
+	if taken.receiver != nil {
+		delete(taken.receiver.begun, deliveryID)
+	}
+	if taken.quick {
 		p.alone--
 	}
-	if f.left--; f.left == 0 {
-		close(f.landed)
+	if taken.flight.left--; taken.flight.left == 0 {
+		close(taken.flight.landed)
 	}
 	signal(p.freed)
 }
