@@ -11,12 +11,10 @@ const (
 	// firstWindow is what a receiver gets of which nothing is known; with every quick
 	// answer it gets one more, so that the number doubles in about the time of an answer.
 	firstWindow = 32
-	// slowWindow is what one gets that is slow.
-	slowWindow = 8
 	// slowAfter is from when on an attempt is slow.
-	slowAfter = time.Second
+	slowAfter = 2 * time.Second
 	// slowShare is the part of all places that slow receivers may hold together: the
-	// rest is always there for the quick ones.
+	// rest is always there for the quick ones. Each gets half of what is left of it.
 	slowShare = 4
 	// memory is how much a receiver's latest answer counts among those before.
 	memory = 0.3
@@ -58,7 +56,7 @@ func (r *receiver) answered(deliveryID string, now time.Time) {
 	took := now.Sub(begun)
 	r.latency += time.Duration(memory * float64(took-r.latency))
 	if took > slowAfter {
-		r.window = slowWindow
+		r.window = max(r.window/2, firstWindow)
 	} else {
 		r.window++
 	}
@@ -117,7 +115,7 @@ func (r *room) of(webhookID, address string) (int, bool) {
 	slow := known.slow(r.now)
 	free := known.window - len(known.begun)
 	if slow {
-		free = min(slowWindow-len(known.begun), r.slow)
+		free = min(free, (r.slow+1)/2)
 	}
 	if r.places.perHost > 0 {
 		free = min(free, r.leftOf(known.host))

@@ -117,7 +117,12 @@ func at(t *testing.T, text string) time.Time {
 
 func status(t *testing.T, c client.Client, deliveryID string) enumspb.WorkflowExecutionStatus {
 	t.Helper()
-	described, err := c.DescribeWorkflowExecution(t.Context(), postrider.DeliveryWorkflowID(deliveryID), "")
+	return statusOf(t, c, postrider.DeliveryWorkflowID(deliveryID))
+}
+
+func statusOf(t *testing.T, c client.Client, workflowID string) enumspb.WorkflowExecutionStatus {
+	t.Helper()
+	described, err := c.DescribeWorkflowExecution(t.Context(), workflowID, "")
 	require.NoError(t, err)
 	return described.GetWorkflowExecutionInfo().GetStatus()
 }

@@ -54,14 +54,25 @@ func (c *crowd) counts() (events, requests int) {
 	return len(c.seen), requests
 }
 
-// TestKill kills the process while 300 deliveries are under way and starts it again
-// on the same data: every accepted event arrives. Those whose request was on its
-// way arrive twice; more than that would be a mistake.
+// TestKill kills the process while 300 deliveries are under way, each in a workflow of
+// its own or many in one, and starts it again on the same data: every accepted event
+// arrives. Those whose request was on its way arrive twice; more than that would be a
+// mistake.
 func TestKill(t *testing.T) {
 	t.Parallel()
+	for _, batching := range []string{"always", "auto", "never"} {
+		t.Run(batching, func(t *testing.T) {
+			t.Parallel()
+			killUnderLoad(t, []string{"POSTRIDER_BATCHING=" + batching})
+		})
+	}
+}
+
+func killUnderLoad(t *testing.T, env []string) {
+	t.Helper()
 	const deliveries = 300
 	dir := t.TempDir()
-	i := start(t, dir)
+	i := startWith(t, dir, env)
 	receiver := newCrowd(t, time.Second)
 	w := webhook(t, i, receiver.URL, map[string]any{"max_in_flight": 1000})
 
@@ -78,7 +89,7 @@ func TestKill(t *testing.T) {
 	require.NoError(t, i.Kill())
 	underWay, _ := receiver.counts()
 
-	i = start(t, dir)
+	i = startWith(t, dir, env)
 	require.Eventually(t, func() bool {
 		var seen instance.Webhook
 		err := i.Call(t.Context(), http.MethodGet, "/api/v1/webhooks/"+w.ID, nil, &seen)

@@ -1,0 +1,74 @@
+package e2e
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+
+	"postrider"
+	"postrider/standalone/instance"
+)
+
+// TestBatch has one workflow carry the first attempts of many deliveries. To a client
+// they are as any others: the query answers for each, and what did not succeed goes on
+// by itself.
+func TestBatch(t *testing.T) {
+	t.Parallel()
+	i := startWith(t, t.TempDir(), []string{"POSTRIDER_BATCHING=always"})
+	c := temporal(t, i)
+	fine, _ := answering(t, http.StatusOK)
+	good := webhook(t, i, fine, map[string]any{"events": []string{"batch.*"}})
+	failing, _ := answering(t, http.StatusBadGateway)
+	bad := webhook(t, i, failing, map[string]any{"events": []string{"batch.*"}, "max_retries": 1})
+	const events = 20
+	var batch []map[string]any
+	for n := range events {
+		batch = append(batch, map[string]any{"type": "batch.one", "data": n})
+	}
+	require.NoError(t, i.Call(t.Context(), http.MethodPost, "/api/v1/events/batch", map[string]any{"events": batch}, nil))
+
+	succeeded := allInState(t, i, good.ID, "succeeded", events)
+	carriers := map[string]int{}
+	for _, d := range succeeded {
+		carriers[*d.WorkflowID]++
+		require.Eventually(t, func() bool { // until the workflow itself has ended, the database answers
+			history, err := i.History(t.Context(), d.ID)
+			return err == nil && history.Source == "workflow" && history.State == "succeeded" && len(history.Attempts) == 1 &&
+				*history.WorkflowID == *d.WorkflowID && history.RunID != nil
+		}, patience, tick)
+	}
+	require.Less(t, len(carriers), events, "%v", carriers)
+	carrier := *succeeded[0].WorkflowID
+	require.Contains(t, carrier, "batch/")
+	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED, statusOf(t, c, carrier))
+	replay(t, c, carrier, "batch_v1")
+
+	for _, d := range allInState(t, i, bad.ID, "failed", events) {
+		require.Equal(t, postrider.DeliveryWorkflowID(d.ID), *d.WorkflowID)
+		require.Equal(t, 2, d.AttemptCount)
+		require.Eventually(t, func() bool {
+			history, err := i.History(t.Context(), d.ID)
+			return err == nil && history.Source == "workflow" && history.State == "failed" && len(history.Attempts) == 2
+		}, patience, tick)
+		require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_FAILED, statusOf(t, c, *d.WorkflowID))
+	}
+}
+
+// allInState waits until so many of a webhook's deliveries are in the state.
+func allInState(t *testing.T, i *instance.Instance, webhookID, state string, n int) []instance.Delivery {
+	t.Helper()
+	var found []instance.Delivery
+	require.Eventually(t, func() bool {
+		all, err := i.Deliveries(t.Context(), webhookID)
+		found = nil
+		for _, d := range all {
+			if d.State == state {
+				found = append(found, d)
+			}
+		}
+		return err == nil && len(found) == n
+	}, patience, tick)
+	return found
+}
