@@ -75,6 +75,8 @@ type Delivery struct {
 	DueAt         time.Time // when the first attempt is due: CreatedAt, or the event's later DeliverAt
 	FinishedAt    *time.Time
 	WorkflowID    string // "" while no workflow was started for it
+	// TraceContext is its publish's, see [Publication].
+	TraceContext string
 }
 
 // What the ids of workflows begin with.
@@ -153,6 +155,8 @@ type Dispatch struct {
 	EventType   string
 	Policy      Policy
 	AcceptedAt  time.Time
+	// TraceContext is the delivery's publish's, see [Publication].
+	TraceContext string
 	// WorkflowID is the workflow that is to carry the delivery: its own, or one that
 	// carries the first attempts of many.
 	WorkflowID string

@@ -70,6 +70,9 @@ type Publication struct {
 	// OnlyWebhookID sends the events to this webhook alone, whatever it subscribes
 	// to; "" means to every webhook that matches.
 	OnlyWebhookID string
+	// TraceContext is the W3C trace context of the publish where that is traced, as
+	// package traces writes it; "" where it is not.
+	TraceContext string
 }
 
 // PublishedEvent is an event of a publication with the hash of what was asked

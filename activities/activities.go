@@ -16,6 +16,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"postrider"
 )
 
@@ -44,7 +46,7 @@ type Reporter interface {
 	Report(ctx context.Context, workflowID, runID string, report Report) error
 }
 
-// Config is what New needs; every field but Carried and FirstAttemptDone is required.
+// Config is what New needs; every field is required unless it says otherwise.
 type Config struct {
 	Store    Store
 	Poster   Poster
@@ -54,11 +56,16 @@ type Config struct {
 	Now      func() time.Time
 	Random   func() float64 // 0 to 1, for jitter
 	// Carried returns, once, what a delivery's first attempt needs, where this process
-	// has it at hand since it claimed the delivery.
+	// has it at hand since it claimed the delivery. Optional.
 	Carried func(deliveryID string) *postrider.Target
 	// FirstAttemptDone is told each delivery whose first attempt is recorded, so
-	// that the dispatcher can let the next one go.
+	// that the dispatcher can let the next one go. Optional.
 	FirstAttemptDone func(deliveryID string)
+	// Tracer makes spans of attempts. Optional: without it nothing is traced.
+	Tracer trace.Tracer
+	// TraceReceivers sends an attempt's trace context to its receiver, as traceparent
+	// and tracestate.
+	TraceReceivers bool
 }
 
 // Activities are the Temporal activities of a delivery. Workflows name them by

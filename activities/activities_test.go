@@ -129,9 +129,15 @@ func (b *bench) Report(_ context.Context, _, _ string, report activities.Report)
 // publish accepts an event, claims its delivery as a dispatcher would, and returns it.
 func (b *bench) publish() string {
 	b.t.Helper()
+	return b.publishTraced("")
+}
+
+// publishTraced is publish in a trace.
+func (b *bench) publishTraced(traceContext string) string {
+	b.t.Helper()
 	now := postrider.Timestamp(time.Now())
 	key := b.ids.New(postrider.PrefixEvent)
-	receipts, err := b.db.Publish(b.t.Context(), postrider.Publication{WorkspaceID: "ws_1", Events: []postrider.PublishedEvent{{
+	receipts, err := b.db.Publish(b.t.Context(), postrider.Publication{WorkspaceID: "ws_1", TraceContext: traceContext, Events: []postrider.PublishedEvent{{
 		Event: postrider.Event{Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte(`{"id":"` + key + `"}`), CreatedAt: now},
 	}}})
 	require.NoError(b.t, err)

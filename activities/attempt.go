@@ -58,7 +58,7 @@ func (a *Activities) post(ctx context.Context, target postrider.Target) (postrid
 	if err != nil {
 		return postrider.Attempt{}, 0, err
 	}
-	attempt, retryAfter, err := a.Poster.Post(ctx, request)
+	attempt, retryAfter, err := a.send(ctx, target, number, request)
 	attempt.Number = number
 	return attempt, retryAfter, err
 }

@@ -17,16 +17,21 @@ const batchID = "batch/bat_1"
 // publishBatch accepts events and claims their deliveries for one workflow.
 func (b *bench) publishBatch(n int) []postrider.Dispatch {
 	b.t.Helper()
+	return b.publishBatchTraced(make([]string, n)...)
+}
+
+// publishBatchTraced is publishBatch with a publish for each trace.
+func (b *bench) publishBatchTraced(traceContexts ...string) []postrider.Dispatch {
+	b.t.Helper()
 	now := postrider.Timestamp(time.Now())
-	publication := postrider.Publication{WorkspaceID: "ws_1"}
-	for range n {
+	for _, traceContext := range traceContexts {
 		key := b.ids.New(postrider.PrefixEvent)
-		publication.Events = append(publication.Events, postrider.PublishedEvent{
+		_, err := b.db.Publish(b.t.Context(), postrider.Publication{WorkspaceID: "ws_1", TraceContext: traceContext, Events: []postrider.PublishedEvent{{
 			Event: postrider.Event{Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte(`{}`), CreatedAt: now},
-		})
+		}}})
+		require.NoError(b.t, err)
 	}
-	_, err := b.db.Publish(b.t.Context(), publication)
-	require.NoError(b.t, err)
+	n := len(traceContexts)
 	claimed, err := b.db.Claim(b.t.Context(), postrider.ClaimRequest{Limit: n, Lease: time.Minute, BatchID: batchID, BatchMin: 1})
 	require.NoError(b.t, err)
 	require.Len(b.t, claimed, n)

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"postrider"
 )
 
@@ -51,6 +53,8 @@ type Config struct {
 	OnAccepted func(events, deliveries int)
 	// OnRequest is told about every request when it is over. Optional.
 	OnRequest func(RequestSummary)
+	// Tracer makes spans of requests. Optional: without it nothing is traced.
+	Tracer trace.Tracer
 }
 
 // RequestSummary is a finished request, in words that are few enough to label

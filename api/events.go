@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"postrider"
+	"postrider/traces"
 )
 
 // eventStore keeps events.
@@ -102,7 +103,7 @@ func (s *server) publishEvents(ctx context.Context, in *publishInput) (*output[r
 // stands in the request.
 func (s *server) publish(ctx context.Context, idempotencyKey string, events []json.RawMessage, location func(int) string) ([]postrider.Receipt, error) {
 	publication := postrider.Publication{
-		WorkspaceID: workspace(ctx), IdempotencyKey: idempotencyKey,
+		WorkspaceID: workspace(ctx), IdempotencyKey: idempotencyKey, TraceContext: traces.Text(ctx),
 		Events: make([]postrider.PublishedEvent, len(events)),
 	}
 	now := postrider.Timestamp(s.Now())
@@ -241,7 +242,7 @@ func (s *server) testWebhook(ctx context.Context, in *WebhookPath) (*output[test
 		return nil, err
 	}
 	accepted, err := s.Store.Publish(ctx, postrider.Publication{
-		WorkspaceID: event.WorkspaceID, OnlyWebhookID: in.ID, Events: []postrider.PublishedEvent{event},
+		WorkspaceID: event.WorkspaceID, OnlyWebhookID: in.ID, Events: []postrider.PublishedEvent{event}, TraceContext: traces.Text(ctx),
 	})
 	if err != nil {
 		return nil, err

@@ -34,7 +34,11 @@ func newEngine(config Config) *gin.Engine {
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
 	s := &server{Config: config, keys: newKeyring(config.Store, config.Now, config.Logger)}
-	engine.Use(s.record, s.recover)
+	engine.Use(s.record)
+	if s.Tracer != nil {
+		engine.Use(s.trace)
+	}
+	engine.Use(s.recover)
 	engine.NoRoute(func(c *gin.Context) {
 		s.fail(c, &postrider.Error{Code: postrider.CodeNotFound, Message: "no such route"})
 	})

@@ -76,6 +76,11 @@ func TestSettingsNameTheFlag(t *testing.T) {
 		{"--temporal-tls-ca", file, "holds no PEM certificate"},
 		{"--temporal-tls-ca", file + ".missing", "no such file"},
 		{"--temporal-tls-cert", file, "given together"},
+		{"--traces-endpoint", "collector:4318", "must be http://HOST:PORT"},
+		{"--traces-endpoint", "http://user:password@collector:4318", "must be http://HOST:PORT"},
+		{"--traces-endpoint", "https://collector/?token=password", "must be http://HOST:PORT"},
+		{"--traces-sample", "1.1", "from 0 to 1"},
+		{"--traces-sample", "NaN", "from 0 to 1"},
 	} {
 		_, err := parse(t, serve(c.flag+"="+c.value)...)
 		require.ErrorContains(t, err, c.flag, "%s", c.value)

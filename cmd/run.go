@@ -21,7 +21,7 @@ const (
 // Run serves until ctx is done, then stops taking requests and deliveries, lets
 // what is under way end, and closes everything. When a part fails, all stop.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.close()
+	defer s.close(ctx)
 	parts, ctx := errgroup.WithContext(ctx)
 	for _, part := range s.parts() {
 		parts.Go(func() error { return part(ctx) })

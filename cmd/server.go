@@ -40,6 +40,7 @@ type Server struct {
 	settings   Settings
 	shape      Shape
 	store      *store.Store
+	tracing    tracing
 	temporal   client.Client
 	flows      *workflows.Client
 	registry   *prometheus.Registry
@@ -56,11 +57,11 @@ type Server struct {
 func NewServer(ctx context.Context, settings Settings, shape Shape) (*Server, error) {
 	s := &Server{settings: settings, shape: shape, registry: newRegistry(), ids: newIDs()}
 	if err := s.open(ctx); err != nil {
-		s.close()
+		s.close(ctx)
 		return nil, err
 	}
 	if err := s.wire(); err != nil { //nolint:contextcheck // requests bring their own contexts
-		s.close()
+		s.close(ctx)
 		return nil, err
 	}
 	return s, nil
@@ -71,7 +72,14 @@ func (s *Server) owner() bool { return s.shape.DataDir != "" }
 
 // open connects to everything that is outside of the process's own code.
 func (s *Server) open(ctx context.Context) (err error) {
-	if s.temporal, err = s.shape.Temporal.dial(s.settings.Logger(slog.LevelWarn), newSDKMetrics(s.registry)); err != nil {
+	if s.tracing, err = s.settings.tracing(ctx, s.shape.Logger); err != nil {
+		return fmt.Errorf("traces: %w", err)
+	}
+	interceptors, err := s.tracing.interceptors()
+	if err != nil {
+		return err
+	}
+	if s.temporal, err = s.shape.Temporal.dial(s.settings.Logger(slog.LevelWarn), newSDKMetrics(s.registry), interceptors); err != nil {
 		return err
 	}
 	keys := s.settings.EncryptionKeys
@@ -96,13 +104,14 @@ func (s *Server) open(ctx context.Context) (err error) {
 }
 
 // close gives back what open took.
-func (s *Server) close() {
+func (s *Server) close(ctx context.Context) {
 	if s.temporal != nil {
 		s.temporal.Close()
 	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {
-			s.shape.Logger.Warn("database did not close cleanly", slog.Any("error", err))
+			s.shape.Logger.LogAttrs(ctx, slog.LevelWarn, "database did not close cleanly", slog.Any("error", err))
 		}
 	}
+	s.tracing.close(ctx)
 }

@@ -28,6 +28,7 @@ type Settings struct {
 	EncryptionKeys  string        `env:"POSTRIDER_ENCRYPTION_KEYS" placeholder:"KEYS" help:"Comma-separated base64 keys of 32 bytes that encrypt signing secrets: the first encrypts, all decrypt. Prefer the environment to the flag: other users can see a command line."`
 	ShutdownTimeout time.Duration `env:"POSTRIDER_SHUTDOWN_TIMEOUT" default:"${shutdown_timeout}" help:"How long requests and attempts under way may take to end after SIGTERM. What is cut off is attempted again, by another process or after the next start."`
 
+	TracesSettings
 	ProfileSettings
 	LogSettings
 }

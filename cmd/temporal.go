@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	temporallog "go.temporal.io/sdk/log"
 )
 
@@ -40,15 +41,16 @@ func (t *TemporalSettings) Validate() error {
 }
 
 // dial returns a client of Temporal that connects when it is first used, and
-// again by itself whenever the connection was lost. metrics may be nil.
-func (t *TemporalSettings) dial(logger *slog.Logger, metrics client.MetricsHandler) (client.Client, error) {
+// again by itself whenever the connection was lost. metrics and interceptors may be
+// nil; interceptors are the workers' on it, too.
+func (t *TemporalSettings) dial(logger *slog.Logger, metrics client.MetricsHandler, interceptors []interceptor.ClientInterceptor) (client.Client, error) {
 	config, err := t.tls()
 	if err != nil {
 		return nil, err
 	}
 	options := client.Options{
 		HostPort: t.Address, Namespace: t.Namespace, Logger: temporallog.NewStructuredLogger(logger), MetricsHandler: metrics,
-		ConnectionOptions: client.ConnectionOptions{TLS: config},
+		ConnectionOptions: client.ConnectionOptions{TLS: config}, Interceptors: interceptors,
 	}
 	if t.APIKey != "" {
 		options.Credentials = client.NewAPIKeyStaticCredentials(t.APIKey)

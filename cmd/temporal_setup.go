@@ -39,7 +39,7 @@ type TemporalOperator struct {
 func (o *TemporalOperator) with(ctx context.Context, work func(context.Context, client.Client) error) error {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	temporal, err := o.dial(o.Logger(slog.LevelError), nil)
+	temporal, err := o.dial(o.Logger(slog.LevelError), nil, nil)
 	if err != nil {
 		return err
 	}

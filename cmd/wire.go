@@ -37,7 +37,7 @@ func (s *Server) wireAPI(poster *egress.Client) {
 	s.api = api.New(api.Config{
 		Store: s.store, Histories: s.flows, CheckURL: poster.CheckURL, Now: time.Now, IDs: s.ids, Entropy: rand.Reader, Logger: s.shape.Logger,
 		Checks: s.checks(), Version: Version, TemporalUIURL: s.shape.Temporal.UIURL, TemporalNamespace: s.shape.Temporal.Namespace,
-		OnAccepted: counts.accepted, OnRequest: counts.request,
+		OnAccepted: counts.accepted, OnRequest: counts.request, Tracer: s.tracing.tracer,
 	})
 }
 
@@ -51,6 +51,7 @@ func (s *Server) wireWorker(poster *egress.Client) {
 		Activities: activities.New(activities.Config{
 			Store: s.store, Poster: poster, Reporter: s.flows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
 			Now: time.Now, Random: mathrand.Float64, Carried: s.dispatcher.Carried, FirstAttemptDone: s.dispatcher.FirstAttemptDone,
+			Tracer: s.tracing.tracer, TraceReceivers: s.settings.TracesToReceivers,
 		}),
 		Maintenance: &activities.Maintenance{Keeper: s.store, Now: time.Now, Retention: time.Duration(s.shape.Worker.Retention)},
 		Drain:       s.settings.ShutdownTimeout,

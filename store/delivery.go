@@ -25,18 +25,21 @@ type deliveryRow struct {
 	DueAt         moment  `db:"due_at"`
 	FinishedAt    *moment `db:"finished_at"`
 	WorkflowID    string  `db:"workflow_id"`
+	TraceContext  string  `db:"trace_context"`
 }
 
 // selectStored begins a query of deliveries as they are stored, see selectDeliveries.
 const selectStored = `SELECT id, workspace_id, webhook_id, event_id, event_key, event_type, state, timeout_ms, max_retries, backoff_ms,
-	attempt_count, next_attempt_at, last_error, replay_of, created_at, due_at, finished_at, workflow_id FROM deliveries WHERE `
+	attempt_count, next_attempt_at, last_error, replay_of, created_at, due_at, finished_at, workflow_id,
+	COALESCE(trace_context, '') AS trace_context FROM deliveries WHERE `
 
 // selectDeliveries begins a query of deliveries, d. One whose outbox row, o, is leased
 // is on its way: nothing else is written for that.
 const selectDeliveries = `SELECT d.id, d.workspace_id, d.webhook_id, d.event_id, d.event_key, d.event_type,
 	CASE WHEN d.state = 'pending' AND o.leased THEN 'delivering' ELSE d.state END AS state,
 	d.timeout_ms, d.max_retries, d.backoff_ms, d.attempt_count, d.next_attempt_at, d.last_error, d.replay_of, d.created_at, d.due_at, d.finished_at,
-	CASE WHEN d.workflow_id = '' AND o.leased THEN o.workflow_id ELSE d.workflow_id END AS workflow_id
+	CASE WHEN d.workflow_id = '' AND o.leased THEN o.workflow_id ELSE d.workflow_id END AS workflow_id,
+	COALESCE(d.trace_context, '') AS trace_context
 	FROM deliveries d LEFT JOIN outbox o ON o.delivery_id = d.id AND o.kind = 'start' WHERE `
 
 func (r deliveryRow) cursor() string { return r.ID }
@@ -48,7 +51,7 @@ func (r deliveryRow) policy() postrider.Policy {
 func (r deliveryRow) dispatch() postrider.Dispatch {
 	return postrider.Dispatch{
 		DeliveryID: r.ID, WorkspaceID: r.WorkspaceID, WebhookID: r.WebhookID, EventType: r.EventType,
-		Policy: r.policy(), AcceptedAt: r.CreatedAt.Time, WorkflowID: r.WorkflowID,
+		Policy: r.policy(), AcceptedAt: r.CreatedAt.Time, WorkflowID: r.WorkflowID, TraceContext: r.TraceContext,
 	}
 }
 
@@ -57,7 +60,7 @@ func (r deliveryRow) item() (postrider.Delivery, error) {
 		ID: r.ID, WorkspaceID: r.WorkspaceID, WebhookID: r.WebhookID,
 		EventID: r.EventID, EventKey: r.EventKey, EventType: r.EventType, State: r.State, Policy: r.policy(),
 		AttemptCount: r.AttemptCount, NextAttemptAt: timeOf(r.NextAttemptAt), LastError: r.LastError, ReplayOf: r.ReplayOf,
-		CreatedAt: r.CreatedAt.Time, DueAt: r.DueAt.Time, FinishedAt: timeOf(r.FinishedAt), WorkflowID: r.WorkflowID,
+		CreatedAt: r.CreatedAt.Time, DueAt: r.DueAt.Time, FinishedAt: timeOf(r.FinishedAt), WorkflowID: r.WorkflowID, TraceContext: r.TraceContext,
 	}, nil
 }
 

@@ -84,7 +84,7 @@ func (b *batch) accept(p postrider.Publication, known repeatable, to *subscriber
 			receipts[i] = duplicates(single.receipts)[0]
 			continue
 		}
-		receipts[i] = b.add(e.Event, p.WorkspaceID, to.of(p, e.Event))
+		receipts[i] = b.add(p, e.Event, to.of(p, e.Event))
 		if single != nil {
 			b.answer(single, e.RequestHash, receipts[i:i+1])
 			single.eventKey = &e.Key
@@ -102,18 +102,22 @@ func (b *batch) answer(r *repeat, hash string, receipts []postrider.Receipt) {
 }
 
 // add makes the rows of one event and its deliveries.
-func (b *batch) add(e postrider.Event, workspaceID string, to []subscriber) postrider.Receipt {
+func (b *batch) add(p postrider.Publication, e postrider.Event, to []subscriber) postrider.Receipt {
 	created := b.now
 	if !e.CreatedAt.IsZero() {
 		created = postrider.Timestamp(e.CreatedAt)
 	}
 	b.events = append(b.events, []any{
-		e.Key, e.ID, workspaceID, e.Type, e.PersonaID, postrider.Timestamp(e.Timestamp), stampOf(e.DeliverAt), e.Body, created,
+		e.Key, e.ID, p.WorkspaceID, e.Type, e.PersonaID, postrider.Timestamp(e.Timestamp), stampOf(e.DeliverAt), e.Body, created,
 	})
 	due, hold := created, (*time.Time)(nil)
 	if e.DeliverAt != nil && e.DeliverAt.After(b.now) {
 		hold = stampOf(e.DeliverAt)
 		due = *hold
+	}
+	var trace *string
+	if p.TraceContext != "" {
+		trace = &p.TraceContext
 	}
 	receipt := postrider.Receipt{ID: e.ID, Type: e.Type, DeliveryIDs: make([]string, len(to))}
 	for i, w := range to {
@@ -125,7 +129,7 @@ func (b *batch) add(e postrider.Event, workspaceID string, to []subscriber) post
 			b.outbox = append(b.outbox, []any{id, w.ID, "start", hold, false, due})
 		}
 		b.deliveries = append(b.deliveries, []any{
-			id, workspaceID, w.ID, e.ID, e.Key, e.Type, state, w.TimeoutMS, w.MaxRetries, w.BackoffMS, 0, b.now, due, "",
+			id, p.WorkspaceID, w.ID, e.ID, e.Key, e.Type, state, w.TimeoutMS, w.MaxRetries, w.BackoffMS, 0, b.now, due, "", trace,
 		})
 	}
 	return receipt
@@ -141,7 +145,7 @@ func (b *batch) save(ctx context.Context, tx *sqlx.Tx) error {
 	}{
 		{"INSERT INTO events (key, id, workspace_id, type, persona_id, occurred_at, deliver_at, body, created_at) VALUES", b.events},
 		{`INSERT INTO deliveries (id, workspace_id, webhook_id, event_id, event_key, event_type, state,
-			timeout_ms, max_retries, backoff_ms, attempt_count, created_at, due_at, workflow_id) VALUES`, b.deliveries},
+			timeout_ms, max_retries, backoff_ms, attempt_count, created_at, due_at, workflow_id, trace_context) VALUES`, b.deliveries},
 		{"INSERT INTO outbox (delivery_id, webhook_id, kind, hold_until, leased, due_at) VALUES", b.outbox},
 	} {
 		if _, err := insert(ctx, tx, table.begin, table.rows, ""); err != nil {

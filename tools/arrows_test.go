@@ -22,7 +22,8 @@ const golangci = "../bin/tools/golangci-lint"
 func rooms() []string {
 	return []string{
 		"postrider/activities", "postrider/api", "postrider/cmd", "postrider/egress", "postrider/receiver", "postrider/schema",
-		"postrider/signing", "postrider/standalone/embedded", "postrider/store", "postrider/web", "postrider/worker", "postrider/workflows",
+		"postrider/signing", "postrider/standalone/embedded", "postrider/store", "postrider/traces", "postrider/web",
+		"postrider/worker", "postrider/workflows",
 	}
 }
 
@@ -56,14 +57,15 @@ func arrows() map[string][]string {
 		"egress":     append(ordinary, "postrider/signing"),
 		"receiver":   append(ordinary, "postrider/signing"),
 		"schema":     ordinary,
+		"traces":     ordinary,
 		"web":        ordinary,
 		"store":      append(ordinary, "database/sql", "github.com/jmoiron/sqlx", "postrider/schema", "postrider/store"),
-		"activities": append(ordinary, "postrider/egress", "postrider/signing"),
-		"workflows":  {"net", "postrider/activities"},
+		"activities": append(ordinary, "postrider/egress", "postrider/signing", "postrider/traces"),
+		"workflows":  {"net", "postrider/activities", "postrider/traces"},
 		"worker":     append(ordinary, "postrider/activities", "postrider/workflows"),
-		"api":        append(ordinary, "postrider/signing", "postrider/workflows"),
+		"api":        append(ordinary, "postrider/signing", "postrider/traces", "postrider/workflows"),
 		"cmd": append(ordinary, "postrider/activities", "postrider/api", "postrider/cmd", "postrider/egress", "postrider/receiver",
-			"postrider/schema", "postrider/signing", "postrider/store", "postrider/web", "postrider/worker", "postrider/workflows"),
+			"postrider/schema", "postrider/signing", "postrider/store", "postrider/traces", "postrider/web", "postrider/worker", "postrider/workflows"),
 		"standalone": append(ordinary, "postrider/cmd", "postrider/egress", "postrider/receiver", "postrider/signing",
 			"postrider/standalone/embedded", "postrider/workflows", "github.com/temporalio/ui-server/v2/server", "go.temporal.io/server/temporal"),
 	}

@@ -13,6 +13,7 @@ import (
 
 	"postrider"
 	"postrider/activities"
+	"postrider/traces"
 )
 
 // ErrAlreadyStarted says that a delivery has its workflow, running or ended: there
@@ -49,6 +50,7 @@ func (c *Client) Start(ctx context.Context, carried []postrider.Dispatch) error 
 		EnableEagerStart:                         true,
 		TypedSearchAttributes:                    searchAttributes(carried),
 	}
+	ctx = traces.Context(ctx, traceOf(carried))
 	var err error
 	if carried[0].Alone() {
 		_, err = c.temporal.ExecuteWorkflow(ctx, options, nameDelivery, in[0])
@@ -60,6 +62,14 @@ func (c *Client) Start(ctx context.Context, carried []postrider.Dispatch) error 
 		return ErrAlreadyStarted
 	}
 	return err
+}
+
+// traceOf is the trace context that all the deliveries have in common, "" for none.
+func traceOf(carried []postrider.Dispatch) string {
+	if slices.ContainsFunc(carried, func(d postrider.Dispatch) bool { return d.TraceContext != carried[0].TraceContext }) {
+		return ""
+	}
+	return carried[0].TraceContext
 }
 
 // searchAttributes are what all the deliveries have in common.

@@ -5,9 +5,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.temporal.io/sdk/interceptor"
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.uber.org/goleak"
 
+	"postrider/traces"
 	"postrider/workflows"
 )
 
@@ -24,9 +28,23 @@ func TestReplay(t *testing.T) {
 	for _, history := range histories {
 		t.Run(filepath.Base(history), func(t *testing.T) {
 			t.Parallel()
-			replayer := sdkworker.NewWorkflowReplayer()
-			workflows.Register(replayer)
-			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(nil, history))
+			recorder := tracetest.NewSpanRecorder()
+			for _, interceptors := range [][]interceptor.WorkerInterceptor{nil, {tracing(t, recorder)}} {
+				replayer, err := sdkworker.NewWorkflowReplayerWithOptions(sdkworker.WorkflowReplayerOptions{Interceptors: interceptors})
+				require.NoError(t, err)
+				workflows.Register(replayer)
+				require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(nil, history))
+			}
+			require.Empty(t, recorder.Started(), "what was traced when it ran is not traced again")
 		})
 	}
+}
+
+// tracing is what traces workflows where operators want it: some histories were
+// recorded with it, and each must go on with it and without.
+func tracing(t *testing.T, recorder *tracetest.SpanRecorder) interceptor.Interceptor {
+	t.Helper()
+	traced, err := traces.NewInterceptor(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test"))
+	require.NoError(t, err)
+	return traced
 }

@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"flag"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -112,15 +114,24 @@ func TestMaintenance(t *testing.T) {
 	replay(t, c, ran, "maintenance_v1")
 }
 
+// eventsOf returns a workflow's history.
+func eventsOf(t *testing.T, c client.Client, workflowID string) iter.Seq[*historypb.HistoryEvent] {
+	t.Helper()
+	return func(yield func(*historypb.HistoryEvent) bool) {
+		events := c.GetWorkflowHistory(t.Context(), workflowID, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+		for events.HasNext() {
+			event, err := events.Next()
+			require.NoError(t, err)
+			if !yield(event) {
+				return
+			}
+		}
+	}
+}
+
 func replay(t *testing.T, c client.Client, workflowID, name string) {
 	t.Helper()
-	var history historypb.History
-	events := c.GetWorkflowHistory(t.Context(), workflowID, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	for events.HasNext() {
-		event, err := events.Next()
-		require.NoError(t, err)
-		history.Events = append(history.Events, event)
-	}
+	history := historypb.History{Events: slices.Collect(eventsOf(t, c, workflowID))}
 	replayer := sdkworker.NewWorkflowReplayer()
 	workflows.Register(replayer)
 	require.NoError(t, replayer.ReplayWorkflowHistory(nil, &history))

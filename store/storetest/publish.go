@@ -17,6 +17,7 @@ func publishTests() map[string]func(*testing.T, *Bundle) {
 		"a persona's webhook gets that persona's only":   publishPersona,
 		"an event comes back as it was published":        publishRoundTrip,
 		"a webhook that is not active has events parked": publishParked,
+		"a publish's trace stays with its deliveries":    publishTraced,
 		"one webhook may be named":                       publishOnly,
 		"many events and webhooks are one publication":   publishMany,
 		"events are listed by pages and times":           eventPages,
@@ -120,6 +121,27 @@ func publishParked(t *testing.T, b *Bundle) {
 	require.NoError(t, b.DeleteWebhook(t.Context(), b.Workspace, off.ID))
 	require.Equal(t, postrider.StateCancelled, b.State(t, receipts[0].DeliveryIDs[1]))
 	require.Empty(t, b.Claimed(t, 10))
+}
+
+func publishTraced(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	traced := b.Publication(b.NewEvent("a"))
+	traced.TraceContext = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 vendor=value"
+	for _, p := range []postrider.Publication{b.Publication(b.NewEvent("a")), traced} {
+		receipts, err := b.Publish(t.Context(), p)
+		require.NoError(t, err)
+		d, err := b.Delivery(t.Context(), b.Workspace, receipts[0].DeliveryIDs[0])
+		require.NoError(t, err)
+		require.Equal(t, p.TraceContext, d.TraceContext)
+		claimed, err := b.Claim(t.Context(), postrider.ClaimRequest{Limit: 10, Lease: lease})
+		require.NoError(t, err)
+		require.Len(t, claimed, 1)
+		require.Equal(t, p.TraceContext, claimed[0].TraceContext)
+		targets, err := b.Targets(t.Context(), []string{d.ID})
+		require.NoError(t, err)
+		require.Equal(t, p.TraceContext, targets[0].Delivery.TraceContext)
+	}
+	require.Equal(t, 1, b.count(t.Context(), t, "SELECT COUNT(*) FROM deliveries WHERE trace_context IS NULL AND webhook_id = '"+w.ID+"'"))
 }
 
 func publishOnly(t *testing.T, b *Bundle) {

@@ -1,0 +1,54 @@
+package workflows_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace"
+	"go.temporal.io/sdk/client"
+
+	"postrider"
+	"postrider/workflows"
+)
+
+// connection is a Temporal connection that notes in which span a workflow was started.
+type connection struct {
+	client.Client
+
+	span trace.SpanContext
+}
+
+func (c *connection) ExecuteWorkflow(ctx context.Context, _ client.StartWorkflowOptions, _ any, _ ...any) (client.WorkflowRun, error) {
+	c.span = trace.SpanContextFromContext(ctx)
+	return nil, nil
+}
+
+func TestStartGoesOnTheDeliveriesTrace(t *testing.T) {
+	t.Parallel()
+	const one, other = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for name, c := range map[string]struct {
+		traces []string
+		want   string // trace id
+	}{
+		"of one":                {[]string{one}, one[3:35]},
+		"of one, not traced":    {[]string{""}, ""},
+		"of many, in one trace": {[]string{one, one}, one[3:35]},
+		"of many, in several":   {[]string{one, other}, ""},
+		"of many, one traced":   {[]string{"", one}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var carried []postrider.Dispatch
+			for _, text := range c.traces {
+				carried = append(carried, postrider.Dispatch{DeliveryID: "dlv_1", WorkflowID: "batch/bat_1", TraceContext: text})
+			}
+			temporal := &connection{}
+			require.NoError(t, workflows.NewClient(temporal).Start(t.Context(), carried))
+			require.Equal(t, c.want != "", temporal.span.IsValid())
+			if c.want != "" {
+				require.Equal(t, c.want, temporal.span.TraceID().String())
+			}
+		})
+	}
+}
