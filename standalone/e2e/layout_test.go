@@ -72,12 +72,23 @@ func newLayout(t *testing.T) *layout {
 // printed on standard output.
 func (l *layout) command(t *testing.T, args ...string) string {
 	t.Helper()
+	out, err := l.try(t, nil, args...)
+	require.NoError(t, err, args)
+	return strings.TrimSpace(out)
+}
+
+// try is command for one that may fail, with settings on top of the others. Its
+// error is what the command said.
+func (l *layout) try(t *testing.T, env []string, args ...string) (string, error) {
+	t.Helper()
 	command := exec.CommandContext(t.Context(), production, args...)
-	command.Env = append(os.Environ(), l.env...)
+	command.Env = append(append(os.Environ(), l.env...), env...)
 	var out, errs bytes.Buffer
 	command.Stdout, command.Stderr = &out, &errs
-	require.NoError(t, command.Run(), "%s: %s", args, &errs)
-	return strings.TrimSpace(out.String())
+	if err := command.Run(); err != nil {
+		return out.String(), fmt.Errorf("%w: %s", err, &errs)
+	}
+	return out.String(), nil
 }
 
 // startTemporal starts the Temporal server, always at the same address.
