@@ -1,7 +1,9 @@
 package store_test
 
 import (
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -148,6 +150,57 @@ func TestNothingScans(t *testing.T) {
 	}
 	require.Greater(t, len(reads("idx_scan")), bigDays, "something was read")
 	require.Empty(t, reads("seq_scan"))
+}
+
+// TestPlansWithoutScans asks PostgreSQL how it ran each statement of the lists and of
+// a delivery's way through a database with a past and with much that waits. It says
+// which statement it is where [TestNothingScans] counts, and knows of the outbox too.
+func TestPlansWithoutScans(t *testing.T) {
+	t.Parallel()
+	b := newBigTable(t, 50_000)
+	for _, w := range b.webhooks[:20] {
+		b.PublishTo(t, w.ID, 500)
+	}
+	raw := b.Raw(t)
+	_, err := raw.ExecContext(t.Context(), "ANALYZE")
+	require.NoError(t, err)
+	var big []string
+	require.NoError(t, raw.SelectContext(t.Context(), &big, `SELECT relname FROM pg_class
+		WHERE relkind = 'r' AND reltuples > 1000 AND relname ~ '^(events|deliveries|attempts|outbox)'`))
+	require.Contains(t, big, "outbox")
+
+	b.URL += "&session_preload_libraries=auto_explain&auto_explain.log_min_duration=0"
+	b.Store = b.Open(t, b.Key)
+	for _, list := range b.lists(t, 7) {
+		list()
+	}
+	claimed, err := b.Claim(t.Context(), postrider.ClaimRequest{Limit: 20, Lease: time.Minute})
+	require.NoError(t, err)
+	require.Len(t, claimed, 20)
+	_, _, err = b.NextDue(t.Context())
+	require.NoError(t, err)
+	deliveryIDs := make([]string, len(claimed))
+	outcomes := make([]postrider.Outcome, len(claimed))
+	for i, d := range claimed {
+		deliveryIDs[i] = d.DeliveryID
+		outcomes[i] = b.Outcome(t, d.DeliveryID, 1, postrider.StateSucceeded)
+	}
+	_, err = b.Targets(t.Context(), deliveryIDs)
+	require.NoError(t, err)
+	require.NoError(t, b.Record(t.Context(), outcomes))
+
+	log, err := postgres.Log()
+	require.NoError(t, err)
+	scan := regexp.MustCompile(`Seq Scan on (` + strings.Join(big, "|") + `)\b`)
+	plans := 0
+	for entry := range strings.SplitSeq(log, " LOG:  ") {
+		statement, planned := strings.CutPrefix(entry, "duration: ")
+		if planned && !strings.Contains(statement, "SELECT EXISTS") { // which ends at the first row it finds
+			plans++
+			require.NotRegexp(t, scan, statement)
+		}
+	}
+	require.Greater(t, plans, 20)
 }
 
 // BenchmarkBigTable is a million deliveries over ten days: how long lists take, and

@@ -209,6 +209,12 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.run(ctx)
 }
 
+// Log returns what the server has logged since it started.
+func (s *Server) Log() (string, error) {
+	text, err := os.ReadFile(filepath.Join(s.folder, "log"))
+	return string(text), err
+}
+
 // Stop ends the server and removes its folder. More than one call does no harm.
 func (s *Server) Stop() {
 	if s.admin != nil {
