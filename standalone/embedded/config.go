@@ -34,6 +34,11 @@ type Config struct {
 	// everything in a file in Dir.
 	DatabaseURL string
 
+	// Plain leaves the server and PostgreSQL as Temporal's own set-up makes them: its
+	// dynamic configuration's defaults, the plugin on lib/pq, every index of the
+	// visibility table. It is for benchmarks to compare with.
+	Plain bool
+
 	// FrontendListen is where clients and workers connect: an IP address and a
 	// port, of which 0 picks a free one.
 	FrontendListen string

@@ -31,5 +31,5 @@ func databaseOf(cfg Config) (database, error) {
 	if cfg.DatabaseURL == "" {
 		return &sqliteDatabase{path: cfg.databasePath()}, nil
 	}
-	return newPostgresDatabase(cfg.DatabaseURL, cfg.Logger)
+	return newPostgresDatabase(cfg)
 }

@@ -32,12 +32,13 @@ const postgresShards = 4
 // URL is given.
 type postgresDatabase struct {
 	url    *url.URL
+	plain  bool
 	logger *slog.Logger
 	claim  *claim
 }
 
-func newPostgresDatabase(address string, logger *slog.Logger) (*postgresDatabase, error) {
-	u, err := url.Parse(address)
+func newPostgresDatabase(cfg Config) (*postgresDatabase, error) {
+	u, err := url.Parse(cfg.DatabaseURL)
 	if err != nil {
 		return nil, errors.New("the database URL cannot be parsed") // the parser's error repeats the password
 	}
@@ -47,7 +48,7 @@ func newPostgresDatabase(address string, logger *slog.Logger) (*postgresDatabase
 	if u.Port() == "" {
 		u.Host = net.JoinHostPort(u.Hostname(), "5432")
 	}
-	return &postgresDatabase{url: u, logger: logger}, nil
+	return &postgresDatabase{url: u, plain: cfg.Plain, logger: cfg.Logger}, nil
 }
 
 func (d *postgresDatabase) executions() *config.SQL { return d.store("_temporal", executionsConns) }
@@ -65,8 +66,12 @@ func (d *postgresDatabase) store(suffix string, conns int) *config.SQL {
 	for name, values := range d.url.Query() {
 		attributes[name] = values[0]
 	}
+	plugin := pgplugin.PluginNamePGX
+	if d.plain {
+		plugin = pgplugin.PluginName
+	}
 	return &config.SQL{
-		PluginName: pgplugin.PluginNamePGX, ConnectAddr: d.url.Host, ConnectAttributes: attributes,
+		PluginName: plugin, ConnectAddr: d.url.Host, ConnectAttributes: attributes,
 		User: url.PathEscape(d.url.User.Username()), Password: password, DatabaseName: d.name(suffix),
 		MaxConns: conns, MaxIdleConns: conns,
 	}

@@ -21,6 +21,9 @@ func (d *postgresDatabase) migrate(ctx context.Context) error {
 	if err := migrateStore(d.visibility(), "postgresql/v12/visibility", v12.VisibilityVersion); err != nil {
 		return err
 	}
+	if d.plain {
+		return nil
+	}
 	return d.trim(ctx)
 }
 

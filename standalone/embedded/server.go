@@ -169,7 +169,7 @@ func (s *Server) startTemporal(ctx context.Context, cfg *config.Config, ls *list
 		temporal.WithNamespaceLogger(logger),
 		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
 		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return authorization.NewNoopClaimMapper() }),
-		temporal.WithDynamicConfigClient(dynamicSettings()),
+		temporal.WithDynamicConfigClient(dynamicSettings(s.cfg.Plain)),
 		temporal.WithCustomMetricsHandler(s.cfg.Metrics),
 	}
 	ls.releaseServer()

@@ -90,7 +90,10 @@ const unlimited = 1_000_000
 // timerShift is far below the shortest backoff, 100 ms.
 const timerShift = 10 * time.Millisecond
 
-func dynamicSettings() dynamicconfig.StaticClient {
+func dynamicSettings(plain bool) dynamicconfig.StaticClient {
+	if plain {
+		return dynamicconfig.StaticClient{dynamicconfig.EnableServerVersionCheck.Key(): false}
+	}
 	return dynamicconfig.StaticClient{
 		dynamicconfig.FrontendRPS.Key():                                         unlimited,
 		dynamicconfig.FrontendMaxNamespaceRPSPerInstance.Key():                  unlimited,
