@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -17,69 +19,107 @@ type course struct {
 	*bench
 	*subject
 
+	name     string
 	fan      int // webhooks that each event goes to
 	hooks    []instance.Webhook
+	secrets  map[string]string // by the path of a webhook's URL
 	load     *load
 	requests [][]byte
 	finished int // deliveries that were made and checked
 }
 
-// lay makes a course whose events go to fan webhooks each.
-func (b *bench) lay(ctx context.Context, s *subject, name string, fan int) (*course, error) {
-	eventType := strings.ReplaceAll(name, "-", ".")
-	c := &course{bench: b, subject: s, fan: fan}
-	secrets := map[string]string{}
-	for i := range fan {
-		path := fmt.Sprintf("/%s/%d", name, i)
-		if err := c.subscribe(ctx, path, eventType, secrets); err != nil {
-			return nil, err
-		}
-	}
-	if err := b.ear.learn(ctx, secrets); err != nil {
-		return nil, err
-	}
-	var err error
-	if c.load, err = newLoad(ctx, s.Client, connections); err != nil {
-		return nil, err
-	}
-	c.requests = c.load.requests(b.random(), eventType)
-	return c, nil
+// newCourse returns a course without webhooks.
+func (b *bench) newCourse(s *subject, name string, fan int) *course {
+	return &course{bench: b, subject: s, name: name, fan: fan, secrets: map[string]string{}}
 }
 
-// subscribe makes a webhook whose URL has the path at the receiver.
-func (c *course) subscribe(ctx context.Context, path, eventType string, secrets map[string]string) error {
-	w, err := c.CreateWebhook(ctx, map[string]any{"url": c.ear.Hooks + path, "events": []string{eventType}, "max_in_flight": 1000})
+// eventType is that of a course's events.
+func (c *course) eventType() string { return strings.ReplaceAll(c.name, "-", ".") }
+
+// subscribe makes a webhook for the type whose URL has the path at the receiver.
+func (c *course) subscribe(ctx context.Context, path, eventType string, fields map[string]any) (instance.Webhook, error) {
+	all := map[string]any{"url": c.ear.Hooks + path, "events": []string{eventType}}
+	for name, value := range fields {
+		all[name] = value
+	}
+	w, err := c.CreateWebhook(ctx, all)
 	if err != nil {
+		return w, err
+	}
+	c.secrets[path], err = c.Secret(ctx, w.ID)
+	return w, errors.Join(err, c.ear.learn(ctx, c.secrets))
+}
+
+// lay makes webhooks for all events of the course, and connections.
+func (c *course) lay(ctx context.Context, connections int) error {
+	for i := range c.fan {
+		w, err := c.subscribe(ctx, fmt.Sprintf("/%s/%d", c.name, i), c.eventType(), map[string]any{"max_in_flight": 1000})
+		if err != nil {
+			return err
+		}
+		c.hooks = append(c.hooks, w)
+	}
+	return c.connect(ctx, connections, c.eventType())
+}
+
+// connect makes connections to publish events of the types on.
+func (c *course) connect(ctx context.Context, connections int, eventTypes ...string) error {
+	var err error
+	if c.load, err = newLoad(ctx, c.Client, connections); err != nil {
 		return err
 	}
-	c.hooks = append(c.hooks, w)
-	secrets[path], err = c.Secret(ctx, w.ID)
-	return err
+	c.requests = c.load.singles(c.random(), eventTypes...)
+	return nil
 }
 
-func (c *course) close() error { return c.load.close() }
+func (c *course) close() error {
+	if c.load == nil {
+		return nil
+	}
+	return c.load.close()
+}
 
 // warmUp makes deliveries that do not count: connections, caches and statements
 // are those of a server that has been running.
 func (c *course) warmUp(ctx context.Context) error {
-	n := max(c.scaled(300)/c.fan, 1)
+	n := 300
 	if c.mode == naive {
-		n = max(c.scaled(50)/c.fan, 1)
+		n = 50
 	}
-	_, err := c.fly(ctx, func() ([]shot, error) { return c.load.burst(ctx, n, c.requests) })
-	return err
+	if err := c.ear.reset(ctx); err != nil {
+		return err
+	}
+	shots, err := c.load.fire(ctx, &atOnce{n: max(c.scaled(n)/c.fan, 1)}, c.requests)
+	if err == nil {
+		_, err = c.land(ctx, shots)
+	}
+	if err != nil {
+		return fmt.Errorf("warm-up: %w", err)
+	}
+	return nil
 }
 
-// fly publishes, waits until everything was received and recorded, and judges it.
-func (c *course) fly(ctx context.Context, publish func() ([]shot, error)) (verdict, error) {
-	if err := c.ear.reset(ctx); err != nil {
-		return verdict{}, err
-	}
-	shots, err := publish()
-	if err != nil {
-		return verdict{}, err
-	}
-	return c.land(ctx, shots)
+// fly publishes, waits until everything was received and recorded, judges it and
+// returns its numbers. The CPU time is that of the whole flight, to the last record.
+func (c *course) fly(ctx context.Context, publish func() ([]shot, error)) (metrics, error) {
+	return c.profiled(ctx, c.subject, c.name, func() (metrics, error) {
+		if err := c.ear.reset(ctx); err != nil {
+			return nil, err
+		}
+		before, err := c.cpu()
+		if err != nil {
+			return nil, err
+		}
+		shots, err := publish()
+		if err != nil {
+			return nil, err
+		}
+		v, err := c.land(ctx, shots)
+		if err != nil {
+			return nil, err
+		}
+		return c.numbers(v, v.first, before)
+	})
 }
 
 // land waits until the events were received and recorded, and judges them.
@@ -100,34 +140,42 @@ func (c *course) land(ctx context.Context, shots []shot) (verdict, error) {
 	return v, errors.Join(err, c.unfinished(ctx))
 }
 
-// measure is fly with the numbers of it. The CPU time is that of the whole flight,
-// to the last record.
-func (c *course) measure(ctx context.Context, publish func() ([]shot, error)) (metrics, error) {
-	before, err := c.cpu()
-	if err != nil {
-		return nil, err
-	}
-	v, err := c.fly(ctx, publish)
-	if err != nil {
-		return nil, err
-	}
-	after, err := c.cpu()
-	if err != nil {
-		return nil, err
-	}
-	m := v.metrics(v.first)
+// numbers are a verdict's, with the CPU time since before for a thousand
+// deliveries, of each process and in sum. Its rate is counted from began.
+func (c *course) numbers(v verdict, began time.Time, before map[string]time.Duration) (metrics, error) {
+	m := v.metrics(began)
 	m[events] = float64(v.deliveries / c.fan)
-	m.addCPU(v.deliveries, before, after)
-	return m, nil
+	return m, c.addCPU(m, v.deliveries, before)
 }
 
-// addCPU adds what the processes took for a thousand deliveries, each and in sum.
-func (m metrics) addCPU(deliveries int, before, after map[string]time.Duration) {
+// addCPU adds the CPU time since before. What load and receiver took is told, and
+// in no sum.
+func (c *course) addCPU(m metrics, deliveries int, before map[string]time.Duration) error {
+	after, err := c.cpu()
 	for name := range after {
 		each := (after[name] - before[name]).Seconds() / float64(deliveries) * 1000
 		m[cpuPer1000+"_"+name] = each
-		m[cpuPer1000] += each
+		if name != loadProcess {
+			m[cpuPer1000] += each
+		}
 	}
+	return err
+}
+
+// cpu is what the subject's processes have taken so far, and load and receiver.
+func (c *course) cpu() (map[string]time.Duration, error) {
+	taken, err := c.subject.cpu()
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range []int{os.Getpid(), c.ear.PID()} {
+		s, err := readStat(pid)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		taken[loadProcess] += s.cpu
+	}
+	return taken, nil
 }
 
 // stall is how long nothing may happen before a flight is given up.
@@ -161,19 +209,25 @@ func (c *course) await(ctx context.Context, what string, want int, count func(co
 	})
 }
 
-// recorded is how many deliveries the API says are finished. It returns an error
-// when one failed.
+// recorded is how many of the course's deliveries the API says are finished. It
+// returns an error when one failed.
 func (c *course) recorded(ctx context.Context) (int, error) {
+	var page struct{ Data []instance.Webhook }
+	if err := c.Call(ctx, http.MethodGet, "/api/v1/webhooks?limit=200", nil, &page); err != nil { // newest first
+		return 0, err
+	}
+	finished := make(map[string]int, len(page.Data))
+	failed := 0
+	for _, w := range page.Data {
+		finished[w.ID] = w.Stats.TotalDeliveries
+		failed += w.Stats.FailedDeliveries
+	}
+	if failed > 0 {
+		return 0, fmt.Errorf("%d deliveries failed", failed)
+	}
 	sum := 0
 	for _, hook := range c.hooks {
-		var w instance.Webhook
-		if err := c.Call(ctx, http.MethodGet, "/api/v1/webhooks/"+hook.ID, nil, &w); err != nil {
-			return 0, err
-		}
-		if w.Stats.FailedDeliveries > 0 {
-			return 0, fmt.Errorf("%d deliveries failed", w.Stats.FailedDeliveries)
-		}
-		sum += w.Stats.TotalDeliveries
+		sum += finished[hook.ID]
 	}
 	return sum, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,18 +23,24 @@ type machine struct {
 	SyncMS   float64 `json:"fsync_ms"` // median of a small write that is synced, as a commit's is
 }
 
+// String is the machine in words.
+func (m machine) String() string {
+	return fmt.Sprintf("%d cores (%s, %s), a synced write %.2f ms, %s, PostgreSQL %s, Postrider %s", m.Cores, m.CPU, m.OS, m.SyncMS, m.Go, m.Postgres, m.Commit)
+}
+
 // describe looks at the machine.
 func (b *bench) describe(ctx context.Context) (machine, error) {
 	m := machine{Cores: runtime.NumCPU(), CPU: cpuModel(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version()}
-	var err error
-	if m.Postgres, err = b.postgres.Version(ctx); err != nil {
-		return m, err
-	}
-	version, err := exec.CommandContext(ctx, b.Standalone, "version").Output() //nolint:gosec // the program to measure
+	version, err := b.postgres.Version(ctx)
 	if err != nil {
 		return m, err
 	}
-	m.Commit, _, _ = strings.Cut(strings.TrimPrefix(string(version), "postrider "), " ")
+	m.Postgres, _, _ = strings.Cut(version, " ")                             // what follows is its packager's
+	build, err := exec.CommandContext(ctx, b.Standalone, "version").Output() //nolint:gosec // the program to measure
+	if err != nil {
+		return m, err
+	}
+	m.Commit, _, _ = strings.Cut(strings.TrimPrefix(string(build), "postrider "), " ")
 	m.SyncMS, err = syncTime(b.dir)
 	return m, err
 }

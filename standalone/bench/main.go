@@ -12,6 +12,7 @@ import (
 // cli is the command line.
 type cli struct {
 	Run      runCommand      `cmd:"" default:"withargs" help:"Measure (the default)."`
+	Doc      docCommand      `cmd:"" help:"Write the tables of docs/performance.md from a file of results."`
 	Receiver receiverCommand `cmd:"" hidden:"" help:"Receive webhooks; a run starts this itself."`
 }
 

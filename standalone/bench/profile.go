@@ -12,13 +12,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// profiled runs a measurement and takes CPU profiles of the subject meanwhile, if
-// these were asked for: one a second, because nobody knows how long it takes.
+// profiled runs a step's measurement and takes CPU profiles of the subject
+// meanwhile, if these were asked for: one a second, for nobody knows how long it
+// takes.
 func (b *bench) profiled(ctx context.Context, s *subject, name string, measure func() (metrics, error)) (measured metrics, err error) {
 	if b.Profile == "" || s.Profile == "" {
 		return measure()
 	}
-	dir := filepath.Join(b.Profile, name)
+	dir := filepath.Join(b.Profile, fmt.Sprintf("%s-%s-%d", name, s.mode, b.round+1))
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, err
 	}

@@ -87,8 +87,8 @@ type note struct {
 // idLength is that of "evt_" and "dlv_" with a UUID in hexadecimal.
 const idLength = 36
 
-// receiver answers webhooks at once and notes what came. The path says what else
-// it does: /hang/… answers nothing until the sender leaves.
+// receiver answers webhooks at once and notes what came, unless the path says
+// otherwise.
 type receiver struct {
 	notes []note
 	count atomic.Int64 // of requests; those above len(notes) are not noted
@@ -97,6 +97,12 @@ type receiver struct {
 	mu      sync.Mutex
 	secrets map[string]string // by path
 }
+
+// Paths that are not like the others.
+const (
+	hangingPath = "/hang/"    // nothing is answered until the sender leaves
+	unnotedPath = "/unnoted/" // answered, and not counted
+)
 
 // checkEvery is the share of requests whose signature is checked.
 const checkEvery = 50
@@ -135,11 +141,11 @@ func (r *receiver) serve(conn net.Conn) error {
 				header.Add(string(name), string(value))
 			}
 		})
-		if err != nil {
+		if err != nil || h.length == chunked {
 			return err
 		}
 		path := strings.Split(h.first, " ")[1]
-		if strings.HasPrefix(path, "/hang/") {
+		if strings.HasPrefix(path, hangingPath) {
 			_, err := io.Copy(io.Discard, in)
 			return err
 		}
@@ -152,7 +158,9 @@ func (r *receiver) serve(conn net.Conn) error {
 		at := r.now()
 		n.at = at.UnixNano()
 		n.unsigned = header != nil && !r.signed(path, header, body[:h.length], at)
-		r.note(n)
+		if !strings.HasPrefix(path, unnotedPath) {
+			r.note(n)
+		}
 		if _, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"); err != nil {
 			return err
 		}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -10,23 +12,7 @@ import (
 // column is a metric as tables show it.
 type column struct{ title, metric, format string }
 
-// columns are those of the printed table.
-func columns() []column {
-	return []column{
-		{"events", events, "%.0f"},
-		{"deliveries/s", deliveriesPerS, "%.0f"},
-		{"x naive", toNaive, "%.1f"},
-		{"x floor", toFloor, "%.2f"},
-		{"p50 ms", p50, "%.1f"},
-		{"p99 ms", p99, "%.1f"},
-		{"CPU s/1000", cpuPer1000, "%.2f"},
-		{"server", cpuPer1000 + "_" + serverProcess, "%.2f"},
-		{"postgres", cpuPer1000 + "_" + postgresProcess, "%.2f"},
-		{"twice", duplicates, "%.0f"},
-	}
-}
-
-// cell is a metric in words; "" when it was not measured.
+// cell is the metric in words; "" when it was not measured.
 func (c column) cell(m metrics) string {
 	value, measured := m[c.metric]
 	if !measured {
@@ -35,33 +21,155 @@ func (c column) cell(m metrics) string {
 	return fmt.Sprintf(c.format, value)
 }
 
+// table is rows that were measured alike.
+type table struct {
+	title   string
+	columns []column
+	rows    []row
+}
+
+// tables are the results in the tables that people read.
+func (r *results) tables() []table {
+	cost := []column{
+		{"CPU s/1000", cpuPer1000, "%.2f"},
+		{"of it server", cpuPer1000 + "_" + serverProcess, "%.2f"},
+		{"PostgreSQL", cpuPer1000 + "_" + postgresProcess, "%.2f"},
+		{"beside it load", cpuPer1000 + "_" + loadProcess, "%.2f"},
+		{"received twice", duplicates, "%.0f"},
+	}
+	latency := []column{{"p50 ms", p50, "%.1f"}, {"p99 ms", p99, "%.1f"}}
+	all := []table{
+		{title: "As fast as it goes", columns: slices.Concat([]column{
+			{"events", events, "%.0f"},
+			{"deliveries/s", deliveriesPerS, "%.0f"},
+			{"× naive", toNaive, "%.1f"},
+			{"× floor", toFloor, "%.2f"},
+			{"× baseline", toBaseline, "%.2f"},
+		}, latency, cost)},
+		{title: "At a steady rate", columns: slices.Concat([]column{{"events/s", offeredPerS, "%.0f"}}, latency, []column{{"p99 × baseline", p99ToBaseline, "%.2f"}}, cost)},
+		{title: "Accepting", columns: slices.Concat([]column{{"publishes/s", publishesPerS, "%.0f"}, {"events/s", eventsPerS, "%.0f"}}, latency, cost)},
+		{title: "At rest", columns: []column{
+			{"CPU % of a core", cpuPercent + "_" + serverProcess, "%.1f"},
+			{"PostgreSQL's", cpuPercent + "_" + postgresProcess, "%.1f"},
+			{"memory MB", residentMemory, "%.0f"},
+			{"start to first event s", startSeconds, "%.2f"},
+		}},
+	}
+	for _, measured := range r.Results {
+		kind := measured.kind()
+		all[kind].rows = append(all[kind].rows, measured)
+	}
+	return slices.DeleteFunc(all, func(t table) bool { return len(t.rows) == 0 })
+}
+
+// kind is the number of the table that a row belongs to.
+func (r row) kind() int {
+	for i, metric := range []string{residentMemory, publishesPerS, offeredPerS} {
+		if _, measured := r.Median[metric]; measured {
+			return 3 - i
+		}
+	}
+	return 0
+}
+
+// cells are the table as text, its head first, without columns that are empty.
+func (t table) cells() [][]string {
+	head := []string{"scenario", "mode"}
+	lines := make([][]string, 1+len(t.rows))
+	for i, r := range t.rows {
+		lines[1+i] = []string{r.Scenario, string(r.Mode)}
+	}
+	for _, c := range t.columns {
+		if !slices.ContainsFunc(t.rows, func(r row) bool { return c.cell(r.Median) != "" }) {
+			continue
+		}
+		head = append(head, c.title)
+		for i, r := range t.rows {
+			lines[1+i] = append(lines[1+i], c.cell(r.Median))
+		}
+	}
+	lines[0] = head
+	return lines
+}
+
+// print prints the tables to a terminal.
+func (r *results) print(to io.Writer) {
+	fmt.Fprintf(to, "\nMedians of %d. %s.\n", r.Rounds, r.Machine)
+	for _, t := range r.tables() {
+		fmt.Fprintf(to, "\n%s\n\n", t.title)
+		aligned := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
+		for _, line := range t.cells() {
+			fmt.Fprintln(aligned, strings.Join(line, "\t")+"\t")
+		}
+		_ = aligned.Flush() // a terminal that is gone reads nothing
+	}
+}
+
 // String is what is said of a run when it is over.
 func (m metrics) String() string {
+	alone := results{Results: []row{{Median: m}}}
 	var words []string
-	for _, c := range columns() {
-		if text := c.cell(m); text != "" && c.metric != events {
-			words = append(words, c.title+" "+text)
+	for _, t := range alone.tables() {
+		for _, c := range t.columns {
+			if text := c.cell(m); text != "" {
+				words = append(words, c.title+" "+text)
+			}
 		}
 	}
 	return strings.Join(words, ", ")
 }
 
-// print prints the medians.
-func (b *bench) print() {
-	fmt.Printf("\nMedians of %d. %d cores, %s, Go %s, PostgreSQL %s, %s.\n\n", b.Runs, b.results.Machine.Cores, b.results.Machine.CPU,
-		b.results.Machine.Go, b.results.Machine.Postgres, b.results.Machine.Commit)
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(table, "scenario\tmode\t")
-	for _, c := range columns() {
-		fmt.Fprint(table, c.title+"\t")
+// docCommand writes the tables of a page from a file of results.
+type docCommand struct {
+	JSON string `default:"docs/performance.json" help:"The results."`
+	Page string `default:"docs/performance.md" help:"The page, whose text between the marks is replaced."`
+}
+
+// Run implements the command.
+func (c *docCommand) Run() error {
+	page, err := os.ReadFile(c.Page)
+	if err != nil {
+		return err
 	}
-	fmt.Fprintln(table)
-	for _, r := range b.results.Results {
-		fmt.Fprintf(table, "%s\t%s\t", r.Scenario, r.Mode)
-		for _, c := range columns() {
-			fmt.Fprint(table, c.cell(r.Median)+"\t")
+	written, err := c.write(string(page))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(c.Page, []byte(written), 0o644) //nolint:gosec // for everybody to read
+}
+
+// Marks around what is generated.
+const (
+	tablesBegin = "<!-- results: written by `make bench-doc` -->\n"
+	tablesEnd   = "<!-- end of results -->"
+)
+
+// write returns the page with the tables of the results.
+func (c *docCommand) write(page string) (string, error) {
+	r, err := readResults(c.JSON)
+	if err != nil {
+		return "", err
+	}
+	before, rest, found := strings.Cut(page, tablesBegin)
+	_, after, ends := strings.Cut(rest, tablesEnd)
+	if !found || !ends {
+		return "", fmt.Errorf("%s: the marks %q and %q are not there", c.Page, tablesBegin, tablesEnd)
+	}
+	return before + tablesBegin + r.markdown() + tablesEnd + after, nil
+}
+
+// markdown is the tables as a page shows them.
+func (r *results) markdown() string {
+	var page strings.Builder
+	fmt.Fprintf(&page, "Medians of %d, %s: %s.\n", r.Rounds, r.MeasuredAt.Format("2006-01-02"), r.Machine)
+	for _, t := range r.tables() {
+		fmt.Fprintf(&page, "\n### %s\n\n", t.title)
+		for i, line := range t.cells() {
+			fmt.Fprintf(&page, "| %s |\n", strings.Join(line, " | "))
+			if i == 0 {
+				page.WriteString("|---|---|" + strings.Repeat("---:|", len(line)-2) + "\n")
+			}
 		}
-		fmt.Fprintln(table)
 	}
-	_ = table.Flush() // standard output, or nobody reads
+	return page.String()
 }

@@ -15,8 +15,9 @@ type metrics map[string]float64
 
 // Names of metrics. Times are of the machine's clock.
 const (
-	events          = "events"     // published
-	deliveries      = "deliveries" // made of them
+	events          = "events"        // published
+	deliveries      = "deliveries"    // made of them
+	offeredPerS     = "offered_per_s" // events a second that a steady load publishes
 	deliveriesPerS  = "deliveries_per_s"
 	p50             = "p50_ms" // from a publish's sending to its receipt
 	p99             = "p99_ms"
@@ -32,6 +33,7 @@ const (
 	toBaseline      = "deliveries_per_s_to_baseline"
 	p99ToBaseline   = "p99_to_baseline"
 	serverProcess   = "server"
+	loadProcess     = "load" // load and receiver, which are not measured
 	postgresProcess = "postgres"
 )
 
@@ -100,20 +102,26 @@ func (r *results) add(scenario string, m mode, run metrics) {
 // round keeps three digits after the point: more would be noise.
 func round(value float64) float64 { return math.Round(value*1000) / 1000 }
 
-// conclude makes the medians, and the ratios between them; baselines says which
-// scenario another is to be compared with.
-func (r *results) conclude(baselines map[string]string) {
+// conclude orders the rows as steps are, and makes their medians and the ratios
+// between these.
+func (r *results) conclude(steps []step) {
+	place := func(r row) int {
+		return slices.IndexFunc(steps, func(s step) bool { return s.name == r.Scenario })*len(modes()) + slices.Index(modes(), r.Mode)
+	}
+	slices.SortFunc(r.Results, func(a, b row) int { return place(a) - place(b) })
 	for i := range r.Results {
 		r.Results[i].Median = medians(r.Results[i].Runs)
 	}
-	for _, measured := range r.Results {
-		for name, base := range map[string]metrics{
-			toNaive: r.median(measured.Scenario, naive), toFloor: r.median(measured.Scenario, floor),
-			toBaseline: r.median(baselines[measured.Scenario], measured.Mode),
-		} {
-			ratio(measured.Median, name, deliveriesPerS, base)
+	for _, each := range steps {
+		for _, m := range modes() {
+			of, base := r.median(each.name, m), r.median(each.baseline, m)
+			ratio(of, p99ToBaseline, p99, base)
+			if _, steady := of[offeredPerS]; !steady { // the load's rate says nothing about who keeps up
+				ratio(of, toBaseline, deliveriesPerS, base)
+				ratio(of, toNaive, deliveriesPerS, r.median(each.name, naive))
+				ratio(of, toFloor, deliveriesPerS, r.median(each.name, floor))
+			}
 		}
-		ratio(measured.Median, p99ToBaseline, p99, r.median(baselines[measured.Scenario], measured.Mode))
 	}
 }
 

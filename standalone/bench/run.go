@@ -21,6 +21,7 @@ type runCommand struct {
 	JSON      string   `placeholder:"FILE" help:"File to write the results to. Default: none, they are only printed."`
 	Profile   string   `placeholder:"FOLDER" help:"Folder for CPU profiles of Postrider: one file a second while a step is measured, in a folder for each step, mode and round. 'go tool pprof FOLDER/burst-single-1/*' adds them up."`
 	Seed      uint64   `default:"1" help:"Seed of the events' data."`
+	Table     int      `default:"1000000" help:"Finished deliveries in the database of bigtable, up to 10000000: these take 15 GB of disk and some minutes to make."`
 	Scale     float64  `default:"1" help:"Factor on numbers and times of every scenario, from 0.001 to 10: 0.01 tries whether everything works, and says nothing about speed."`
 
 	Standalone string `default:"bin/postrider-standalone" help:"The program to measure."`
@@ -31,6 +32,9 @@ type runCommand struct {
 func (c *runCommand) Validate() error {
 	if c.Runs < 1 {
 		return errors.New("--runs: must be 1 or more")
+	}
+	if c.Table < 1 || c.Table > 10_000_000 {
+		return errors.New("--table: must be from 1 to 10000000")
 	}
 	if c.Scale < 0.001 || c.Scale > 10 {
 		return errors.New("--scale: must be from 0.001 to 10")
@@ -48,7 +52,9 @@ type bench struct {
 	postgres *pgtest.Server
 	ear      *ear
 	began    time.Time
-	made     int // databases
+	made     int    // databases
+	round    int    // from 0
+	filled   string // name of the database with a past; "" until it is made
 	results  results
 }
 
@@ -81,10 +87,10 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.ear.Kill()) }()
-	return b.run(ctx)
+	return b.rounds(ctx)
 }
 
-func (b *bench) run(ctx context.Context) error {
+func (b *bench) rounds(ctx context.Context) error {
 	b.results = results{MeasuredAt: b.began.UTC().Truncate(time.Second), Seed: b.Seed, Rounds: b.Runs}
 	var err error
 	if b.results.Machine, err = b.describe(ctx); err != nil {
@@ -94,40 +100,50 @@ func (b *bench) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for round := range b.Runs {
+	for b.round = range b.Runs {
 		for _, each := range plan {
-			for _, m := range rotate(each.modes, round) {
-				if err := b.measure(ctx, round, each.part, m); err != nil {
-					return fmt.Errorf("round %d, mode %s: %w", round+1, m, err)
+			for _, m := range rotate(each.modes, b.round) {
+				if err := b.take(ctx, each, m); err != nil {
+					return fmt.Errorf("round %d, mode %s: %w", b.round+1, m, err)
 				}
 			}
 		}
 	}
-	b.results.conclude(baselines())
-	b.print()
+	b.results.conclude(steps())
+	b.results.print(os.Stdout)
 	if b.JSON == "" {
 		return nil
 	}
 	return b.results.write(b.JSON)
 }
 
+// take measures what is planned in one mode.
+func (b *bench) take(ctx context.Context, p planned, m mode) error {
+	for _, each := range p.parts {
+		if err := b.measure(ctx, each, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // measure takes one subject through the steps of a part.
-func (b *bench) measure(ctx context.Context, round int, p part, m mode) (err error) {
+func (b *bench) measure(ctx context.Context, p part, m mode) (err error) {
 	start := p.start
 	if start == nil {
 		start = func(ctx context.Context, b *bench, m mode) (*subject, error) { return b.start(ctx, m, setup{}) }
 	}
-	b.say("round %d of %d: starting %s", round+1, b.Runs, m)
+	b.say("round %d of %d: starting %s", b.round+1, b.Runs, m)
 	s, err := start(ctx, b, m)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, each := range p.steps {
-		b.say("round %d of %d: %s, %s", round+1, b.Runs, each.name, m)
-		measured, err := b.profiled(ctx, s, fmt.Sprintf("%s-%s-%d", each.name, m, round+1), func() (metrics, error) { return each.measure(ctx, b, s) })
+		b.say("round %d of %d: %s, %s", b.round+1, b.Runs, each.name, m)
+		measured, err := each.measure(ctx, b, s)
 		if err != nil {
-			return fmt.Errorf("%s: %w", each.name, err)
+			return fmt.Errorf("%s: %w\n%s", each.name, err, s.logged())
 		}
 		b.results.add(each.name, m, measured)
 		b.say("  %s", measured)
@@ -135,15 +151,14 @@ func (b *bench) measure(ctx context.Context, round int, p part, m mode) (err err
 	return nil
 }
 
-// planned is a part with the modes that it is measured in.
+// planned is parts that belong together, with the modes that they are measured in.
 type planned struct {
-	part
-
+	parts []part
 	modes []mode
 }
 
-// plan is what the command line asks for. Neighbouring parts that share a subject
-// and its modes are one.
+// plan is what the command line asks for. Neighbouring scenarios that can share a
+// subject, and have the same modes, do.
 func (c *runCommand) plan() ([]planned, error) {
 	chosen, err := c.chosen()
 	if err != nil {
@@ -155,15 +170,21 @@ func (c *runCommand) plan() ([]planned, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range s.parts {
-			if last := len(plan) - 1; p.start == nil && last >= 0 && plan[last].start == nil && slices.Equal(plan[last].modes, in) {
-				plan[last].steps = slices.Concat(plan[last].steps, p.steps)
-				continue
-			}
-			plan = append(plan, planned{p, in})
+		next := planned{parts: s.parts, modes: in}
+		if last := len(plan) - 1; last >= 0 && plan[last].shares(next) {
+			together := slices.Concat(plan[last].parts[0].steps, s.parts[0].steps)
+			plan[last].parts = []part{{steps: together}}
+			continue
 		}
+		plan = append(plan, next)
 	}
 	return plan, nil
+}
+
+// shares reports whether both are steps of one ordinary subject.
+func (p planned) shares(other planned) bool {
+	return len(p.parts) == 1 && p.parts[0].start == nil &&
+		len(other.parts) == 1 && other.parts[0].start == nil && slices.Equal(p.modes, other.modes)
 }
 
 // chosen are the scenarios to measure.
@@ -205,6 +226,9 @@ func (b *bench) random() *rand.Rand { return rand.New(rand.NewPCG(b.Seed, 0)) } 
 
 // scaled applies --scale to a number of things.
 func (b *bench) scaled(n int) int { return max(int(float64(n)*b.Scale), 1) }
+
+// span applies --scale to a time.
+func (b *bench) span(d time.Duration) time.Duration { return time.Duration(float64(d) * b.Scale) }
 
 // progressInterval is how often a long step says how far it is.
 const progressInterval = 10 * time.Second

@@ -34,35 +34,73 @@ type step struct {
 	measure  func(ctx context.Context, b *bench, s *subject) (metrics, error)
 }
 
-// shared is a part of an ordinary subject.
+// shared is one part with an ordinary subject.
 func shared(steps ...step) []part { return []part{{steps: steps}} }
 
 // scenarios are all that there are, in the order of the tables.
 func scenarios() []scenario {
+	product, notNaive := []mode{single, batch}, []mode{single, batch, floor}
 	return []scenario{
-		{name: "burst", about: "5,000 events to one webhook, as fast as the API takes them on 64 connections", modes: modes(), parts: shared(burst("burst", 5000, 1))},
-		{name: "fanout", about: "1,000 events to five webhooks each", modes: modes(), parts: shared(burst("fanout", 1000, 5))},
-		{name: "paced50", about: "50 events a second for 20 s", modes: modes(), parts: shared(paced("paced50", 50))},
-		{name: "paced100", about: "100 events a second for 20 s", extra: true, modes: []mode{single, batch, floor}, parts: shared(paced("paced100", 100))},
-		{name: "paced500", about: "500 events a second for 20 s", extra: true, modes: []mode{single, batch, floor}, parts: shared(paced("paced500", 500))},
+		{
+			name: "burst", about: "5,000 events to one webhook, as fast as the API takes them on 64 connections; naive gets 300",
+			modes: modes(), parts: shared(burst("burst", 5000, 1)),
+		},
+		{
+			name: "fanout", about: "1,000 events to five webhooks each; naive gets 60",
+			modes: modes(), parts: shared(burst("fanout", 1000, 5)),
+		},
+		{
+			name: "paced50", about: "50 events a second for 20 s",
+			modes: modes(), parts: shared(paced("paced50", 50)),
+		},
+		{
+			name: "paced100", about: "100 events a second for 20 s", extra: true,
+			modes: notNaive, parts: shared(paced("paced100", 100)),
+		},
+		{
+			name: "paced500", about: "500 events a second for 20 s", extra: true,
+			modes: notNaive, parts: shared(paced("paced500", 500)),
+		},
+		{
+			name: "backlog", about: "20,000 deliveries that wait when the process starts, from the first that is made to the last; single gets 4,000",
+			modes: notNaive, parts: []part{backlog()},
+		},
+		{
+			name: "ingest", about: "publishes that are acknowledged by 'postrider api' alone in 10 s, single events on 64 connections and arrays of 500 on 8; the mode says nothing",
+			modes: []mode{batch}, parts: []part{ingest()},
+		},
+		{
+			name: "neighbours", about: "50 webhooks get 50 events a second in turn for 60 s, and a fifth of them hang until their timeout of 30 s; the others' latency is compared with the same without hanging ones", extra: true,
+			modes: product, parts: neighbours(),
+		},
+		{
+			name: "bigtable", about: "burst and paced50 on a database with --table finished deliveries and 100,000 webhooks in 1,000 workspaces, compared with an empty one", extra: true,
+			modes: notNaive, parts: bigTable(),
+		},
+		{
+			name: "sqlite", about: "a burst of 2,000 and paced50 on SQLite", extra: true,
+			modes: product, parts: []part{sqlite(burst("sqlite-burst", 2000, 1), paced("sqlite-paced50", 50))},
+		},
+		{
+			name: "idle", about: "CPU and memory at rest for 30 s, and the time from the start to the first accepted event on existing data, on PostgreSQL and on SQLite; the mode says nothing", extra: true,
+			modes: []mode{batch}, parts: []part{{steps: []step{idle("idle")}}, sqlite(idle("idle-sqlite"))},
+		},
 	}
 }
 
-// Sizes of the naive design's bursts: at fifty a second it would take minutes for
-// what the others do in seconds.
+// naiveDeliveries is the size of the naive design's bursts: at fifty a second it
+// would take minutes for what the others do in seconds.
 const naiveDeliveries = 300
 
 // burst publishes n events, to fan webhooks each, at once.
 func burst(name string, n, fan int) step {
-	return step{name: name, measure: func(ctx context.Context, b *bench, s *subject) (metrics, error) {
+	return onCourse(name, fan, func(ctx context.Context, c *course) (metrics, error) {
 		n := n
-		if s.mode == naive {
+		if c.mode == naive {
 			n = naiveDeliveries / fan
 		}
-		return b.onCourse(ctx, s, name, fan, func(c *course) (metrics, error) {
-			return c.measure(ctx, func() ([]shot, error) { return c.load.burst(ctx, b.scaled(n), c.requests) })
-		})
-	}}
+		return c.fly(ctx, func() ([]shot, error) { return c.load.fire(ctx, &atOnce{n: c.scaled(n)}, c.requests) })
+	})
 }
 
 // pacedSpan is how long events are published at a steady rate.
@@ -70,53 +108,64 @@ const pacedSpan = 20 * time.Second
 
 // paced publishes so many events a second.
 func paced(name string, rate int) step {
-	return step{name: name, measure: func(ctx context.Context, b *bench, s *subject) (metrics, error) {
-		return b.onCourse(ctx, s, name, 1, func(c *course) (metrics, error) {
-			return c.measure(ctx, func() ([]shot, error) {
-				return c.load.paced(ctx, rate, time.Duration(float64(pacedSpan)*b.Scale), c.requests)
-			})
-		})
+	return onCourse(name, 1, func(ctx context.Context, c *course) (metrics, error) {
+		m, err := c.fly(ctx, func() ([]shot, error) { return c.load.fire(ctx, steadily(ctx, rate, c.span(pacedSpan)), c.requests) })
+		if err == nil {
+			m[offeredPerS] = float64(rate)
+		}
+		return m, err
+	})
+}
+
+// against is a step that is compared with another.
+func against(baseline string, s step) step {
+	s.baseline = baseline
+	return s
+}
+
+// onCourse is a step on a course of its own, after a warm-up.
+func onCourse(name string, fan int, measure func(context.Context, *course) (metrics, error)) step {
+	return step{name: name, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
+		c := b.newCourse(s, name, fan)
+		defer func() { err = errors.Join(err, c.close()) }()
+		if err := c.lay(ctx, connections); err != nil {
+			return nil, err
+		}
+		if err := c.warmUp(ctx); err != nil {
+			return nil, err
+		}
+		return measure(ctx, c)
 	}}
 }
 
-// onCourse runs a measurement on a course of its own, after a warm-up.
-func (b *bench) onCourse(ctx context.Context, s *subject, name string, fan int, measure func(*course) (metrics, error)) (metrics, error) {
-	c, err := b.lay(ctx, s, name, fan)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.warmUp(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("warm-up: %w", err), c.close())
-	}
-	measured, err := measure(c)
-	return measured, errors.Join(err, c.close())
+// sqlite is a part on a SQLite file.
+func sqlite(steps ...step) part {
+	return part{steps: steps, start: func(ctx context.Context, b *bench, m mode) (*subject, error) {
+		return b.start(ctx, m, setup{sqlite: true})
+	}}
 }
 
-// baselines says which step each is compared with.
-func baselines() map[string]string {
-	of := map[string]string{}
+// steps are those of all scenarios, in their order.
+func steps() []step {
+	var all []step
 	for _, s := range scenarios() {
 		for _, p := range s.parts {
-			for _, each := range p.steps {
-				if each.baseline != "" {
-					of[each.name] = each.baseline
-				}
-			}
+			all = append(all, p.steps...)
 		}
 	}
-	return of
+	return all
 }
 
 // helpOfScenarios fills in what the help says about scenarios.
 func helpOfScenarios() kong.Vars {
 	var ordinary, extra []string
 	for _, s := range scenarios() {
-		text := s.name + " (" + s.about + ")"
+		text := fmt.Sprintf("%s: %s", s.name, s.about)
 		if s.extra {
 			extra = append(extra, text)
 		} else {
 			ordinary = append(ordinary, text)
 		}
 	}
-	return kong.Vars{"ordinary": strings.Join(ordinary, "; "), "extra": strings.Join(extra, "; ")}
+	return kong.Vars{"ordinary": strings.Join(ordinary, ". "), "extra": strings.Join(extra, ". ")}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"postrider/standalone/instance"
@@ -16,8 +17,11 @@ type subject struct {
 	*instance.Instance
 
 	mode      mode
-	processes map[string]int // by name, whose CPU time is counted
-	end       []func() error // last one first
+	options   instance.Options // what it was started with
+	database  string           // name; "" for SQLite
+	address   string           // URL of the database
+	processes map[string]int   // by name, whose CPU time is counted
+	end       []func() error   // last one first
 }
 
 // setup says what a subject is started on. The zero value is an empty database in
@@ -29,48 +33,87 @@ type setup struct {
 	env     []string
 }
 
-// startTimeout is how long a subject may take to become ready: one on a full
-// database that was just copied, too.
+// startTimeout is how long a subject may take to become ready.
 const startTimeout = 2 * time.Minute
 
 // start starts a subject.
 func (b *bench) start(ctx context.Context, m mode, on setup) (_ *subject, err error) {
-	s := &subject{mode: m, processes: map[string]int{}}
+	s, err := b.newSubject(ctx, m, on)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	env := append(m.env(), on.env...)
-	if !on.sqlite {
-		if on.address == "" {
-			if on.address, err = b.createDatabase(ctx, s, on.from); err != nil {
-				return nil, err
-			}
-		}
-		env = append(env, "POSTRIDER_DATABASE_URL="+on.address)
-		s.processes[postgresProcess] = b.postgres.PID()
-	}
-	dir, log, err := b.newFolder(s, string(m))
 	if err != nil {
 		return nil, err
 	}
-	var args []string
 	if m.product() && b.Profile != "" {
-		args = append(args, "--profile-listen", "127.0.0.1:0")
+		s.options.Args = []string{"--profile-listen", "127.0.0.1:0"}
 	}
+	s.options.Binary, s.options.Env = m.binary(b.Standalone, b.own), append(m.env(), on.env...)
+	if s.address != "" {
+		s.options.Env = append(s.options.Env, "POSTRIDER_DATABASE_URL="+s.address)
+	}
+	return s, s.run(ctx)
+}
+
+// run starts the process, again when it has ended, and returns when it is ready.
+func (s *subject) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	s.Instance, err = instance.Start(ctx, instance.Options{
-		Binary: m.binary(b.Standalone, b.own), DataDir: dir, Args: args, Env: env, Log: log,
-	})
+	started, err := instance.Start(ctx, s.options)
 	if err != nil {
-		text, _ := os.ReadFile(log.Name())
-		return nil, fmt.Errorf("%s: %w\n%s", m, err, text)
+		return fmt.Errorf("%s: %w\n%s", s.mode, err, s.logged())
 	}
-	s.end = append(s.end, s.Kill) // everything was checked by then, and stopping takes time
-	s.processes[serverProcess] = s.PID()
+	s.watch(started)
+	return nil
+}
+
+// watch makes a process the subject's.
+func (s *subject) watch(i *instance.Instance) {
+	s.Instance = i
+	s.end = append(s.end, i.Kill) // everything was checked by then, and stopping takes time
+	s.processes[serverProcess] = i.PID()
+}
+
+// newSubject makes a subject's database and its folder. What goes with the subject
+// goes with what is returned beside an error, too.
+func (b *bench) newSubject(ctx context.Context, m mode, on setup) (*subject, error) {
+	s := &subject{mode: m, address: on.address, processes: map[string]int{}}
+	if !on.sqlite {
+		s.processes[postgresProcess] = b.postgres.PID()
+	}
+	if !on.sqlite && on.address == "" {
+		if err := b.createDatabase(ctx, s, on.from); err != nil {
+			return s, err
+		}
+	}
+	dir, err := os.MkdirTemp(b.dir, string(m)+"-")
+	if err != nil {
+		return s, err
+	}
+	s.end = append(s.end, func() error { return os.RemoveAll(dir) })
+	log, err := os.Create(filepath.Join(dir, "log")) //nolint:gosec // our own temporary folder
+	if err != nil {
+		return s, err
+	}
+	s.end = append(s.end, log.Close)
+	s.options = instance.Options{DataDir: dir, Log: log}
 	return s, nil
+}
+
+// createDatabase makes a database that goes with the subject.
+func (b *bench) createDatabase(ctx context.Context, s *subject, from string) (err error) {
+	b.made++
+	s.database = fmt.Sprintf("bench_%d", b.made)
+	s.end = append(s.end, func() (err error) {
+		for _, suffix := range []string{"", "_temporal", "_temporal_visibility"} {
+			err = errors.Join(err, b.postgres.Drop(context.WithoutCancel(ctx), s.database+suffix))
+		}
+		return err
+	})
+	s.address, err = b.postgres.Create(ctx, s.database, from)
+	return err
 }
 
 // close ends the process and removes what it had.
@@ -82,30 +125,21 @@ func (s *subject) close() (err error) {
 	return err
 }
 
-// createDatabase makes a database that goes with the subject.
-func (b *bench) createDatabase(ctx context.Context, s *subject, from string) (address string, err error) {
-	b.made++
-	name := fmt.Sprintf("bench_%d", b.made)
-	s.end = append(s.end, func() (err error) {
-		for _, each := range []string{name, name + "_temporal", name + "_temporal_visibility"} {
-			err = errors.Join(err, b.postgres.Drop(context.WithoutCancel(ctx), each))
-		}
-		return err
-	})
-	return b.postgres.Create(ctx, name, from)
+// logged returns the end of what the process wrote, for whom it failed.
+func (s *subject) logged() string {
+	const most = 2000
+	text, _ := os.ReadFile(filepath.Join(s.options.DataDir, "log"))
+	return string(text[max(len(text)-most, 0):])
 }
 
-// newFolder makes a folder that goes with the subject, and a log in it.
-func (b *bench) newFolder(s *subject, name string) (dir string, log *os.File, err error) {
-	if dir, err = os.MkdirTemp(b.dir, name+"-"); err != nil {
-		return "", nil, err
+// setting returns NAME=value of the process's environment, "" where it is not set.
+func (s *subject) setting(name string) string {
+	for _, setting := range s.options.Env {
+		if strings.HasPrefix(setting, name+"=") {
+			return setting
+		}
 	}
-	s.end = append(s.end, func() error { return os.RemoveAll(dir) })
-	if log, err = os.Create(filepath.Join(dir, "log")); err != nil { //nolint:gosec // our own temporary folder
-		return "", nil, err
-	}
-	s.end = append(s.end, log.Close)
-	return dir, log, nil
+	return ""
 }
 
 // cpu is what the subject's processes have taken so far.

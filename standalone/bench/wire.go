@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httputil"
 	"strconv"
 )
 
@@ -16,11 +17,10 @@ import (
 // head is the beginning of a message.
 type head struct {
 	first  string // request or status line
-	length int    // of the body
+	length int    // of the body; chunked when it comes in chunks
 }
 
-// errUnmeasured ends a message whose length is not said in advance.
-var errUnmeasured = errors.New("a message without Content-Length")
+const chunked = -1
 
 // readHead reads up to the empty line. Each header is given to see, whose
 // arguments are valid only during the call.
@@ -29,13 +29,13 @@ func readHead(from *bufio.Reader, see func(name, value []byte)) (head, error) {
 	if err != nil {
 		return head{}, err
 	}
-	h := head{first: string(line), length: -1}
+	h := head{first: string(line), length: chunked}
 	for {
 		if line, err = readLine(from); err != nil {
 			return h, noEnd(err)
 		}
 		if len(line) == 0 {
-			break
+			return h, nil
 		}
 		name, value, _ := bytes.Cut(line, []byte(":"))
 		value = bytes.TrimSpace(value)
@@ -46,10 +46,6 @@ func readHead(from *bufio.Reader, see func(name, value []byte)) (head, error) {
 		}
 		see(name, value)
 	}
-	if h.length < 0 {
-		return h, errUnmeasured
-	}
-	return h, nil
 }
 
 // noEnd makes the end of the stream in the middle of a message an error.
@@ -87,6 +83,13 @@ func (c *caller) call(request []byte) (status int, body []byte, err error) {
 	}
 	if _, err := fmt.Sscanf(h.first, "HTTP/1.1 %d", &status); err != nil {
 		return 0, nil, fmt.Errorf("%q is no status line", h.first)
+	}
+	if h.length == chunked {
+		body, err = io.ReadAll(httputil.NewChunkedReader(c.in))
+		if err == nil {
+			_, err = readLine(c.in) // after the last chunk
+		}
+		return status, body, err
 	}
 	if cap(c.body) < h.length {
 		c.body = make([]byte, h.length)

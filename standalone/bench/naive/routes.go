@@ -17,7 +17,7 @@ func (n *naive) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("POST /api/v1/webhooks", answer(http.StatusCreated, n.createWebhook))
-	mux.HandleFunc("GET /api/v1/webhooks/{id}", answer(http.StatusOK, n.webhook))
+	mux.HandleFunc("GET /api/v1/webhooks", answer(http.StatusOK, n.webhooks))
 	mux.HandleFunc("GET /api/v1/webhooks/{id}/secret", answer(http.StatusOK, n.secret))
 	mux.HandleFunc("GET /api/v1/webhooks/{id}/deliveries", answer(http.StatusOK, n.deliveries))
 	mux.HandleFunc("POST /api/v1/events", answer(http.StatusAccepted, n.publish))
@@ -128,10 +128,21 @@ func (n *naive) secret(r *http.Request) (any, error) {
 	return map[string]any{"secret": secret}, err
 }
 
-func (n *naive) webhook(r *http.Request) (any, error) {
-	id, total := r.PathValue("id"), 0
-	err := n.db.QueryRowContext(r.Context(), "SELECT count(*) FROM deliveries WHERE webhook_id = $1 AND state = 'succeeded'", id).Scan(&total)
-	return map[string]any{"id": id, "stats": map[string]int{"total_deliveries": total}}, err
+func (n *naive) webhooks(r *http.Request) (any, error) {
+	all, err := n.ids(r.Context(), "SELECT id FROM webhooks ORDER BY id DESC")
+	if err != nil {
+		return nil, err
+	}
+	data := make([]map[string]any, len(all))
+	for i, id := range all {
+		total := 0
+		err := n.db.QueryRowContext(r.Context(), "SELECT count(*) FROM deliveries WHERE webhook_id = $1 AND state = 'succeeded'", id).Scan(&total)
+		if err != nil {
+			return nil, err
+		}
+		data[i] = map[string]any{"id": id, "stats": map[string]int{"total_deliveries": total}}
+	}
+	return map[string]any{"data": data}, nil
 }
 
 func (n *naive) deliveries(r *http.Request) (any, error) {
