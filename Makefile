@@ -84,6 +84,10 @@ bench: build ## Measure speed and cost; SCENARIOS=burst,fanout MODES=single,batc
 	@bin/bench/bench run $(if $(SCENARIOS),--scenarios $(SCENARIOS)) $(if $(MODES),--modes $(MODES)) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(JSON),--json $(JSON)) $(if $(PROFILE),--profile $(PROFILE)) $(ARGS)
 
+.PHONY: bench-doc
+bench-doc: ## Write the tables of docs/performance.md from docs/performance.json
+	go -C standalone run ./bench doc --json ../docs/performance.json --page ../docs/performance.md
+
 $(COVERAGE): $(shell find . -name '*.go' -not -path './standalone/*' -not -path './tools/*')
 	@$(MAKE) test-root
 

@@ -3,7 +3,7 @@ package cmd
 import (
 	"errors"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // what it registers by itself is on a mux that nobody serves
+	"net/http/pprof" // what it registers by itself is on a mux that nobody serves
 	"net/netip"
 )
 

@@ -68,6 +68,9 @@ func arrows() map[string][]string {
 			"postrider/schema", "postrider/signing", "postrider/store", "postrider/traces", "postrider/web", "postrider/worker", "postrider/workflows"),
 		"standalone": append(ordinary, "postrider/cmd", "postrider/egress", "postrider/receiver", "postrider/signing",
 			"postrider/standalone/embedded", "postrider/workflows", "github.com/temporalio/ui-server/v2/server", "go.temporal.io/server/temporal"),
+		"standalone/bench": append(ordinary, "database/sql", "github.com/jmoiron/sqlx", "postrider/activities", "postrider/api", "postrider/cmd",
+			"postrider/egress", "postrider/signing", "postrider/standalone/embedded", "postrider/store",
+			"github.com/temporalio/ui-server/v2/server", "go.temporal.io/server/temporal"),
 	}
 }
 

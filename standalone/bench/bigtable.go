@@ -56,7 +56,7 @@ func (b *bench) fill(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	for _, part := range past(b.scaled(bigWorkspaces), b.scaled(bigWebhooks), b.scaled(b.Table)) {
-		b.say("  filling a database: %s", part.what)
+		b.sayf("  filling a database: %s", part.what)
 		if _, err := db.ExecContext(ctx, part.query); err != nil {
 			return fmt.Errorf("fill: %s: %w", part.what, err)
 		}

@@ -202,7 +202,7 @@ func (c *course) await(ctx context.Context, what string, want int, count func(co
 			return false, fmt.Errorf("%d of %d deliveries were %s, and no more for %s", n, want, what, stall)
 		}
 		if now.Sub(shown) > progressInterval {
-			c.say("  %d of %d %s", n, want, what)
+			c.sayf("  %d of %d %s", n, want, what)
 			shown = now
 		}
 		return false, nil

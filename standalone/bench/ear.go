@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -45,7 +46,7 @@ func startReceiver(ctx context.Context, dir string) (*ear, error) {
 func (e *ear) alive() error {
 	select {
 	case <-e.Exited():
-		return fmt.Errorf("the receiver ended")
+		return errors.New("the receiver ended")
 	default:
 		return nil
 	}

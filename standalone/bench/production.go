@@ -102,7 +102,7 @@ func (s *subject) awaitAPI(ctx context.Context) error {
 			case "started":
 				s.API = entry.API
 			case "profiles are served":
-				s.Instance.Profile = entry.URL
+				s.Profile = entry.URL
 			}
 		}
 		return s.API != "" && s.Call(ctx, http.MethodGet, "/readyz?exclude=temporal", nil, nil) == nil, nil

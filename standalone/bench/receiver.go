@@ -62,11 +62,10 @@ func (c *receiverCommand) Run(ctx context.Context) error {
 	var parts errgroup.Group
 	parts.Go(func() error { return r.accept(hooks) })
 	parts.Go(func() error { return server.Serve(control) })
-	err = parts.Wait()
-	if ctx.Err() != nil {
-		return nil
+	if err := parts.Wait(); ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // publishFile puts a file in place whole.

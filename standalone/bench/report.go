@@ -92,8 +92,8 @@ func (t table) cells() [][]string {
 	return lines
 }
 
-// print prints the tables to a terminal.
-func (r *results) print(to io.Writer) {
+// show writes the tables for a terminal.
+func (r *results) show(to io.Writer) {
 	fmt.Fprintf(to, "\nMedians of %d. %s.\n", r.Rounds, r.Machine)
 	for _, t := range r.tables() {
 		fmt.Fprintf(to, "\n%s\n\n", t.title)

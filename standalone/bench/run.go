@@ -78,7 +78,7 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(b.dir) }()
-	b.say("starting PostgreSQL, with %v", postgresSettings())
+	b.sayf("starting PostgreSQL, with %v", postgresSettings())
 	if b.postgres, err = pgtest.StartDurable(ctx, postgresSettings()...); err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (b *bench) rounds(ctx context.Context) error {
 		}
 	}
 	b.results.conclude(steps())
-	b.results.print(os.Stdout)
+	b.results.show(os.Stdout)
 	if b.JSON == "" {
 		return nil
 	}
@@ -133,20 +133,20 @@ func (b *bench) measure(ctx context.Context, p part, m mode) (err error) {
 	if start == nil {
 		start = func(ctx context.Context, b *bench, m mode) (*subject, error) { return b.start(ctx, m, setup{}) }
 	}
-	b.say("round %d of %d: starting %s", b.round+1, b.Runs, m)
+	b.sayf("round %d of %d: starting %s", b.round+1, b.Runs, m)
 	s, err := start(ctx, b, m)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, each := range p.steps {
-		b.say("round %d of %d: %s, %s", b.round+1, b.Runs, each.name, m)
+		b.sayf("round %d of %d: %s, %s", b.round+1, b.Runs, each.name, m)
 		measured, err := each.measure(ctx, b, s)
 		if err != nil {
 			return fmt.Errorf("%s: %w\n%s", each.name, err, s.logged())
 		}
 		b.results.add(each.name, m, measured)
-		b.say("  %s", measured)
+		b.sayf("  %s", measured)
 	}
 	return nil
 }
@@ -233,8 +233,8 @@ func (b *bench) span(d time.Duration) time.Duration { return time.Duration(float
 // progressInterval is how often a long step says how far it is.
 const progressInterval = 10 * time.Second
 
-// say tells the person who waits.
-func (b *bench) say(format string, args ...any) {
+// sayf tells the person who waits.
+func (b *bench) sayf(format string, args ...any) {
 	elapsed := time.Since(b.began).Truncate(time.Second)
 	fmt.Printf("%02d:%02d  %s\n", int(elapsed.Minutes()), int(elapsed.Seconds())%60, fmt.Sprintf(format, args...))
 }

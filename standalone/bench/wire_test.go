@@ -31,7 +31,7 @@ func TestLoadAgainstNetHTTP(t *testing.T) {
 			n := bytes.Count(body, []byte(`"type"`))
 			w.WriteHeader(http.StatusAccepted)
 			_, _ = io.WriteString(w, `{"data":[`+strings.Repeat(`{"id":"evt_a"},`, n-1))
-			w.(http.Flusher).Flush() // so that it comes in chunks
+			_ = http.NewResponseController(w).Flush() // so that it comes in chunks
 			_, _ = io.WriteString(w, `{"id":"evt_b"}]}`)
 		default:
 			w.WriteHeader(http.StatusAccepted)

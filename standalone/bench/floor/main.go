@@ -53,7 +53,7 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 	}
 	poster := egress.New(egress.Config{AllowNetworks: egress.StandaloneNetworks(), UserAgent: "Postrider/floor", Now: time.Now})
 	f := newFloor(db, poster, ids, logger)
-	handler := api.New(api.Config{
+	handler := api.New(api.Config{ //nolint:contextcheck // requests bring their own contexts
 		Store: db, CheckURL: poster.CheckURL, Now: time.Now, IDs: ids, Entropy: rand.Reader, Logger: logger,
 		Checks: []api.Check{{Name: "database", Run: db.Ping}}, Version: "floor",
 		OnAccepted: func(int, int) {}, OnRequest: func(api.RequestSummary) {},

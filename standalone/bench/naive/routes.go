@@ -147,7 +147,7 @@ func (n *naive) webhooks(r *http.Request) (any, error) {
 
 func (n *naive) deliveries(r *http.Request) (any, error) {
 	found, err := n.ids(r.Context(), "SELECT id FROM deliveries WHERE webhook_id = $1 AND state = $2 LIMIT 1", r.PathValue("id"), r.URL.Query().Get("state"))
-	data := []map[string]string{}
+	data := make([]map[string]string, 0, len(found))
 	for _, id := range found {
 		data = append(data, map[string]string{"id": id})
 	}
