@@ -142,6 +142,9 @@ func (b *bench) measure(ctx context.Context, p part, m mode) (err error) {
 	for _, each := range p.steps {
 		b.sayf("round %d of %d: %s, %s", b.round+1, b.Runs, each.name, m)
 		measured, err := each.measure(ctx, b, s)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w\n%s", each.name, err, s.logged())
 		}
