@@ -43,21 +43,48 @@ func ValidEventID(s string) bool { return eventIDRule.MatchString(s) }
 
 // RenderBody returns the bytes that receivers get for an event: they are made
 // once, when it is published, so that every attempt sends the same and a
-// signature over them can be checked. Data keeps its own spelling of numbers and
-// order of keys; only white space goes. It returns an error when data is not
-// valid JSON.
+// signature over them can be checked. Data must be valid JSON without white space,
+// as [json.Compact] leaves it, and goes in as it is: with its own spelling of
+// numbers and order of keys. It returns an error when the timestamp is none of
+// RFC 3339's.
 func RenderBody(e Event, data json.RawMessage) ([]byte, error) {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
+	b := make([]byte, 0, len(data)+len(e.ID)+len(e.Type)+bodyFrame)
+	b = appendText(append(b, `{"id":`...), e.ID)
+	b = appendText(append(b, `,"type":`...), e.Type)
+	b, err := e.Timestamp.AppendText(append(b, `,"timestamp":"`...))
+	if err != nil {
+		return nil, err
+	}
+	b = append(b, `","persona_id":`...)
+	if e.PersonaID == nil {
+		b = append(b, "null"...)
+	} else {
+		b = appendText(b, *e.PersonaID)
+	}
+	b = append(append(b, `,"data":`...), data...)
+	return append(b, '}'), nil
+}
+
+// bodyFrame is about what a body has beside its data, id and type.
+const bodyFrame = 192
+
+// appendText appends s as a JSON string. Nothing is escaped that need not be.
+func appendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
+			return appendEscaped(b, s)
+		}
+	}
+	b = append(append(b, '"'), s...)
+	return append(b, '"')
+}
+
+func appendEscaped(b []byte, s string) []byte {
+	text := bytes.NewBuffer(b)
+	encoder := json.NewEncoder(text)
 	encoder.SetEscapeHTML(false)
-	err := encoder.Encode(struct {
-		ID        string          `json:"id"`
-		Type      string          `json:"type"`
-		Timestamp time.Time       `json:"timestamp"`
-		PersonaID *string         `json:"persona_id"`
-		Data      json.RawMessage `json:"data"`
-	}{e.ID, e.Type, e.Timestamp, e.PersonaID, data})
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+	_ = encoder.Encode(s) // a string in memory cannot fail
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n"))
 }
 
 // Publication is one publish request: its events are accepted all or none.
@@ -76,7 +103,8 @@ type Publication struct {
 }
 
 // PublishedEvent is an event of a publication with the hash of what was asked
-// for, by which a repeated request is told from a different one.
+// for, by which a repeated request is told from a different one. Nobody looks at
+// the hash of an event without an id of its own in a publication without a key.
 type PublishedEvent struct {
 	Event
 	RequestHash string

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"postrider"
 )
@@ -17,7 +18,7 @@ func TestRenderBodyKeepsTheDataAsItWasSpelled(t *testing.T) {
 	t.Parallel()
 	persona := "p1"
 	event := postrider.Event{ID: "evt_1", Type: "call.ended", PersonaID: &persona, Timestamp: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)}
-	body, err := postrider.RenderBody(event, json.RawMessage(`{ "z": 1.10, "a": 12345678901234567890, "html": "<b>&</b>" }`))
+	body, err := postrider.RenderBody(event, json.RawMessage(`{"z":1.10,"a":12345678901234567890,"html":"<b>&</b>"}`))
 	require.NoError(t, err)
 	require.Equal(t, `{"id":"evt_1","type":"call.ended","timestamp":"2026-01-02T03:04:05.000006Z","persona_id":"p1",`+
 		`"data":{"z":1.10,"a":12345678901234567890,"html":"<b>&</b>"}}`, string(body))
@@ -27,8 +28,35 @@ func TestRenderBodyKeepsTheDataAsItWasSpelled(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, bytes.HasSuffix(body, []byte(`"persona_id":null,"data":null}`)))
 
-	_, err = postrider.RenderBody(event, json.RawMessage(`{`))
+	event.Timestamp = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
+	_, err = postrider.RenderBody(event, json.RawMessage(`null`))
 	require.Error(t, err)
+}
+
+// TestRenderBodyIsWhatJSONWouldSay guards the bytes that receivers get: they were
+// encoding/json's once.
+func TestRenderBodyIsWhatJSONWouldSay(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		event := postrider.Event{
+			ID: rapid.String().Draw(t, "id"), Type: rapid.StringMatching(`[ -~]*`).Draw(t, "type"),
+			Timestamp: postrider.Timestamp(time.UnixMicro(rapid.Int64Range(-62135596800e6, 253402300799e6).Draw(t, "timestamp"))),
+			PersonaID: rapid.Ptr(rapid.String(), true).Draw(t, "persona"),
+		}
+		body, err := postrider.RenderBody(event, json.RawMessage(`{"a":[1]}`))
+		require.NoError(t, err)
+		var want bytes.Buffer
+		encoder := json.NewEncoder(&want)
+		encoder.SetEscapeHTML(false)
+		require.NoError(t, encoder.Encode(struct {
+			ID        string          `json:"id"`
+			Type      string          `json:"type"`
+			Timestamp time.Time       `json:"timestamp"`
+			PersonaID *string         `json:"persona_id"`
+			Data      json.RawMessage `json:"data"`
+		}{event.ID, event.Type, event.Timestamp, event.PersonaID, json.RawMessage(`{"a":[1]}`)}))
+		require.Equal(t, want.String(), string(body)+"\n")
+	})
 }
 
 func TestEventTypesAndIDs(t *testing.T) {

@@ -1,6 +1,7 @@
 package postrider
 
 import (
+	"bufio"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -33,29 +34,35 @@ const ticksPerMilli = 4096
 // of the ids. It is safe for concurrent use.
 type IDs struct {
 	now     func() time.Time
-	entropy io.Reader
+	entropy *bufio.Reader
 
 	mu   sync.Mutex
-	last int64 // ticks since the Unix epoch of the newest id
+	last int64   // ticks since the Unix epoch of the newest id
+	tail [8]byte // the newest id's; kept here so that reading it allocates nothing
 }
 
 // NewIDs returns a maker of ids that reads the time from now and randomness from
 // entropy (crypto/rand.Reader outside tests).
 func NewIDs(now func() time.Time, entropy io.Reader) *IDs {
-	return &IDs{now: now, entropy: entropy}
+	// Read ahead: asking the system for each id's eight bytes costs more than the rest.
+	return &IDs{now: now, entropy: bufio.NewReader(entropy)}
 }
 
 // New returns a new id with the given prefix. It panics when the source of
 // randomness fails, as crypto/rand itself does: no caller could go on.
 func (g *IDs) New(prefix string) string {
-	var tail [8]byte
+	tick, tail := g.next()
+	return formatID(prefix, tick, tail)
+}
+
+func (g *IDs) next() (tick int64, tail [8]byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, err := io.ReadFull(g.entropy, tail[:]); err != nil {
+	if _, err := io.ReadFull(g.entropy, g.tail[:]); err != nil {
 		panic("postrider: no randomness for an id: " + err.Error())
 	}
 	g.last = max(ticks(g.now()), g.last+1)
-	return formatID(prefix, g.last, tail)
+	return g.last, g.tail
 }
 
 // IDFloor returns the smallest id with the prefix that can be made at or after t:
@@ -93,6 +100,9 @@ func ticks(t time.Time) int64 {
 	return millis*ticksPerMilli + int64(rest*ticksPerMilli/time.Millisecond)
 }
 
+// maxIDLength is that of an id with one of the prefixes above.
+const maxIDLength = 36
+
 func formatID(prefix string, tick int64, tail [8]byte) string {
 	millis, fraction := tick/ticksPerMilli, tick%ticksPerMilli
 	var raw [16]byte
@@ -103,5 +113,6 @@ func formatID(prefix string, tick int64, tail [8]byte) string {
 	raw[7] = byte(fraction)
 	copy(raw[8:], tail[:])
 	raw[8] = 0x80 | raw[8]&0x3f
-	return prefix + "_" + hex.EncodeToString(raw[:])
+	id := append(make([]byte, 0, maxIDLength), prefix...)
+	return string(hex.AppendEncode(append(id, '_'), raw[:]))
 }

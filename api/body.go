@@ -23,6 +23,7 @@ const (
 type body struct {
 	raw    []byte
 	fields map[string]json.RawMessage
+	events []publishEvent // of a plain body, which has no fields; see plain.go
 }
 
 // has reports whether the field was sent, be it as null.
@@ -97,6 +98,11 @@ func errTooLarge(what string, limit int64) error {
 // parseBody checks that raw is a JSON object that keeps to the schema. Returns a
 // 400 when it is not JSON, and a 422 that names every broken rule.
 func (s *server) parseBody(raw []byte, rules *bodyRules) (body, error) {
+	if rules.plain != nil {
+		if events := rules.plain(raw); events != nil {
+			return body{raw: raw, events: events}, nil
+		}
+	}
 	if len(bytes.TrimSpace(raw)) == 0 {
 		if rules.optional {
 			return body{}, nil

@@ -76,9 +76,9 @@ func showEventWithData(e postrider.Event) (eventWithData, error) {
 }
 
 // hash returns the hex SHA-256 of what was asked for. Two requests have the same
-// one when every field is the same, white space in data aside; a field left out
-// is the same as null.
-func (p publishEvent) hash(compactData []byte) string {
+// one when every field is the same, white space in data aside, which must be
+// compact; a field left out is the same as null.
+func (p publishEvent) hash() string {
 	h := sha256.New()
 	var length [8]byte
 	write := func(field []byte) {
@@ -89,7 +89,7 @@ func (p publishEvent) hash(compactData []byte) string {
 		h.Write(field)
 	}
 	write([]byte(p.Type))
-	write(compactData)
+	write(p.Data)
 	for _, optional := range []*string{p.ID, p.PersonaID, p.Timestamp, p.DeliverAt} {
 		if optional == nil {
 			h.Write([]byte{0})

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,15 +31,15 @@ type eventStore interface {
 const tagEvents = "Events"
 
 func (s *server) routeEvents() {
+	single, batch := reads[publishEvent](s), reads[publishBatch](s)
+	single.plain, batch.plain, batch.limit = plainEvents, plainBatch, maxBatchBody
 	handle(s, route{
 		method: http.MethodPost, path: "/api/v1/events", id: "publish-event", tag: tagEvents, scope: postrider.ScopePublish,
-		summary: "Publish Event", status: http.StatusAccepted, errors: []int{http.StatusConflict}, body: reads[publishEvent](s),
+		summary: "Publish Event", status: http.StatusAccepted, errors: []int{http.StatusConflict}, body: single,
 		description: "Accepts an event and makes one delivery for each webhook that subscribes to it. The answer comes once both are stored. " +
 			"With an `Idempotency-Key`, or an `id` of its own, the request can be repeated: the answer is the same and nothing is sent twice; another body under the same key is a 409. " +
 			"The body may have up to 256 KiB.",
 	}, s.publishEvent)
-	batch := reads[publishBatch](s)
-	batch.limit = maxBatchBody
 	handle(s, route{
 		method: http.MethodPost, path: "/api/v1/events/batch", id: "publish-events", tag: tagEvents, scope: postrider.ScopePublish,
 		summary: "Publish Events", status: http.StatusAccepted, errors: []int{http.StatusConflict}, body: batch,
@@ -76,7 +77,8 @@ func (*publishInput) Resolve(ctx huma.Context) []error {
 }
 
 func (s *server) publishEvent(ctx context.Context, in *publishInput) (*output[Receipt], error) {
-	accepted, err := s.publish(ctx, in.IdempotencyKey, []json.RawMessage{current(ctx).body.raw}, func(int) string { return "body" })
+	body := current(ctx).body
+	accepted, err := s.publish(ctx, in.IdempotencyKey, sentEvents{plain: body.events, raw: []json.RawMessage{body.raw}, alone: true})
 	if err != nil {
 		return nil, err
 	}
@@ -84,11 +86,14 @@ func (s *server) publishEvent(ctx context.Context, in *publishInput) (*output[Re
 }
 
 func (s *server) publishEvents(ctx context.Context, in *publishInput) (*output[receipts], error) {
-	var events []json.RawMessage
-	if err := json.Unmarshal(current(ctx).body.fields["events"], &events); err != nil {
-		return nil, err
+	body := current(ctx).body
+	sent := sentEvents{plain: body.events}
+	if sent.plain == nil {
+		if err := json.Unmarshal(body.fields["events"], &sent.raw); err != nil {
+			return nil, err
+		}
 	}
-	accepted, err := s.publish(ctx, in.IdempotencyKey, events, func(i int) string { return fmt.Sprintf("body.events[%d]", i) })
+	accepted, err := s.publish(ctx, in.IdempotencyKey, sent)
 	if err != nil {
 		return nil, err
 	}
@@ -99,25 +104,60 @@ func (s *server) publishEvents(ctx context.Context, in *publishInput) (*output[r
 	return &output[receipts]{Body: answer}, nil
 }
 
-// publish publishes events that keep to their schema; location says where each
-// stands in the request.
-func (s *server) publish(ctx context.Context, idempotencyKey string, events []json.RawMessage, location func(int) string) ([]postrider.Receipt, error) {
+// sentEvents are the events of a request, which keep to their schema: plain, or
+// else raw.
+type sentEvents struct {
+	plain []publishEvent
+	raw   []json.RawMessage
+	alone bool // the body is the event
+}
+
+func (e sentEvents) count() int { return max(len(e.plain), len(e.raw)) }
+
+// at returns an event, with its data compact.
+func (e sentEvents) at(i int) (publishEvent, error) {
+	if e.plain != nil {
+		return e.plain[i], nil
+	}
+	if len(e.raw[i]) > maxBody {
+		return publishEvent{}, errTooLarge(e.location(i), maxBody)
+	}
+	var event publishEvent
+	if err := decode(e.raw[i], &event, e.location(i)); err != nil {
+		return publishEvent{}, err
+	}
+	var data bytes.Buffer
+	err := json.Compact(&data, event.Data)
+	event.Data = data.Bytes()
+	return event, err
+}
+
+// location says where an event stands in the request.
+func (e sentEvents) location(i int) string {
+	if e.alone {
+		return "body"
+	}
+	return "body.events[" + strconv.Itoa(i) + "]"
+}
+
+// publish publishes events that keep to their schema.
+func (s *server) publish(ctx context.Context, idempotencyKey string, events sentEvents) ([]postrider.Receipt, error) {
 	publication := postrider.Publication{
 		WorkspaceID: workspace(ctx), IdempotencyKey: idempotencyKey, TraceContext: traces.Text(ctx),
-		Events: make([]postrider.PublishedEvent, len(events)),
+		Events: make([]postrider.PublishedEvent, events.count()),
 	}
 	now := postrider.Timestamp(s.Now())
-	for i, raw := range events {
-		if len(raw) > maxBody {
-			return nil, errTooLarge(location(i), maxBody)
-		}
-		var request publishEvent
-		err := decode(raw, &request, location(i))
-		if err == nil {
-			publication.Events[i], err = s.newEvent(request, publication.WorkspaceID, now, location(i))
-		}
+	for i := range publication.Events {
+		request, err := events.at(i)
 		if err != nil {
 			return nil, err
+		}
+		e := &publication.Events[i]
+		if e.Event, err = s.newEvent(request, publication.WorkspaceID, now, events.location(i)); err != nil {
+			return nil, err
+		}
+		if idempotencyKey != "" || request.ID != nil {
+			e.RequestHash = request.hash()
 		}
 	}
 	accepted, err := s.Store.Publish(ctx, publication)
@@ -128,7 +168,8 @@ func (s *server) publish(ctx context.Context, idempotencyKey string, events []js
 }
 
 // newEvent makes the event that was asked for, with the bytes that receivers get.
-func (s *server) newEvent(request publishEvent, workspaceID string, now time.Time, location string) (postrider.PublishedEvent, error) {
+// The request's data is compact.
+func (s *server) newEvent(request publishEvent, workspaceID string, now time.Time, location string) (postrider.Event, error) {
 	key := s.IDs.New(postrider.PrefixEvent)
 	event := postrider.Event{
 		Key: key, ID: key, WorkspaceID: workspaceID,
@@ -138,38 +179,31 @@ func (s *server) newEvent(request publishEvent, workspaceID string, now time.Tim
 		event.ID = *request.ID
 	}
 	if p := request.PersonaID; p != nil && len(*p) > postrider.MaxTextLength {
-		return postrider.PublishedEvent{}, brokenField(location+".persona_id", fmt.Sprintf("must have at most %d bytes", postrider.MaxTextLength), *p)
+		return event, brokenField(location+".persona_id", fmt.Sprintf("must have at most %d bytes", postrider.MaxTextLength), *p)
 	}
 	var err error
 	if request.Timestamp != nil {
 		if event.Timestamp, err = parseTime(location+".timestamp", *request.Timestamp); err != nil {
-			return postrider.PublishedEvent{}, err
+			return event, err
 		}
 	}
-	if event.DeliverAt, err = deliverAt(request.DeliverAt, now, location+".deliver_at"); err != nil {
-		return postrider.PublishedEvent{}, err
+	if request.DeliverAt != nil {
+		if event.DeliverAt, err = deliverAt(*request.DeliverAt, now, location+".deliver_at"); err != nil {
+			return event, err
+		}
 	}
-	var data bytes.Buffer
-	if err = json.Compact(&data, request.Data); err != nil {
-		return postrider.PublishedEvent{}, err
-	}
-	if event.Body, err = postrider.RenderBody(event, data.Bytes()); err != nil {
-		return postrider.PublishedEvent{}, err
-	}
-	return postrider.PublishedEvent{Event: event, RequestHash: request.hash(data.Bytes())}, nil
+	event.Body, err = postrider.RenderBody(event, request.Data)
+	return event, err
 }
 
 // deliverAt returns when an event is to be delivered, nil for at once.
-func deliverAt(text *string, now time.Time, location string) (*time.Time, error) {
-	if text == nil {
-		return nil, nil
-	}
-	at, err := parseTime(location, *text)
+func deliverAt(text string, now time.Time, location string) (*time.Time, error) {
+	at, err := parseTime(location, text)
 	switch {
 	case err != nil:
 		return nil, err
 	case at.After(now.Add(postrider.MaxDeliverAhead)):
-		return nil, brokenField(location, "must be at most 30 days ahead", *text)
+		return nil, brokenField(location, "must be at most 30 days ahead", text)
 	case !at.After(now):
 		return nil, nil
 	}
@@ -242,7 +276,7 @@ func (s *server) testWebhook(ctx context.Context, in *WebhookPath) (*output[test
 		return nil, err
 	}
 	accepted, err := s.Store.Publish(ctx, postrider.Publication{
-		WorkspaceID: event.WorkspaceID, OnlyWebhookID: in.ID, Events: []postrider.PublishedEvent{event}, TraceContext: traces.Text(ctx),
+		WorkspaceID: event.WorkspaceID, OnlyWebhookID: in.ID, Events: []postrider.PublishedEvent{{Event: event}}, TraceContext: traces.Text(ctx),
 	})
 	if err != nil {
 		return nil, err

@@ -33,6 +33,8 @@ type bodyRules struct {
 	schema   *huma.Schema
 	optional bool
 	limit    int64 // bytes
+	// plain reads events the quick way, and returns nil when it cannot. Optional.
+	plain func(raw []byte) []publishEvent
 }
 
 // reads returns the rules for a body of type T.

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"regexp"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
@@ -59,4 +60,10 @@ var ginParameter = regexp.MustCompile(`:(\w+)`)
 
 // routeName returns the template of the route that matched, spelled as in the
 // OpenAPI document; "" when none did.
-func routeName(c *gin.Context) string { return ginParameter.ReplaceAllString(c.FullPath(), "{$1}") }
+func routeName(c *gin.Context) string {
+	path := c.FullPath()
+	if !strings.Contains(path, ":") { // spares most requests the regular expression
+		return path
+	}
+	return ginParameter.ReplaceAllString(path, "{$1}")
+}
