@@ -24,6 +24,7 @@ type dialect struct {
 	migrations func() (fs.FS, error)
 	locks      bool // rows can be locked by SELECT … FOR
 	casts      bool // parameters in a list of values need their type
+	arrays     bool // a parameter may be an array, and statements are prepared
 	partitions bool
 	shared     bool // other processes may use the database at the same time
 }
@@ -71,7 +72,7 @@ func (s *Store) connectPostgres(address string) error {
 	// Saves a round trip for each statement: parameters go along with its text.
 	query.Set("binary_parameters", "yes")
 	u.RawQuery = query.Encode()
-	s.dialect = dialect{name: goose.DialectPostgres, migrations: schema.Postgres, locks: true, casts: true, partitions: true, shared: true}
+	s.dialect = dialect{name: goose.DialectPostgres, migrations: schema.Postgres, locks: true, casts: true, arrays: true, partitions: true, shared: true}
 	s.address = u.String()
 	s.db, err = sqlx.Open("postgres", s.address)
 	if err != nil {

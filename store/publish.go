@@ -44,7 +44,7 @@ func (s *Store) publishAll(ctx context.Context, publications []postrider.Publica
 		for i, p := range publications {
 			answers[i].value, answers[i].err = made.accept(p, known, subscribers)
 		}
-		return made.save(ctx, tx)
+		return made.save(ctx, s, tx)
 	})
 	if err == nil && len(made.outbox) > 0 {
 		s.notify()
@@ -135,24 +135,26 @@ func (b *batch) add(p postrider.Publication, e postrider.Event, to []subscriber)
 	return receipt
 }
 
-func (b *batch) save(ctx context.Context, tx *sqlx.Tx) error {
-	if err := saveRepeats(ctx, tx, b.keys, b.now); err != nil {
+// publicationRows are the tables that a batch's events, deliveries and outbox go to.
+func publicationRows() *bulk {
+	return newBulk(
+		table{name: "events", columns: "key text, id text, workspace_id text, type text, persona_id text, " +
+			"occurred_at timestamptz, deliver_at timestamptz, body bytea, created_at timestamptz"},
+		table{name: "deliveries", columns: "id text, workspace_id text, webhook_id text, event_id text, event_key text, event_type text, state text, " +
+			"timeout_ms integer, max_retries integer, backoff_ms integer, attempt_count integer, created_at timestamptz, due_at timestamptz, workflow_id text, trace_context text"},
+		table{name: "outbox", columns: "delivery_id text, webhook_id text, kind text, hold_until timestamptz, leased boolean, due_at timestamptz"},
+	)
+}
+
+func (b *batch) save(ctx context.Context, s *Store, tx *sqlx.Tx) error {
+	if err := s.saveRepeats(ctx, tx, b.keys, b.now); err != nil {
 		return err
 	}
-	for _, table := range []struct {
-		begin string
-		rows  [][]any
-	}{
-		{"INSERT INTO events (key, id, workspace_id, type, persona_id, occurred_at, deliver_at, body, created_at) VALUES", b.events},
-		{`INSERT INTO deliveries (id, workspace_id, webhook_id, event_id, event_key, event_type, state,
-			timeout_ms, max_retries, backoff_ms, attempt_count, created_at, due_at, workflow_id, trace_context) VALUES`, b.deliveries},
-		{"INSERT INTO outbox (delivery_id, webhook_id, kind, hold_until, leased, due_at) VALUES", b.outbox},
-	} {
-		if _, err := insert(ctx, tx, table.begin, table.rows, ""); err != nil {
-			return err
-		}
+	if len(b.events) == 0 {
+		return nil
 	}
-	return nil
+	_, err := s.publication.write(ctx, s, tx, b.events, b.deliveries, b.outbox)
+	return err
 }
 
 // duplicates returns the receipts of an earlier publication as such.

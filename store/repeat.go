@@ -153,7 +153,10 @@ func (known repeatable) claimIDs(p postrider.Publication) ([]*repeat, error) {
 
 // saveRepeats stores the keys and ids with their answers. When another transaction
 // stored one of them since they were read, this one has to be run again.
-func saveRepeats(ctx context.Context, tx *sqlx.Tx, keys []*repeat, now time.Time) error {
+func (s *Store) saveRepeats(ctx context.Context, tx *sqlx.Tx, keys []*repeat, now time.Time) error {
+	if len(keys) == 0 {
+		return nil
+	}
 	// In one order everywhere: two transactions that wait for each other's keys
 	// would be a deadlock.
 	slices.SortFunc(keys, func(a, b *repeat) int {
@@ -167,12 +170,19 @@ func saveRepeats(ctx context.Context, tx *sqlx.Tx, keys []*repeat, now time.Time
 		}
 		rows[i] = []any{r.WorkspaceID, r.Kind, r.Value, r.hash, string(text), r.eventKey, now}
 	}
-	stored, err := insert(ctx, tx, "INSERT INTO idempotency_keys (workspace_id, kind, value, request_hash, answer, event_key, created_at) VALUES",
-		rows, "ON CONFLICT (workspace_id, kind, value) DO NOTHING")
+	stored, err := s.repetition.write(ctx, s, tx, rows)
 	if err == nil && stored < int64(len(rows)) {
 		return errRaced
 	}
 	return err
+}
+
+func repetitionRows() *bulk {
+	return newBulk(table{
+		name:    "idempotency_keys",
+		columns: "workspace_id text, kind text, value text, request_hash text, answer text, event_key text, created_at timestamptz",
+		end:     "ON CONFLICT (workspace_id, kind, value) DO NOTHING",
+	})
 }
 
 // hashOf returns the hash of a whole publication: of its events' hashes, in order,

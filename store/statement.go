@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/jmoiron/sqlx"
 )
@@ -109,6 +110,36 @@ func (st *statement) get(ctx context.Context, q querier, destination any) error 
 // selectInto reads every row into destination, a pointer to a slice.
 func (st *statement) selectInto(ctx context.Context, q querier, destination any) error {
 	return sqlx.SelectContext(ctx, q, destination, st.textFor(q), st.args...)
+}
+
+// statements keeps prepared statements by their texts, of which there must be few.
+type statements struct {
+	mu     sync.Mutex
+	byText map[string]*sqlx.Stmt
+}
+
+// of returns the statement, in PostgreSQL's words, prepared.
+func (p *statements) of(ctx context.Context, db *sqlx.DB, text string) (*sqlx.Stmt, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if st := p.byText[text]; st != nil {
+		return st, nil
+	}
+	st, err := db.PreparexContext(ctx, text)
+	if err == nil {
+		p.byText[text] = st
+	}
+	return st, err
+}
+
+// prepared returns the statement prepared on tx's connection: at its first use
+// there, and for as long as there is the connection.
+func (s *Store) prepared(ctx context.Context, tx *sqlx.Tx, text string) (*sqlx.Stmt, error) {
+	st, err := s.statements.of(ctx, s.db, text)
+	if err != nil {
+		return nil, err
+	}
+	return tx.StmtxContext(ctx, st), nil
 }
 
 // insert writes rows under the given beginning ("INSERT INTO t (a, b) VALUES") and

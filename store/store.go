@@ -56,6 +56,10 @@ type Store struct {
 	news       chan struct{} // for other processes' dispatchers
 	quiet      func()        // ends the notifications
 
+	statements  statements
+	publication *bulk // rows of events, deliveries and the outbox
+	repetition  *bulk // rows of idempotency keys
+
 	cursorMu sync.Mutex
 	cursor   string // the webhook that the latest claim ended with
 }
@@ -70,7 +74,11 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	if options.Keys == nil || options.Now == nil || options.IDs == nil || options.Logger == nil {
 		return nil, errors.New("store: every field of Options is required")
 	}
-	s := &Store{Options: options, wake: make(chan struct{}, 1), news: make(chan struct{}, 1)}
+	s := &Store{
+		Options: options, wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		statements:  statements{byText: map[string]*sqlx.Stmt{}},
+		publication: publicationRows(), repetition: repetitionRows(),
+	}
 	if err := s.connect(url); err != nil {
 		return nil, failure("open", err)
 	}
