@@ -40,16 +40,23 @@ func elementOf(sqlType string) oid.Oid {
 	panic("store: no arrays of " + sqlType)
 }
 
-// arrayOf returns a column of the rows as an array.
-func arrayOf(element oid.Oid, rows [][]any, column int) ([]byte, error) {
-	size := arrayHeader
-	for _, row := range rows {
-		size += 4 + sizeOf(row[column])
-	}
-	array := make([]byte, 0, size)
-	for _, field := range []uint32{1, 1, uint32(element), uint32(len(rows)), 1} {
+// newArray returns an array that lacks its elements, with room for so many bytes of
+// them.
+func newArray(element oid.Oid, length, room int) []byte {
+	array := make([]byte, 0, arrayHeader+room)
+	for _, field := range []uint32{1, 1, uint32(element), uint32(length), 1} {
 		array = binary.BigEndian.AppendUint32(array, field)
 	}
+	return array
+}
+
+// arrayOf returns a column of the rows as an array.
+func arrayOf(element oid.Oid, rows [][]any, column int) ([]byte, error) {
+	room := 0
+	for _, row := range rows {
+		room += 4 + sizeOf(row[column])
+	}
+	array := newArray(element, len(rows), room)
 	var err error
 	for _, row := range rows {
 		if array, err = appendElement(array, row[column]); err != nil {
@@ -67,6 +74,19 @@ func sizeOf(value any) int {
 		return len(v)
 	}
 	return 8 // or less, or it grows
+}
+
+// arrayOfText returns the texts as an array.
+func arrayOfText(texts []string) []byte {
+	room := 0
+	for _, text := range texts {
+		room += 4 + len(text)
+	}
+	array := newArray(oid.T_text, len(texts), room)
+	for _, text := range texts {
+		array = append(binary.BigEndian.AppendUint32(array, uint32(len(text))), text...)
+	}
+	return array
 }
 
 // appendElement appends a value, of a type that the rows of this package have.

@@ -19,7 +19,9 @@ func TestArraysAreInPostgreSQLsForm(t *testing.T) {
 		{"a", []byte{0, 1}, 7, true, at}, {nil, []byte{}, -1, false, &at},
 		{none, nil, nil, nil, (*time.Time)(nil)}, {&text, nil, nil, nil, nil}, {postrider.StatePending, nil, nil, nil, nil},
 	}
-	header := func(element byte) string { return "\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00" + string(element) + "\x00\x00\x00\x05\x00\x00\x00\x01" }
+	header := func(element byte) string {
+		return "\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00" + string(element) + "\x00\x00\x00\x05\x00\x00\x00\x01"
+	}
 	const null = "\xff\xff\xff\xff"
 	for column, want := range []string{
 		header(25) + "\x00\x00\x00\x01a" + null + null + "\x00\x00\x00\x02é" + "\x00\x00\x00\x07pending",

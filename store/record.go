@@ -108,7 +108,8 @@ type tally struct {
 	lastError     *string
 }
 
-// load locks the deliveries, after the webhooks that will be disabled.
+// load locks the deliveries, after the webhooks that will be disabled and their
+// workspaces.
 func (r *recorder) load(ctx context.Context, calls [][]postrider.Outcome) error {
 	var deliveryIDs, disabled []string
 	for _, call := range calls {
@@ -120,7 +121,7 @@ func (r *recorder) load(ctx context.Context, calls [][]postrider.Outcome) error 
 		}
 	}
 	for _, id := range slices.Compact(slices.Sorted(slices.Values(disabled))) {
-		if _, err := ids(ctx, r.tx, sqlOf("SELECT id FROM webhooks WHERE id = ?", id).add(r.s.dialect.lock("FOR UPDATE"))); err != nil {
+		if _, err := ids(ctx, r.tx, sqlOf("SELECT w.id FROM webhooks w JOIN workspaces s ON s.id = w.workspace_id WHERE w.id = ?", id).add(r.s.dialect.lock("FOR NO KEY UPDATE"))); err != nil {
 			return err
 		}
 		if err := r.s.lockPace(ctx, r.tx, id); err != nil {

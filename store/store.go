@@ -14,9 +14,10 @@
 //   - Everything of a workspace is read and changed with the workspace's id in the
 //     condition: another's id is an unknown one.
 //
-// Transactions lock in one order, so that they do not deadlock: webhooks, then
-// webhook_pace, deliveries, outbox, webhook_stats, each in the order of ids. Where
-// a bulk statement cannot keep the order, the transaction is run again.
+// Transactions lock in one order, so that they do not deadlock: webhooks, then their
+// workspaces (which a change of a webhook does by a trigger), webhook_pace,
+// deliveries, outbox, webhook_stats, each in the order of ids. Where a statement
+// cannot keep the order, the transaction is run again.
 //
 // The SQL is one text for both databases; what differs is in dialect.go.
 package store
@@ -57,6 +58,7 @@ type Store struct {
 	quiet      func()        // ends the notifications
 
 	statements  statements
+	audiences   audiences
 	publication *bulk // rows of events, deliveries and the outbox
 	repetition  *bulk // rows of idempotency keys
 
@@ -77,6 +79,7 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	s := &Store{
 		Options: options, wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		statements:  statements{byText: map[string]*sqlx.Stmt{}},
+		audiences:   audiences{known: map[audience]knownAudience{}},
 		publication: publicationRows(), repetition: repetitionRows(),
 	}
 	if err := s.connect(url); err != nil {

@@ -4,13 +4,15 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/jmoiron/sqlx"
 
 	"postrider"
 )
 
-// subscriber is a webhook as far as publishing needs it.
+// subscriber is a webhook as far as publishing needs it. When one of these changes,
+// the database's triggers give the workspace another generation.
 type subscriber struct {
 	ID          string
 	WorkspaceID string `db:"workspace_id"`
@@ -18,6 +20,20 @@ type subscriber struct {
 	TimeoutMS   int `db:"timeout_ms"`
 	MaxRetries  int `db:"max_retries"`
 	BackoffMS   int `db:"backoff_ms"`
+}
+
+// audience is what all events that go to the same webhooks have in common. Persona
+// is "" for events without one.
+type audience struct {
+	workspaceID, eventType, persona string
+}
+
+func audienceOf(workspaceID string, e postrider.Event) audience {
+	a := audience{workspaceID: workspaceID, eventType: e.Type}
+	if e.PersonaID != nil {
+		a.persona = *e.PersonaID
+	}
+	return a
 }
 
 // subscription is what an event is matched by. Persona is "" for the webhooks that
@@ -28,56 +44,92 @@ type subscription struct {
 	Persona     string `db:"persona_id"`
 }
 
-// subscribers are the webhooks that a transaction's publications may go to.
-type subscribers struct {
-	byID    map[string]subscriber
-	matched map[subscription][]subscriber
-}
-
-// subscriptionsOf returns everything that an event is matched by.
-func subscriptionsOf(workspaceID string, e postrider.Event) []subscription {
+// subscriptions returns everything that the audience's events are matched by.
+func (a audience) subscriptions() []subscription {
 	var all []subscription
-	for _, pattern := range postrider.PatternsFor(e.Type) {
-		all = append(all, subscription{workspaceID, pattern, ""})
-		if e.PersonaID != nil && *e.PersonaID != "" {
-			all = append(all, subscription{workspaceID, pattern, *e.PersonaID})
+	for _, pattern := range postrider.PatternsFor(a.eventType) {
+		all = append(all, subscription{a.workspaceID, pattern, ""})
+		if a.persona != "" {
+			all = append(all, subscription{a.workspaceID, pattern, a.persona})
 		}
 	}
 	return all
 }
 
-// subscribers reads the webhooks that the publications may go to. It locks them
-// against changes of their status until the transaction ends: a delivery must not
-// be made pending for a webhook that is being paused, nor be parked for one that
-// is being resumed.
+// subscribers are the webhooks that a transaction's publications go to.
+type subscribers struct {
+	byID    map[string]subscriber
+	matched map[audience][]subscriber
+}
+
+// subscribers finds the webhooks that the publications go to. It keeps their
+// workspaces' generations, and with them their webhooks, from changing until the
+// transaction ends: a delivery must not be made pending for a webhook that is being
+// paused, nor be parked for one that is being resumed.
 func (s *Store) subscribers(ctx context.Context, tx *sqlx.Tx, publications []postrider.Publication) (*subscribers, error) {
-	found := &subscribers{byID: map[string]subscriber{}, matched: map[subscription][]subscriber{}}
-	var rows [][]any
-	var named []string
-	asked := map[subscription]bool{}
+	found := &subscribers{byID: map[string]subscriber{}, matched: map[audience][]subscriber{}}
+	var workspaces, named []string
 	for _, p := range publications {
+		workspaces = append(workspaces, p.WorkspaceID)
 		if p.OnlyWebhookID != "" {
 			named = append(named, p.OnlyWebhookID)
 			continue
 		}
 		for _, e := range p.Events {
-			for _, sub := range subscriptionsOf(p.WorkspaceID, e.Event) {
-				if !asked[sub] {
-					asked[sub] = true
-					rows = append(rows, []any{sub.WorkspaceID, sub.Pattern, sub.Persona})
-				}
-			}
+			found.matched[audienceOf(p.WorkspaceID, e.Event)] = nil
 		}
 	}
-	if err := s.readMatched(ctx, tx, rows, found); err != nil {
+	slices.Sort(workspaces)
+	generations, err := s.generations(ctx, tx, slices.Compact(workspaces))
+	if err != nil {
 		return nil, err
 	}
-	return found, s.readNamed(ctx, tx, named, found)
+	unknown := s.audiences.recall(found.matched, generations)
+	if err := readMatched(ctx, tx, unknown, found.matched); err != nil {
+		return nil, err
+	}
+	s.audiences.remember(unknown, found.matched, generations)
+	return found, readNamed(ctx, tx, named, found)
+}
+
+// generations returns the workspaces' generations, which stay until the transaction
+// ends.
+func (s *Store) generations(ctx context.Context, tx *sqlx.Tx, workspaceIDs []string) (map[string]string, error) {
+	var rows []struct {
+		ID         string
+		Generation string
+	}
+	var err error
+	if s.dialect.arrays {
+		var st *sqlx.Stmt
+		if st, err = s.prepared(ctx, tx, "SELECT id, generation FROM workspaces WHERE id = ANY ($1::text[]) ORDER BY id FOR SHARE"); err == nil {
+			err = st.SelectContext(ctx, &rows, arrayOfText(workspaceIDs))
+		}
+	} else {
+		err = sqlOf("SELECT id, generation FROM workspaces WHERE id IN").in(workspaceIDs).selectInto(ctx, tx, &rows)
+	}
+	generations := make(map[string]string, len(rows))
+	for _, row := range rows {
+		generations[row.ID] = row.Generation
+	}
+	return generations, err
 }
 
 const subscriberColumns = "w.id, w.workspace_id, w.status, w.timeout_ms, w.max_retries, w.backoff_ms"
 
-func (s *Store) readMatched(ctx context.Context, tx *sqlx.Tx, wanted [][]any, found *subscribers) error {
+// readMatched reads the webhooks of the audiences into matched, each once, in the
+// order of ids.
+func readMatched(ctx context.Context, tx *sqlx.Tx, audiences []audience, matched map[audience][]subscriber) error {
+	of := map[subscription][]subscriber{}
+	var wanted [][]any
+	for _, a := range audiences {
+		for _, sub := range a.subscriptions() {
+			if _, asked := of[sub]; !asked {
+				of[sub] = nil
+				wanted = append(wanted, []any{sub.WorkspaceID, sub.Pattern, sub.Persona})
+			}
+		}
+	}
 	for part := range slices.Chunk(wanted, maxParameters/3) {
 		var rows []struct {
 			subscriber
@@ -85,26 +137,32 @@ func (s *Store) readMatched(ctx context.Context, tx *sqlx.Tx, wanted [][]any, fo
 			Persona string `db:"persona_id"`
 		}
 		err := sqlOf("SELECT "+subscriberColumns+`, e.pattern, e.persona_id FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id
-			WHERE w.deleted_at IS NULL AND (e.workspace_id, e.pattern, e.persona_id) IN`).
-			inRows(part).add(" ORDER BY w.id"+s.dialect.lock("FOR SHARE OF w")).selectInto(ctx, tx, &rows)
+			WHERE w.deleted_at IS NULL AND (e.workspace_id, e.pattern, e.persona_id) IN`).inRows(part).selectInto(ctx, tx, &rows)
 		if err != nil {
 			return err
 		}
 		for _, row := range rows {
 			sub := subscription{row.WorkspaceID, row.Pattern, row.Persona}
-			found.matched[sub] = append(found.matched[sub], row.subscriber)
+			of[sub] = append(of[sub], row.subscriber)
 		}
+	}
+	for _, a := range audiences {
+		var all []subscriber
+		for _, sub := range a.subscriptions() {
+			all = append(all, of[sub]...)
+		}
+		slices.SortFunc(all, func(a, b subscriber) int { return strings.Compare(a.ID, b.ID) })
+		matched[a] = slices.CompactFunc(all, func(a, b subscriber) bool { return a.ID == b.ID })
 	}
 	return nil
 }
 
-func (s *Store) readNamed(ctx context.Context, tx *sqlx.Tx, webhookIDs []string, found *subscribers) error {
+func readNamed(ctx context.Context, tx *sqlx.Tx, webhookIDs []string, found *subscribers) error {
 	if len(webhookIDs) == 0 {
 		return nil
 	}
 	var rows []subscriber
-	err := sqlOf("SELECT "+subscriberColumns+" FROM webhooks w WHERE w.deleted_at IS NULL AND w.id IN").
-		in(webhookIDs).add(" ORDER BY w.id"+s.dialect.lock("FOR SHARE OF w")).selectInto(ctx, tx, &rows)
+	err := sqlOf("SELECT "+subscriberColumns+" FROM webhooks w WHERE w.deleted_at IS NULL AND w.id IN").in(webhookIDs).selectInto(ctx, tx, &rows)
 	for _, w := range rows {
 		found.byID[w.ID] = w
 	}
@@ -125,10 +183,60 @@ func (f *subscribers) of(p postrider.Publication, e postrider.Event) []subscribe
 	if p.OnlyWebhookID != "" {
 		return []subscriber{f.byID[p.OnlyWebhookID]}
 	}
-	var all []subscriber
-	for _, sub := range subscriptionsOf(p.WorkspaceID, e) {
-		all = append(all, f.matched[sub]...)
+	return f.matched[audienceOf(p.WorkspaceID, e)]
+}
+
+// maxAudiences bounds what is remembered, in audiences and their webhooks together;
+// it comes to some 20 MB.
+const maxAudiences = 100_000
+
+// audiences remembers the webhooks of audiences. What it remembers is right as long
+// as the workspace's generation is the same. It is safe for concurrent use.
+type audiences struct {
+	mu    sync.Mutex
+	known map[audience]knownAudience
+	size  int
+}
+
+type knownAudience struct {
+	generation string
+	webhooks   []subscriber
+}
+
+func (k knownAudience) size() int { return 1 + len(k.webhooks) }
+
+// recall fills in the webhooks that are known and returns the other audiences.
+func (r *audiences) recall(matched map[audience][]subscriber, generations map[string]string) (unknown []audience) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for a := range matched {
+		entry, found := r.known[a]
+		if found && entry.generation == generations[a.workspaceID] {
+			matched[a] = entry.webhooks
+		} else {
+			unknown = append(unknown, a)
+		}
 	}
-	slices.SortFunc(all, func(a, b subscriber) int { return strings.Compare(a.ID, b.ID) })
-	return slices.CompactFunc(all, func(a, b subscriber) bool { return a.ID == b.ID })
+	return unknown
+}
+
+// remember keeps what was read. When there is no room, it forgets everything else.
+func (r *audiences) remember(read []audience, matched map[audience][]subscriber, generations map[string]string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range read {
+		entry := knownAudience{generation: generations[a.workspaceID], webhooks: matched[a]}
+		if before, found := r.known[a]; found {
+			r.size -= before.size()
+			delete(r.known, a)
+		}
+		if r.size+entry.size() > maxAudiences {
+			clear(r.known)
+			r.size = 0
+		}
+		if entry.size() <= maxAudiences {
+			r.known[a] = entry
+			r.size += entry.size()
+		}
+	}
 }

@@ -29,7 +29,7 @@ const lease = 45 * time.Second
 func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 	t.Helper()
 	for _, part := range []map[string]func(*testing.T, *Bundle){
-		workspaceTests(), webhookTests(), secretTests(), publishTests(), repeatTests(), groupTests(),
+		workspaceTests(), webhookTests(), secretTests(), publishTests(), audienceTests(), repeatTests(), groupTests(),
 		claimTests(), fairnessTests(), admitTests(), migrateTests(), retentionTests(), recordTests(), lifecycleTests(), propertyTests(),
 	} {
 		for name, test := range part {
