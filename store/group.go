@@ -12,7 +12,7 @@ import (
 // Limits of a group commit.
 const (
 	groupWeight  = 512                  // at most about so many rows' worth share a transaction
-	groupLinger  = 2 * time.Millisecond // how long a group waits for company, where there was some before
+	groupLinger  = 2 * time.Millisecond // how long a group waits for those who may come, at most
 	groupTimeout = 30 * time.Second     // one transaction's
 )
 
@@ -33,7 +33,13 @@ type call[In, Out any] struct {
 }
 
 // group lets concurrent calls share a transaction: those that come while one is
-// under way are the next one's. A lone call does not wait for others.
+// under way are the next one's. The next one also waits a moment for those who were
+// just answered, for they are likely to call again, and a bigger group costs less; a
+// lone caller does not wait for others.
+//
+// There is one transaction at a time. More of them would be smaller ones: measured
+// with 64 publishers, two at a time cost PostgreSQL half as much again for the same
+// throughput.
 //
 // A failed transaction is not its callers' common fate: each call is run again on
 // its own, but when the database is away. A caller that leaves early takes nobody
@@ -43,7 +49,7 @@ type group[In, Out any] struct {
 	// as a whole and has changed nothing.
 	run    func(ctx context.Context, calls []In) ([]answer[Out], error)
 	weight func(In) int
-	calls  chan *call[In, Out]
+	calls  chan *call[In, Out] // that wait
 
 	mu     sync.RWMutex // held for reading while a call is put into calls
 	closed bool
@@ -52,7 +58,7 @@ type group[In, Out any] struct {
 
 // newGroup starts a group. Its transactions run under ctx; close ends it.
 func newGroup[In, Out any](ctx context.Context, weight func(In) int, run func(context.Context, []In) ([]answer[Out], error)) *group[In, Out] {
-	g := &group[In, Out]{run: run, weight: weight, calls: make(chan *call[In, Out]), ended: make(chan struct{})}
+	g := &group[In, Out]{run: run, weight: weight, calls: make(chan *call[In, Out], groupWeight), ended: make(chan struct{})}
 	go g.loop(ctx)
 	return g
 }
@@ -99,26 +105,27 @@ func (g *group[In, Out]) close() {
 
 func (g *group[In, Out]) loop(ctx context.Context) {
 	defer close(g.ended)
-	company := false
-	for first := range g.calls {
-		calls := g.collect(ctx, first, company)
-		company = len(calls) > 1
+	answered := 0
+	for {
+		expected := len(g.calls) + answered
+		first, open := <-g.calls
+		if !open {
+			return
+		}
+		calls := g.collect(ctx, first, expected)
+		answered = len(calls)
 		g.serve(ctx, calls)
 	}
 }
 
-// collect takes the calls that wait, and lingers for more if the group before had
-// company: then there are likely to be some, and a bigger group costs less.
-func (g *group[In, Out]) collect(ctx context.Context, first *call[In, Out], linger bool) []*call[In, Out] {
+// collect takes the calls that wait, and lingers for more until there are as many as
+// expected.
+func (g *group[In, Out]) collect(ctx context.Context, first *call[In, Out], expected int) []*call[In, Out] {
 	calls, weight := []*call[In, Out]{first}, g.weight(first.in)
-	wait := time.Duration(0)
-	if linger {
-		wait = groupLinger
-	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	ctx, cancel := context.WithTimeout(ctx, groupLinger)
 	defer cancel()
 	for weight < groupWeight {
-		c, open := g.next(ctx)
+		c, open := g.next(ctx, len(calls) < expected)
 		if !open {
 			break
 		}
@@ -127,12 +134,15 @@ func (g *group[In, Out]) collect(ctx context.Context, first *call[In, Out], ling
 	return calls
 }
 
-// next returns a call that waits, or comes before ctx is done.
-func (g *group[In, Out]) next(ctx context.Context) (*call[In, Out], bool) {
+// next returns a call that waits or, when it may linger, comes before ctx is done.
+func (g *group[In, Out]) next(ctx context.Context, linger bool) (*call[In, Out], bool) {
 	select {
 	case c, open := <-g.calls:
 		return c, open
 	default:
+	}
+	if !linger {
+		return nil, false
 	}
 	select {
 	case c, open := <-g.calls:

@@ -133,9 +133,15 @@ func TestGroupLimitsItsWeight(t *testing.T) {
 	g := newGroup(t.Context(), func(n int) int { return n }, func(_ context.Context, calls []int) ([]answer[int], error) {
 		return make([]answer[int], len(calls)), nil
 	})
-	collected := g.collect(t.Context(), &call[int, int]{in: groupWeight}, true)
+	collected := g.collect(t.Context(), &call[int, int]{in: groupWeight}, 2)
 	require.Len(t, collected, 1)
-	collected = g.collect(t.Context(), &call[int, int]{in: 1}, true) // lingers, in vain
+	collected = g.collect(t.Context(), &call[int, int]{in: 1}, 2) // lingers, in vain
 	require.Len(t, collected, 1)
 	g.close()
+
+	waiting := group[int, int]{weight: g.weight, calls: make(chan *call[int, int], 2)}
+	waiting.calls <- &call[int, int]{in: 1}
+	waiting.calls <- &call[int, int]{in: 1}
+	collected = waiting.collect(t.Context(), &call[int, int]{in: 1}, 1)
+	require.Len(t, collected, 3, "who waits comes along, expected or not")
 }
