@@ -13,8 +13,8 @@ import (
 // headerAPIKey carries the workspace's key.
 const headerAPIKey = "X-API-Key" //nolint:gosec // the header, not a key
 
-// A key that was looked up is trusted for keyTTL without asking again, so that a
-// revocation is seen within that time.
+// A key that was looked up is trusted for keyTTL without asking again, unless the
+// process hears of a revocation, so that one is seen within that time at the latest.
 const (
 	keyTTL    = 3 * time.Second
 	keyUse    = time.Minute // a key's last use is noted so often at most, for each process
@@ -27,6 +27,9 @@ type keyStore interface {
 	// APIKeyByHash returns a key by [postrider.HashAPIKey]. Returns
 	// [postrider.CodeNotFound] if there is none.
 	APIKeyByHash(ctx context.Context, hash string) (postrider.APIKey, error)
+	// Revocations is another number than before when a key was revoked since, as far
+	// as this process knows.
+	Revocations() int64
 	// UsedAPIKey notes that a key was used.
 	UsedAPIKey(ctx context.Context, id string, at time.Time) error
 }
@@ -44,8 +47,9 @@ type keyring struct {
 }
 
 type knownKey struct {
-	key   postrider.APIKey
-	until time.Time
+	key         postrider.APIKey
+	until       time.Time
+	revocations int64 // before it was looked up
 }
 
 func newKeyring(store keyStore, now func() time.Time, logger *slog.Logger) *keyring {
@@ -86,11 +90,11 @@ func (k *keyring) note(ctx context.Context, key postrider.APIKey, now time.Time)
 }
 
 func (k *keyring) lookUp(ctx context.Context, hash string) (postrider.APIKey, error) {
-	now := k.now()
+	now, revocations := k.now(), k.store.Revocations()
 	k.mu.Lock()
 	entry, found := k.known[hash]
 	k.mu.Unlock()
-	if found && now.Before(entry.until) {
+	if found && now.Before(entry.until) && entry.revocations == revocations {
 		return entry.key, nil
 	}
 	key, err := k.store.APIKeyByHash(ctx, hash)
@@ -103,7 +107,7 @@ func (k *keyring) lookUp(ctx context.Context, hash string) (postrider.APIKey, er
 	if len(k.known) >= maxKeys {
 		k.makeRoom(now)
 	}
-	k.known[hash] = knownKey{key: key, until: now.Add(keyTTL)}
+	k.known[hash] = knownKey{key: key, until: now.Add(keyTTL), revocations: revocations}
 	return key, nil
 }
 

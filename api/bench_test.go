@@ -29,6 +29,8 @@ func (s *promptStore) APIKeyByHash(context.Context, string) (postrider.APIKey, e
 	return s.key, nil
 }
 
+func (s *promptStore) Revocations() int64 { return 0 }
+
 func (s *promptStore) Publish(_ context.Context, p postrider.Publication) ([]postrider.Receipt, error) {
 	receipts := make([]postrider.Receipt, len(p.Events))
 	for i, e := range p.Events {

@@ -32,7 +32,7 @@ func (s *Server) Run(ctx context.Context) error {
 // parts are what this process runs.
 func (s *Server) parts() []func(context.Context) error {
 	parts := []func(context.Context) error{
-		s.announce,
+		s.announce, s.store.Listen,
 		func(ctx context.Context) error { return s.serve(ctx, s.shape.Ports.Metrics, s.metrics) },
 	}
 	if profile := s.shape.Ports.Profile; profile != nil {
@@ -42,7 +42,7 @@ func (s *Server) parts() []func(context.Context) error {
 		parts = append(parts, func(ctx context.Context) error { return s.serve(ctx, s.shape.Ports.API, s.api) })
 	}
 	if s.worker != nil {
-		parts = append(parts, s.deliver, s.keepPartitions, s.store.Listen)
+		parts = append(parts, s.deliver, s.keepPartitions)
 	}
 	return parts
 }

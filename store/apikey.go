@@ -62,14 +62,19 @@ func (s *Store) APIKeys(ctx context.Context, workspaceID string, p postrider.Pag
 	return list, failure("list API keys", err)
 }
 
-// RevokeAPIKey ends a key for good; one that is revoked stays as it is. Returns
-// [postrider.CodeNotFound] when it is unknown.
+// RevokeAPIKey ends a key for good; one that is revoked stays as it is. All processes
+// are told, see [Store.Revocations]. Returns [postrider.CodeNotFound] when it is
+// unknown.
 func (s *Store) RevokeAPIKey(ctx context.Context, id string) error {
-	revoked, err := sqlOf("UPDATE api_keys SET revoked_at = COALESCE(revoked_at, ?) WHERE id = ?", s.now(), id).affect(ctx, s.db)
-	if err == nil && revoked == 0 {
+	ended, err := sqlOf("UPDATE api_keys SET revoked_at = COALESCE(revoked_at, ?) WHERE id = ?", s.now(), id).affect(ctx, s.db)
+	switch {
+	case err != nil:
+		return failure("revoke an API key", err)
+	case ended == 0:
 		return postrider.NotFound("API key")
 	}
-	return failure("revoke an API key", err)
+	s.revoked(ctx)
+	return nil
 }
 
 // UsedAPIKey notes that a key was used. An earlier time than the noted one changes

@@ -9,9 +9,11 @@ import (
 	"github.com/lib/pq"
 )
 
-// wakeChannel is PostgreSQL's notification channel by which processes tell each
-// other that something became due.
-const wakeChannel = "postrider_due"
+// PostgreSQL's notification channels, by which processes tell each other something.
+const (
+	wakeChannel   = "postrider_due"  // something became due
+	revokeChannel = "postrider_keys" // an API key was revoked
+)
 
 // Waits of a listener whose connection was lost.
 const (
@@ -19,9 +21,10 @@ const (
 	maxReconnect = 5 * time.Second
 )
 
-// Listen makes [Store.Wake] tell also of what other processes made due, until ctx
-// is done. It connects again by itself, and what was told meanwhile is found when
-// it has. It always returns nil; on SQLite, which one process uses, it just waits.
+// Listen makes [Store.Wake] and [Store.Revocations] tell also of what other processes
+// did, until ctx is done. It connects again by itself, and what was told meanwhile is
+// found when it has. It always returns nil; on SQLite, which one process uses, it just
+// waits.
 func (s *Store) Listen(ctx context.Context) error {
 	if !s.dialect.shared {
 		<-ctx.Done()
@@ -29,20 +32,42 @@ func (s *Store) Listen(ctx context.Context) error {
 	}
 	listener := pq.NewListener(s.address, minReconnect, maxReconnect, func(event pq.ListenerEventType, err error) {
 		if err != nil && ctx.Err() == nil {
-			s.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot listen for what other processes publish, trying again", slog.Any("error", failure("listen", err)))
+			s.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot listen for what other processes do, trying again", slog.Any("error", failure("listen", err)))
 		}
 		if event == pq.ListenerEventReconnected {
 			s.signal()
+			s.revocations.Add(1)
 		}
 	})
 	context.AfterFunc(ctx, func() { _ = listener.Close() })
-	if err := listener.Listen(wakeChannel); err != nil && ctx.Err() == nil {
-		return failure("listen", err)
+	for _, channel := range []string{revokeChannel, wakeChannel} {
+		if err := listener.Listen(channel); err != nil && ctx.Err() == nil {
+			return failure("listen", err)
+		}
 	}
-	for range listener.NotificationChannel() { // closed with the listener
-		s.signal()
+	for n := range listener.NotificationChannel() { // closed with the listener
+		if n != nil && n.Channel == revokeChannel {
+			s.revocations.Add(1)
+		} else {
+			s.signal()
+		}
 	}
 	return nil
+}
+
+// Revocations is another number than before when this process knows that an API key
+// was revoked since, which it learns at once while [Store.Listen] runs.
+func (s *Store) Revocations() int64 { return s.revocations.Load() }
+
+// revoked tells all processes that an API key was revoked. It is best effort.
+func (s *Store) revoked(ctx context.Context) {
+	s.revocations.Add(1)
+	if !s.dialect.shared {
+		return
+	}
+	if err := sqlOf("SELECT pg_notify(?, '')", revokeChannel).run(ctx, s.db); err != nil {
+		s.Logger.LogAttrs(ctx, slog.LevelWarn, "other processes not told that an API key was revoked, they will ask within seconds", slog.Any("error", err))
+	}
 }
 
 // notify tells the dispatchers of all processes that something became due.

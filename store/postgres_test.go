@@ -172,12 +172,22 @@ func TestListen(t *testing.T) {
 	b.PublishTo(t, w.ID, 1)
 	<-other.Wake()
 
+	// Revocations are heard of, too.
+	before := other.Revocations()
+	key, _, err := postrider.APIKey{WorkspaceID: b.Workspace, Name: "k", Scopes: postrider.Scopes()}.Issue(b.IDs, rand.Reader, b.Clock.Now())
+	require.NoError(t, err)
+	require.NoError(t, b.CreateAPIKey(t.Context(), key))
+	require.NoError(t, b.RevokeAPIKey(t.Context(), key.ID))
+	require.Eventually(t, func() bool { return other.Revocations() != before }, time.Minute, time.Millisecond)
+
 	// A connection that is lost comes back, and what it missed is looked for.
 	drain(other.Wake())
-	_, err := b.Raw(t).ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN "postrider_due"'`)
+	before = other.Revocations()
+	_, err = b.Raw(t).ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN "postrider_due"'`)
 	require.NoError(t, err)
 	<-other.Wake()
 	require.Eventually(t, listening, time.Minute, 5*time.Millisecond)
+	require.NotEqual(t, before, other.Revocations())
 
 	cancel()
 	require.NoError(t, <-ended)

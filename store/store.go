@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -57,6 +58,7 @@ type Store struct {
 	news       chan struct{} // for other processes' dispatchers
 	quiet      func()        // ends the notifications
 
+	revocations atomic.Int64
 	statements  statements
 	audiences   audiences
 	publication *bulk // rows of events, deliveries and the outbox
