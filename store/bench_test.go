@@ -11,15 +11,20 @@ import (
 // publishers is how many publish at once, for each processor: 64 on two.
 const publishers = 32
 
-// benchmarkPublish publishes batches of so many events in a workspace with so many
-// webhooks, of which so many match.
-func benchmarkPublish(b *testing.B, batch, webhooks, matching int) {
-	b.Helper()
+// load is what a benchmark publishes: batches of so many events, each with an id of
+// its own or none, in a workspace with so many webhooks, of which so many match.
+type load struct {
+	name                      string
+	batch, webhooks, matching int
+	ids                       bool
+}
+
+func (l load) run(b *testing.B) {
 	bundle := storetest.NewBundle(b, postgres.NewDatabase(b))
-	for n := range webhooks {
+	for n := range l.webhooks {
 		bundle.NewWebhook(b, func(w *postrider.Webhook) {
 			w.Events = []string{"call.*"}
-			if n >= matching {
+			if n >= l.matching {
 				w.Events = []string{"contact.*"}
 			}
 		})
@@ -31,34 +36,36 @@ func benchmarkPublish(b *testing.B, batch, webhooks, matching int) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			p := bundle.Publication()
-			for range batch {
+			for range l.batch {
 				e := bundle.NewEvent("call.ended")
 				e.Body = body
+				if l.ids {
+					e.ID = "order:" + e.Key
+				}
 				p.Events = append(p.Events, e)
 			}
 			receipts, err := bundle.Publish(b.Context(), p)
-			if err != nil || len(receipts) != batch || len(receipts[0].DeliveryIDs) != matching {
+			if err != nil || len(receipts) != l.batch || len(receipts[0].DeliveryIDs) != l.matching {
 				b.Errorf("published %d events: %v", len(receipts), err)
 				return
 			}
 		}
 	})
-	b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64(b.N*l.batch)/b.Elapsed().Seconds(), "events/s")
 }
 
 // BenchmarkPublish is what a publish costs PostgreSQL and the process together,
 // when many publish at once.
 func BenchmarkPublish(b *testing.B) {
-	for _, c := range []struct {
-		name                      string
-		batch, webhooks, matching int
-	}{
-		{"one webhook", 1, 1, 1},
-		{"five webhooks", 1, 5, 5},
-		{"one of 100 webhooks", 1, 100, 1},
-		{"100 webhooks", 1, 100, 100},
-		{"500 events a publish", postrider.MaxBatch, 1, 1},
+	for _, l := range []load{
+		{"one webhook", 1, 1, 1, false},
+		{"five webhooks", 1, 5, 5, false},
+		{"one of 100 webhooks", 1, 100, 1, false},
+		{"100 webhooks", 1, 100, 100, false},
+		{"events with ids", 1, 1, 1, true},
+		{"500 events a publish", postrider.MaxBatch, 1, 1, false},
+		{"500 events with ids a publish", postrider.MaxBatch, 1, 1, true},
 	} {
-		b.Run(c.name, func(b *testing.B) { benchmarkPublish(b, c.batch, c.webhooks, c.matching) })
+		b.Run(l.name, l.run)
 	}
 }

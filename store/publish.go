@@ -33,7 +33,7 @@ func (s *Store) publishAll(ctx context.Context, publications []postrider.Publica
 	err := s.write(ctx, "publish", func(tx *sqlx.Tx) error {
 		answers = make([]answer[[]postrider.Receipt], len(publications))
 		made = &batch{ids: s.IDs, now: s.now()}
-		known, err := repeats(ctx, tx, publications)
+		known, err := s.repeats(ctx, tx, publications)
 		if err != nil {
 			return err
 		}

@@ -44,7 +44,7 @@ type repeat struct {
 type repeatable map[place]*repeat
 
 // repeats finds out which keys and ids of the publications were used before.
-func repeats(ctx context.Context, tx *sqlx.Tx, publications []postrider.Publication) (repeatable, error) {
+func (s *Store) repeats(ctx context.Context, tx *sqlx.Tx, publications []postrider.Publication) (repeatable, error) {
 	known := repeatable{}
 	var wanted, lookAlikes [][]any
 	want := func(at place) {
@@ -67,22 +67,21 @@ func repeats(ctx context.Context, tx *sqlx.Tx, publications []postrider.Publicat
 			}
 		}
 	}
-	if err := known.readStored(ctx, tx, wanted); err != nil {
+	if err := s.readStored(ctx, tx, wanted, known); err != nil {
 		return nil, err
 	}
-	return known, known.readForeign(ctx, tx, lookAlikes)
+	return known, s.readForeign(ctx, tx, lookAlikes, known)
 }
 
-func (known repeatable) readStored(ctx context.Context, tx *sqlx.Tx, wanted [][]any) error {
-	for part := range slices.Chunk(wanted, maxParameters/3) {
+func (s *Store) readStored(ctx context.Context, tx *sqlx.Tx, wanted [][]any, known repeatable) error {
+	const query = "SELECT workspace_id, kind, value, request_hash, answer FROM idempotency_keys WHERE (workspace_id, kind, value) IN"
+	return s.lookUp(query, wanted, func(st *statement) error {
 		var stored []struct {
 			place
 			RequestHash string `db:"request_hash"`
 			Answer      string
 		}
-		err := sqlOf("SELECT workspace_id, kind, value, request_hash, answer FROM idempotency_keys WHERE (workspace_id, kind, value) IN").
-			inRows(part).selectInto(ctx, tx, &stored)
-		if err != nil {
+		if err := st.selectInto(ctx, tx, &stored); err != nil {
 			return err
 		}
 		for _, row := range stored {
@@ -92,27 +91,25 @@ func (known repeatable) readStored(ctx context.Context, tx *sqlx.Tx, wanted [][]
 				return err
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // readForeign marks ids that a publisher gave but that are keys of other events:
 // an id must stand for one event.
-func (known repeatable) readForeign(ctx context.Context, tx *sqlx.Tx, lookAlikes [][]any) error {
-	for part := range slices.Chunk(lookAlikes, maxParameters/2) {
+func (s *Store) readForeign(ctx context.Context, tx *sqlx.Tx, lookAlikes [][]any, known repeatable) error {
+	const query = "SELECT workspace_id, key FROM events WHERE id = key AND (workspace_id, key) IN"
+	return s.lookUp(query, lookAlikes, func(st *statement) error {
 		var taken []struct {
 			WorkspaceID string `db:"workspace_id"`
 			Key         string
 		}
-		err := sqlOf("SELECT workspace_id, key FROM events WHERE id = key AND (workspace_id, key) IN").inRows(part).selectInto(ctx, tx, &taken)
-		if err != nil {
-			return err
-		}
+		err := st.selectInto(ctx, tx, &taken)
 		for _, e := range taken {
 			known[place{e.WorkspaceID, kindID, e.Key}].foreign = true
 		}
-	}
-	return nil
+		return err
+	})
 }
 
 // claimKey returns what is known of the publication's idempotency key, nil when it

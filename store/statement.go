@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq/oid"
 )
 
 // maxParameters is the most parameters of one statement: SQLite takes 32,766 and
@@ -81,6 +82,32 @@ func (st *statement) rows(rows [][]any) *statement {
 // A bare VALUES there would keep SQLite from looking the rows up in an index.
 func (st *statement) inRows(rows [][]any) *statement {
 	return st.add(" (SELECT * FROM (VALUES").rows(rows).add(") v)")
+}
+
+// lookUp lets read run the query, which must end with columns of text and IN, for all
+// of the keys, if there are any: at once where there are arrays, else in parts.
+func (s *Store) lookUp(query string, keys [][]any, read func(*statement) error) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	if !s.dialect.arrays {
+		for part := range slices.Chunk(keys, maxParameters/len(keys[0])) {
+			if err := read(sqlOf(query).inRows(part)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	// Not prepared: what is the best plan depends on how large the table has become.
+	st := sqlOf(query)
+	for column := range keys[0] {
+		array, err := arrayOf(oid.T_text, keys, column)
+		if err != nil {
+			return err
+		}
+		st.add([]string{" (SELECT ", ", "}[min(column, 1)]+"unnest(?::text[])", array)
+	}
+	return read(st.add(")"))
 }
 
 func (st *statement) exec(ctx context.Context, q querier) (sql.Result, error) {

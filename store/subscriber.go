@@ -85,7 +85,7 @@ func (s *Store) subscribers(ctx context.Context, tx *sqlx.Tx, publications []pos
 		return nil, err
 	}
 	unknown := s.audiences.recall(found.matched, generations)
-	if err := readMatched(ctx, tx, unknown, found.matched); err != nil {
+	if err := s.readMatched(ctx, tx, unknown, found.matched); err != nil {
 		return nil, err
 	}
 	s.audiences.remember(unknown, found.matched, generations)
@@ -119,7 +119,7 @@ const subscriberColumns = "w.id, w.workspace_id, w.status, w.timeout_ms, w.max_r
 
 // readMatched reads the webhooks of the audiences into matched, each once, in the
 // order of ids.
-func readMatched(ctx context.Context, tx *sqlx.Tx, audiences []audience, matched map[audience][]subscriber) error {
+func (s *Store) readMatched(ctx context.Context, tx *sqlx.Tx, audiences []audience, matched map[audience][]subscriber) error {
 	of := map[subscription][]subscriber{}
 	var wanted [][]any
 	for _, a := range audiences {
@@ -130,21 +130,22 @@ func readMatched(ctx context.Context, tx *sqlx.Tx, audiences []audience, matched
 			}
 		}
 	}
-	for part := range slices.Chunk(wanted, maxParameters/3) {
+	err := s.lookUp("SELECT "+subscriberColumns+`, e.pattern, e.persona_id FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id
+		WHERE w.deleted_at IS NULL AND (e.workspace_id, e.pattern, e.persona_id) IN`, wanted, func(st *statement) error {
 		var rows []struct {
 			subscriber
 			Pattern string
 			Persona string `db:"persona_id"`
 		}
-		err := sqlOf("SELECT "+subscriberColumns+`, e.pattern, e.persona_id FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id
-			WHERE w.deleted_at IS NULL AND (e.workspace_id, e.pattern, e.persona_id) IN`).inRows(part).selectInto(ctx, tx, &rows)
-		if err != nil {
-			return err
-		}
+		err := st.selectInto(ctx, tx, &rows)
 		for _, row := range rows {
 			sub := subscription{row.WorkspaceID, row.Pattern, row.Persona}
 			of[sub] = append(of[sub], row.subscriber)
 		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	for _, a := range audiences {
 		var all []subscriber
