@@ -16,8 +16,11 @@ func TestArraysAreInPostgreSQLsForm(t *testing.T) {
 	text := "é"
 	at := time.Date(2000, 1, 1, 0, 0, 1, 2000, time.UTC)
 	rows := [][]any{
-		{"a", []byte{0, 1}, 7, true, at}, {nil, []byte{}, -1, false, &at},
-		{none, nil, nil, nil, (*time.Time)(nil)}, {&text, nil, nil, nil, nil}, {postrider.StatePending, nil, nil, nil, nil},
+		{"a", []byte{0, 1}, 7, true, at},
+		{nil, []byte{}, -1, false, &at},
+		{none, nil, nil, nil, (*time.Time)(nil)},
+		{&text, nil, nil, nil, nil},
+		{postrider.StatePending, nil, nil, nil, nil},
 	}
 	header := func(element byte) string {
 		return "\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00" + string(element) + "\x00\x00\x00\x05\x00\x00\x00\x01"

@@ -37,9 +37,9 @@ type part struct {
 // PostgreSQL chooses their order.
 func newBulk(tables ...table) *bulk {
 	b := new(bulk)
-	var inserts []string
+	var text strings.Builder
 	parameter := 0
-	for _, t := range tables {
+	for i, t := range tables {
 		var names, arrays []string
 		var elements []oid.Oid
 		for column := range strings.SplitSeq(t.columns, ", ") {
@@ -50,13 +50,17 @@ func newBulk(tables ...table) *bulk {
 		}
 		begin := "INSERT INTO " + t.name + " (" + strings.Join(names, ", ") + ")"
 		b.parts = append(b.parts, part{begin: begin + " VALUES", elements: elements, end: t.end})
-		inserts = append(inserts, begin+" SELECT "+strings.Join(arrays, ", ")+" "+t.end)
+		insertion := begin + " SELECT " + strings.Join(arrays, ", ") + " " + t.end
+		switch last := len(tables) - 1; {
+		case i == last:
+			text.WriteString(insertion)
+		case i == 0:
+			text.WriteString("WITH " + t.name + "_rows AS (" + insertion + ") ")
+		default:
+			text.WriteString(", " + t.name + "_rows AS (" + insertion + ") ")
+		}
 	}
-	last := len(inserts) - 1
-	for i, statement := range inserts[:last] {
-		b.text += []string{"WITH ", ", "}[min(i, 1)] + tables[i].name + "_rows AS (" + statement + ")"
-	}
-	b.text += " " + inserts[last]
+	b.text = text.String()
 	return b
 }
 
@@ -85,6 +89,7 @@ func (b *bulk) write(ctx context.Context, s *Store, tx *sqlx.Tx, tables ...[][]a
 	if err != nil {
 		return 0, err
 	}
+	defer st.Close()
 	result, err := st.ExecContext(ctx, arrays...)
 	if err != nil {
 		return 0, err

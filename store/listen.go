@@ -35,8 +35,8 @@ func (s *Store) Listen(ctx context.Context) error {
 			s.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot listen for what other processes do, trying again", slog.Any("error", failure("listen", err)))
 		}
 		if event == pq.ListenerEventReconnected {
-			s.signal()
 			s.revocations.Add(1)
+			s.signal()
 		}
 	})
 	context.AfterFunc(ctx, func() { _ = listener.Close() })

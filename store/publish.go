@@ -115,9 +115,9 @@ func (b *batch) add(p postrider.Publication, e postrider.Event, to []subscriber)
 		hold = stampOf(e.DeliverAt)
 		due = *hold
 	}
-	var trace *string
+	var trace any // no pointer to p's: that would move p to the heap for each event
 	if p.TraceContext != "" {
-		trace = &p.TraceContext
+		trace = p.TraceContext
 	}
 	receipt := postrider.Receipt{ID: e.ID, Type: e.Type, DeliveryIDs: make([]string, len(to))}
 	for i, w := range to {

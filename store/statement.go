@@ -152,7 +152,7 @@ func (p *statements) of(ctx context.Context, db *sqlx.DB, text string) (*sqlx.St
 	if st := p.byText[text]; st != nil {
 		return st, nil
 	}
-	st, err := db.PreparexContext(ctx, text)
+	st, err := db.PreparexContext(ctx, text) //nolint:sqlclosecheck // it ends with the pool
 	if err == nil {
 		p.byText[text] = st
 	}
@@ -160,7 +160,7 @@ func (p *statements) of(ctx context.Context, db *sqlx.DB, text string) (*sqlx.St
 }
 
 // prepared returns the statement prepared on tx's connection: at its first use
-// there, and for as long as there is the connection.
+// there, and for as long as there is the connection. Closing it does not change that.
 func (s *Store) prepared(ctx context.Context, tx *sqlx.Tx, text string) (*sqlx.Stmt, error) {
 	st, err := s.statements.of(ctx, s.db, text)
 	if err != nil {

@@ -160,7 +160,7 @@ func audienceToggled(t *testing.T, b *Bundle) {
 		for range 4 {
 			publishers.Go(func() {
 				for ctx.Err() == nil {
-					if _, err := s.Publish(t.Context(), b.Publication(b.NewEvent("a"))); err != nil {
+					if _, err := s.Publish(context.WithoutCancel(ctx), b.Publication(b.NewEvent("a"))); err != nil {
 						t.Errorf("publish: %v", err)
 						return
 					}
