@@ -64,6 +64,32 @@ func newBulk(tables ...table) *bulk {
 	return b
 }
 
+// rowsAs begins a statement with rows as a table of the given name and columns, with
+// PostgreSQL's types ("id text, number integer"). There they are an array for each
+// column, so that the text is the same for any number of rows.
+func (s *Store) rowsAs(name, columns string, rows [][]any) (*statement, error) {
+	var names, arrays []string
+	var args []any
+	column := 0
+	for c := range strings.SplitSeq(columns, ", ") {
+		n, sqlType, _ := strings.Cut(c, " ")
+		names = append(names, n)
+		if s.dialect.arrays {
+			array, err := arrayOf(elementOf(sqlType), rows, column)
+			if err != nil {
+				return nil, err
+			}
+			arrays, args = append(arrays, "?::"+sqlType+"[]"), append(args, array)
+		}
+		column++
+	}
+	st := sqlOf("WITH " + name + " (" + strings.Join(names, ", ") + ") AS (")
+	if s.dialect.arrays {
+		return st.add("SELECT * FROM unnest("+strings.Join(arrays, ", ")+")) ", args...), nil
+	}
+	return st.add("VALUES ").rows(rows).add(") "), nil
+}
+
 // write writes the rows for each of the tables, which have a value for each column.
 // It returns how many went into the last table.
 func (b *bulk) write(ctx context.Context, s *Store, tx *sqlx.Tx, tables ...[][]any) (written int64, err error) {

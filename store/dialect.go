@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"io/fs"
 	"net/url"
@@ -12,7 +13,7 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	_ "github.com/lib/pq" // the PostgreSQL driver
+	"github.com/lib/pq"
 	"github.com/pressly/goose/v3"
 
 	"postrider/schema"
@@ -23,7 +24,6 @@ type dialect struct {
 	name       goose.Dialect
 	migrations func() (fs.FS, error)
 	locks      bool // rows can be locked by SELECT … FOR
-	casts      bool // parameters in a list of values need their type
 	arrays     bool // a parameter may be an array, and statements are prepared
 	partitions bool
 	shared     bool // other processes may use the database at the same time
@@ -36,15 +36,6 @@ func (d dialect) lock(clause string) string {
 		return " " + clause
 	}
 	return ""
-}
-
-// cast returns the parameter with its type. PostgreSQL takes a parameter in a list
-// of values for text; SQLite would convert by the type's name.
-func (d dialect) cast(parameter, sqlType string) string {
-	if d.casts {
-		return parameter + "::" + sqlType
-	}
-	return parameter
 }
 
 const (
@@ -71,13 +62,22 @@ func (s *Store) connectPostgres(address string) error {
 	query := u.Query()
 	// Saves a round trip for each statement: parameters go along with its text.
 	query.Set("binary_parameters", "yes")
+	// A plan that was made while a table was small must not read through it when it has
+	// grown: where there is an index, it is used. Compiling plans takes longer than
+	// running these.
+	for _, setting := range []string{"enable_seqscan", "jit"} {
+		if !query.Has(setting) {
+			query.Set(setting, "off")
+		}
+	}
 	u.RawQuery = query.Encode()
-	s.dialect = dialect{name: goose.DialectPostgres, migrations: schema.Postgres, locks: true, casts: true, arrays: true, partitions: true, shared: true}
+	s.dialect = dialect{name: goose.DialectPostgres, migrations: schema.Postgres, locks: true, arrays: true, partitions: true, shared: true}
 	s.address = u.String()
-	s.db, err = sqlx.Open("postgres", s.address)
+	connector, err := pq.NewConnector(s.address)
 	if err != nil {
 		return errors.New("the database URL is not one that PostgreSQL's driver takes")
 	}
+	s.db = sqlx.NewDb(sql.OpenDB(preparing{connector}), "postgres")
 	s.db.SetMaxOpenConns(postgresConnections)
 	s.db.SetMaxIdleConns(postgresConnections)
 	s.db.SetConnMaxIdleTime(postgresIdle)

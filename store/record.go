@@ -218,16 +218,21 @@ func (r *recorder) insertAttempts(ctx context.Context, outcomes []postrider.Outc
 	for _, o := range of {
 		a := o.Attempt
 		rows = append(rows, []any{
-			o.DeliveryID, a.Number, postrider.Timestamp(a.StartedAt), a.DurationMS, a.StatusCode, a.Result,
+			o.DeliveryID, a.Number, postrider.Timestamp(a.StartedAt), int(a.DurationMS), a.StatusCode, a.Result,
 			a.Error, a.ResponseExcerpt, a.ResponseTruncated, a.RemoteIP,
 		})
 	}
 	var news []postrider.Outcome
 	for part := range slices.Chunk(rows, maxParameters/10) {
+		st, err := r.s.rowsAs("news", `delivery_id text, number integer, started_at timestamptz, duration_ms integer, status_code integer, result text, `+
+			`error text, response_excerpt text, response_truncated boolean, remote_ip text`, part)
+		if err != nil {
+			return nil, err
+		}
 		var stored []attemptKey
-		err := sqlOf(`INSERT INTO attempts (delivery_id, number, started_at, duration_ms, status_code, result,
-			error, response_excerpt, response_truncated, remote_ip) VALUES`).rows(part).
-			add(" ON CONFLICT (delivery_id, number) DO NOTHING RETURNING delivery_id, number").selectInto(ctx, r.tx, &stored)
+		// The condition keeps SQLite from taking ON CONFLICT for that of a join.
+		err = st.add(`INSERT INTO attempts (delivery_id, number, started_at, duration_ms, status_code, result, error, response_excerpt, response_truncated, remote_ip)
+			SELECT * FROM news WHERE TRUE ON CONFLICT (delivery_id, number) DO NOTHING RETURNING delivery_id, number`).selectInto(ctx, r.tx, &stored)
 		if err != nil {
 			return nil, err
 		}
@@ -309,19 +314,17 @@ func (r *recorder) apply(o postrider.Outcome) {
 }
 
 func (r *recorder) updateDeliveries(ctx context.Context, deliveryIDs []string) error {
-	st := sqlOf("WITH news (id, state, attempt_count, next_attempt_at, last_error, finished_at, workflow_id) AS (VALUES ")
-	cast := r.s.dialect.cast
+	rows := make([][]any, len(deliveryIDs))
 	for i, id := range deliveryIDs {
-		if i > 0 {
-			st.add(", ")
-		}
 		d := r.lives[id]
-		st.add("(" + st.param(id) + ", " + st.param(d.State) + ", " + cast(st.param(d.AttemptCount), "integer") + ", " +
-			cast(st.param(timeOf(d.NextAttemptAt)), "timestamptz") + ", " + st.param(d.LastError) + ", " +
-			cast(st.param(timeOf(d.FinishedAt)), "timestamptz") + ", " + st.param(d.WorkflowID) + ")")
+		rows[i] = []any{id, d.State, d.AttemptCount, timeOf(d.NextAttemptAt), d.LastError, timeOf(d.FinishedAt), d.WorkflowID}
+	}
+	st, err := r.s.rowsAs("news", "id text, state text, attempt_count integer, next_attempt_at timestamptz, last_error text, finished_at timestamptz, workflow_id text", rows)
+	if err != nil {
+		return err
 	}
 	// The bounds say the same as the join does, and which partitions to look into.
-	return st.add(`) UPDATE deliveries SET state = news.state, attempt_count = news.attempt_count, next_attempt_at = news.next_attempt_at,
+	return st.add(`UPDATE deliveries SET state = news.state, attempt_count = news.attempt_count, next_attempt_at = news.next_attempt_at,
 		last_error = news.last_error, finished_at = news.finished_at, workflow_id = news.workflow_id
 		FROM news WHERE deliveries.id = news.id AND deliveries.id BETWEEN ? AND ?`, deliveryIDs[0], deliveryIDs[len(deliveryIDs)-1]).
 		run(ctx, r.tx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -39,21 +40,41 @@ func (st *statement) add(text string, args ...any) *statement {
 	return st
 }
 
-// param keeps a value and returns the parameter that stands for it. What it
-// returns must be added before anything else is.
-func (st *statement) param(value any) string {
-	st.args = append(st.args, value)
-	return "?"
-}
+// list is an argument that stands for several values, the right side of IN.
+type list []string
 
-// textFor returns the text in the words of the database that q is.
-func (st *statement) textFor(q querier) string {
-	return sqlx.Rebind(sqlx.BindType(q.DriverName()), st.text.String())
-}
+// in appends the values, the right side of IN.
+func (st *statement) in(values []string) *statement { return st.add(" ?", list(values)) }
 
-// in appends the values as a list in parentheses, the right side of IN.
-func (st *statement) in(values []string) *statement {
-	return addIn(st, values)
+// render returns the text and arguments in the words of the database that q is. A list
+// is one array to PostgreSQL, so that the text is the same for any number of values.
+func (st *statement) render(q querier) (text string, args []any) {
+	arrays := sqlx.BindType(q.DriverName()) == sqlx.DOLLAR
+	var b strings.Builder
+	rest := st.text.String()
+	for _, arg := range st.args {
+		before, after, _ := strings.Cut(rest, "?")
+		rest = after
+		values, many := arg.(list)
+		switch {
+		case many && arrays:
+			b.WriteString(strings.TrimSuffix(before, "IN "))
+			b.WriteString("= ANY($" + strconv.Itoa(len(args)+1) + "::text[])")
+			args = append(args, arrayOfText(values))
+		case many:
+			b.WriteString(before + "(" + strings.TrimSuffix(strings.Repeat("?, ", len(values)), ", ") + ")")
+			for _, value := range values {
+				args = append(args, value)
+			}
+		case arrays:
+			b.WriteString(before + "$" + strconv.Itoa(len(args)+1))
+			args = append(args, arg)
+		default:
+			b.WriteString(before + "?")
+			args = append(args, arg)
+		}
+	}
+	return b.String() + rest, args
 }
 
 func addIn[T any](st *statement, values []T) *statement {
@@ -111,7 +132,8 @@ func (s *Store) lookUp(query string, keys [][]any, read func(*statement) error) 
 }
 
 func (st *statement) exec(ctx context.Context, q querier) (sql.Result, error) {
-	return q.ExecContext(ctx, st.textFor(q), st.args...)
+	text, args := st.render(q)
+	return q.ExecContext(ctx, text, args...)
 }
 
 // affect runs the statement and returns how many rows it changed.
@@ -131,12 +153,14 @@ func (st *statement) run(ctx context.Context, q querier) error {
 
 // get reads the one row into destination; sql.ErrNoRows when there is none.
 func (st *statement) get(ctx context.Context, q querier, destination any) error {
-	return sqlx.GetContext(ctx, q, destination, st.textFor(q), st.args...)
+	text, args := st.render(q)
+	return sqlx.GetContext(ctx, q, destination, text, args...)
 }
 
 // selectInto reads every row into destination, a pointer to a slice.
 func (st *statement) selectInto(ctx context.Context, q querier, destination any) error {
-	return sqlx.SelectContext(ctx, q, destination, st.textFor(q), st.args...)
+	text, args := st.render(q)
+	return sqlx.SelectContext(ctx, q, destination, text, args...)
 }
 
 // statements keeps prepared statements by their texts, of which there must be few.

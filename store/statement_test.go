@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
 
@@ -17,9 +18,16 @@ import (
 func TestStatement(t *testing.T) {
 	t.Parallel()
 	st := sqlOf("a = ? AND b IN", 1).in([]string{"x", "y"}).add(" AND (c, d) IN").inRows([][]any{{2, 3}, {4, 5}})
-	require.Equal(t, "a = ? AND b IN (?, ?) AND (c, d) IN (SELECT * FROM (VALUES (?, ?), (?, ?)) v)", st.text.String())
-	require.Equal(t, []any{1, "x", "y", 2, 3, 4, 5}, st.args)
+	text, args := st.render(named("sqlite"))
+	require.Equal(t, "a = ? AND b IN (?, ?) AND (c, d) IN (SELECT * FROM (VALUES (?, ?), (?, ?)) v)", text)
+	require.Equal(t, []any{1, "x", "y", 2, 3, 4, 5}, args)
+	text, args = st.render(named("postgres"))
+	require.Equal(t, "a = $1 AND b = ANY($2::text[]) AND (c, d) IN (SELECT * FROM (VALUES ($3, $4), ($5, $6)) v)", text)
+	require.Equal(t, []any{1, arrayOfText([]string{"x", "y"}), 2, 3, 4, 5}, args)
 }
+
+// named is a database of which only the driver is known.
+func named(driver string) querier { return sqlx.NewDb(nil, driver) }
 
 // A lookup of several rows at once must not read whole tables: SQLite's planner
 // needs them in the right form.
