@@ -37,13 +37,15 @@ func CheckDatabaseURL(url string) error {
 // newIDs returns the ids of a process.
 func newIDs() *postrider.IDs { return postrider.NewIDs(time.Now, rand.Reader) }
 
-// openStore opens the database with the keys, as POSTRIDER_ENCRYPTION_KEYS has them.
-func openStore(ctx context.Context, url, encryptionKeys string, ids *postrider.IDs, logger *slog.Logger) (*store.Store, error) {
-	keys, err := store.ParseKeyring(encryptionKeys)
-	if err != nil {
+// openStore opens the database with the keys, as POSTRIDER_ENCRYPTION_KEYS has them,
+// and otherwise by the options.
+func openStore(ctx context.Context, url, encryptionKeys string, options store.Options) (*store.Store, error) {
+	var err error
+	if options.Keys, err = store.ParseKeyring(encryptionKeys); err != nil {
 		return nil, fmt.Errorf("encryption keys (POSTRIDER_ENCRYPTION_KEYS): %w", err)
 	}
-	db, err := store.Open(ctx, url, store.Options{Keys: keys, Now: time.Now, IDs: ids, Logger: logger})
+	options.Now = time.Now
+	db, err := store.Open(ctx, url, options)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"postrider"
+	"postrider/store"
 )
 
 // operator has the commands of an operator.
@@ -125,7 +126,7 @@ func TestRotateEncryptionKey(t *testing.T) { //nolint:paralleltest // standard o
 	c := console{t: t, url: "sqlite:" + filepath.Join(t.TempDir(), "test.db")}
 	c.run("migrate", "up")
 	older := strings.TrimSpace(c.run("secrets", "new-key"))
-	db, err := openStore(t.Context(), c.url, older, newIDs(), (&LogSettings{}).Logger(0))
+	db, err := openStore(t.Context(), c.url, older, store.Options{IDs: newIDs(), Logger: (&LogSettings{}).Logger(0)})
 	require.NoError(t, err)
 	workspace := strings.TrimSpace(c.run("workspace", "create", "acme"))
 	w, err := db.CreateWebhook(t.Context(), postrider.Webhook{
@@ -139,7 +140,7 @@ func TestRotateEncryptionKey(t *testing.T) { //nolint:paralleltest // standard o
 	_, err = c.try("secrets", "reencrypt", "--encryption-keys", newer)
 	require.ErrorContains(t, err, "fingerprint")
 	c.run("secrets", "reencrypt", "--encryption-keys", newer+","+older)
-	db, err = openStore(t.Context(), c.url, newer, newIDs(), (&LogSettings{}).Logger(0))
+	db, err = openStore(t.Context(), c.url, newer, store.Options{IDs: newIDs(), Logger: (&LogSettings{}).Logger(0)})
 	require.NoError(t, err)
 	secret, err := db.Secret(t.Context(), workspace, w.ID)
 	require.NoError(t, err)

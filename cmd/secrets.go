@@ -43,7 +43,7 @@ func (c *ReencryptCommand) Validate() error { return checkEncryptionKeys(c.Encry
 
 // Run implements the command.
 func (c *ReencryptCommand) Run(ctx context.Context) error {
-	db, err := openStore(ctx, c.DatabaseURL, c.EncryptionKeys, newIDs(), c.Logger(slog.LevelDebug))
+	db, err := openStore(ctx, c.DatabaseURL, c.EncryptionKeys, store.Options{IDs: newIDs(), Logger: c.Logger(slog.LevelDebug)})
 	if err != nil {
 		return err
 	}

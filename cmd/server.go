@@ -88,7 +88,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if s.store, err = openStore(ctx, s.shape.Database, keys, s.ids, s.shape.Logger); err != nil {
+	if s.store, err = openStore(ctx, s.shape.Database, keys, store.Options{IDs: s.ids, Logger: s.shape.Logger, Alone: s.owner()}); err != nil {
 		return err
 	}
 	if s.owner() {

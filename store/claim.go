@@ -27,8 +27,15 @@ func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]po
 	if request.Limit < 1 {
 		return nil, nil
 	}
-	if err := s.endHolds(ctx, request.Limit); err != nil {
+	due, err := s.lookForDue(ctx)
+	if err != nil || due == (dueRows{}) {
 		return nil, err
+	}
+	if due.Held {
+		if err := s.endHolds(ctx, request.Limit); err != nil {
+			return nil, err
+		}
+		due.Unpaced = true
 	}
 	// Webhooks that another claim is at are passed over. If that leaves nothing, it
 	// is worth waiting for them: that other claim takes milliseconds.
@@ -36,7 +43,7 @@ func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]po
 		var c *claim
 		err := s.write(ctx, "claim", func(tx *sqlx.Tx) error {
 			now := s.now()
-			c = &claim{s: s, tx: tx, request: request, now: now, until: now.Add(request.Lease), limit: request.Limit, wait: wait, start: s.cursorNow()}
+			c = &claim{s: s, tx: tx, request: request, due: due, now: now, until: now.Add(request.Lease), limit: request.Limit, wait: wait, start: s.cursorNow()}
 			return c.run(ctx)
 		})
 		if err != nil {
@@ -48,6 +55,23 @@ func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]po
 		}
 	}
 	return nil, nil
+}
+
+// dueRows says which kinds of rows a claim finds in the outbox.
+type dueRows struct {
+	Held    bool // a lease or a delay is over
+	Unpaced bool // a workflow is to be started or cancelled that makes no request now
+	Ready   bool // a first attempt may be made
+}
+
+// lookForDue looks what there is before a transaction is begun: most claims are made
+// to find nothing.
+func (s *Store) lookForDue(ctx context.Context) (dueRows, error) {
+	var due dueRows
+	err := sqlOf(`SELECT EXISTS (SELECT 1 FROM outbox WHERE hold_until <= ?) AS held,
+		EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind IN ('own', 'cancel')) AS unpaced,
+		EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind = 'start') AS ready`, s.now()).get(ctx, s.reading, &due)
+	return due, failure("look for what is due", err)
 }
 
 // provide gives the dispatches what their first attempts need, so that nobody has to
@@ -93,6 +117,7 @@ type claim struct {
 	s       *Store
 	tx      *sqlx.Tx
 	request postrider.ClaimRequest
+	due     dueRows
 	now     time.Time
 	until   time.Time // the lease's end
 	limit   int       // what is left of the request's
@@ -125,8 +150,10 @@ type taking struct {
 }
 
 func (c *claim) run(ctx context.Context) error {
-	if err := c.takeUnpaced(ctx); err != nil {
-		return err
+	if c.due.Unpaced {
+		if err := c.takeUnpaced(ctx); err != nil {
+			return err
+		}
 	}
 	if err := c.gather(ctx); err != nil {
 		return err

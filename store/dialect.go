@@ -71,7 +71,7 @@ func (s *Store) connectPostgres(address string) error {
 		}
 	}
 	u.RawQuery = query.Encode()
-	s.dialect = dialect{name: goose.DialectPostgres, migrations: schema.Postgres, locks: true, arrays: true, partitions: true, shared: true}
+	s.dialect = dialect{name: goose.DialectPostgres, migrations: schema.Postgres, locks: true, arrays: true, partitions: true, shared: !s.Alone}
 	s.address = u.String()
 	connector, err := pq.NewConnector(s.address)
 	if err != nil {

@@ -169,18 +169,9 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (fr
 	if err := r.addStats(ctx); err != nil || !freed {
 		return false, err
 	}
-	return r.waiting(ctx)
-}
-
-// waiting reports whether anything can be claimed. In the order of an index: looking
-// through the table for the first would pass everything that is on its way.
-func (r *recorder) waiting(ctx context.Context) (bool, error) {
-	next, err := ids(ctx, r.tx, sqlOf("SELECT webhook_id FROM outbox WHERE hold_until IS NULL AND kind = 'start' ORDER BY webhook_id LIMIT 1"))
-	if err != nil || len(next) > 0 {
-		return true, err
-	}
-	next, err = ids(ctx, r.tx, sqlOf("SELECT delivery_id FROM outbox WHERE hold_until IS NULL AND kind IN ('own', 'cancel') ORDER BY delivery_id LIMIT 1"))
-	return len(next) > 0, err
+	err = sqlOf(`SELECT EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind = 'start')
+		OR EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind IN ('own', 'cancel'))`).get(ctx, r.tx, &freed)
+	return freed, err
 }
 
 // endPlaces takes the deliveries off the outbox, but for those that want a workflow of

@@ -36,12 +36,15 @@ import (
 	"postrider"
 )
 
-// Options are what a Store needs beside its database; all are required.
+// Options are what a Store needs beside its database; all but Alone are required.
 type Options struct {
 	Keys   *Keyring
 	Now    func() time.Time
 	IDs    *postrider.IDs
 	Logger *slog.Logger
+	// Alone says that no other process delivers or serves from the database, so that none
+	// has to be told what this one did.
+	Alone bool
 }
 
 // Store is the database. It is safe for concurrent use.
@@ -76,7 +79,7 @@ type Store struct {
 // cannot be reached.
 func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	if options.Keys == nil || options.Now == nil || options.IDs == nil || options.Logger == nil {
-		return nil, errors.New("store: every field of Options is required")
+		return nil, errors.New("store: every field of Options but Alone is required")
 	}
 	s := &Store{
 		Options: options, wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
