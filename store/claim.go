@@ -206,7 +206,7 @@ func (c *claim) takeUnpaced(ctx context.Context) error {
 	}
 	taken := slices.Sorted(maps.Keys(kinds))
 	var rows []deliveryRow
-	if err := sqlOf(selectDeliveries+"d.id IN").in(taken).selectInto(ctx, c.tx, &rows); err != nil {
+	if err := sqlOf(selectDeliveries).within("d.id", taken).selectInto(ctx, c.tx, &rows); err != nil {
 		return err
 	}
 	for _, row := range rows {
@@ -318,7 +318,7 @@ func (c *claim) leasePart(ctx context.Context, part []taking, taken int) error {
 	for i, t := range part {
 		wanted[i] = t.DeliveryID
 	}
-	rows, err := keyed(ctx, c.tx, selectStored+"id IN", wanted, deliveryRow.cursor)
+	rows, err := keyed(ctx, c.tx, selectStored, "id", wanted, deliveryRow.cursor)
 	if err != nil {
 		return err
 	}

@@ -62,12 +62,12 @@ func (s *Store) connectPostgres(address string) error {
 	query := u.Query()
 	// Saves a round trip for each statement: parameters go along with its text.
 	query.Set("binary_parameters", "yes")
-	// A plan that was made while a table was small must not read through it when it has
-	// grown: where there is an index, it is used. Compiling plans takes longer than
-	// running these.
-	for _, setting := range []string{"enable_seqscan", "jit"} {
+	// A statement is planned once, whatever its parameters, and a plan that was made while
+	// a table was small must not read through it when it has grown: where there is an
+	// index, it is used. Compiling plans takes longer than running these.
+	for setting, value := range map[string]string{"enable_seqscan": "off", "jit": "off", "plan_cache_mode": "force_generic_plan"} {
 		if !query.Has(setting) {
-			query.Set(setting, "off")
+			query.Set(setting, value)
 		}
 	}
 	u.RawQuery = query.Encode()

@@ -131,8 +131,8 @@ func (r *recorder) load(ctx context.Context, calls [][]postrider.Outcome) error 
 	r.lives = map[string]*life{}
 	for part := range slices.Chunk(slices.Compact(slices.Sorted(slices.Values(deliveryIDs))), chunkSize) {
 		var rows []*life
-		err := sqlOf("SELECT id, webhook_id, state, attempt_count, next_attempt_at, last_error, finished_at, workflow_id FROM deliveries WHERE id IN").
-			in(part).add(" ORDER BY id"+r.s.dialect.lock("FOR UPDATE")).selectInto(ctx, r.tx, &rows)
+		err := sqlOf("SELECT id, webhook_id, state, attempt_count, next_attempt_at, last_error, finished_at, workflow_id FROM deliveries WHERE ").
+			within("id", part).add(" ORDER BY id"+r.s.dialect.lock("FOR UPDATE")).selectInto(ctx, r.tx, &rows)
 		if err != nil {
 			return err
 		}

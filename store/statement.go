@@ -46,6 +46,12 @@ type list []string
 // in appends the values, the right side of IN.
 func (st *statement) in(values []string) *statement { return st.add(" ?", list(values)) }
 
+// within appends that the column is one of the values, which are sorted. The bounds say
+// nothing more, but they tell PostgreSQL which partitions to look into.
+func (st *statement) within(column string, values []string) *statement {
+	return st.add(column+" IN").in(values).add(" AND "+column+" BETWEEN ? AND ?", values[0], values[len(values)-1])
+}
+
 // render returns the text and arguments in the words of the database that q is. A list
 // is one array to PostgreSQL, so that the text is the same for any number of values.
 func (st *statement) render(q querier) (text string, args []any) {

@@ -13,7 +13,7 @@ import (
 func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error) {
 	targets := make([]postrider.Target, 0, len(deliveryIDs))
 	for part := range slices.Chunk(deliveryIDs, chunkSize) {
-		deliveries, err := keyed(ctx, s.reading, selectDeliveries+"d.id IN", part, deliveryRow.cursor)
+		deliveries, err := keyed(ctx, s.reading, selectDeliveries, "d.id", part, deliveryRow.cursor)
 		if err != nil {
 			return nil, failure("load targets", err)
 		}
@@ -40,11 +40,11 @@ func (s *Store) targets(ctx context.Context, deliveries []deliveryRow) ([]postri
 	for _, d := range deliveries {
 		webhookIDs, eventKeys = append(webhookIDs, d.WebhookID), append(eventKeys, d.EventKey)
 	}
-	webhooks, err := keyed(ctx, s.reading, selectWebhooks+"w.id IN", webhookIDs, webhookRow.cursor)
+	webhooks, err := keyed(ctx, s.reading, selectWebhooks, "w.id", webhookIDs, webhookRow.cursor)
 	if err != nil {
 		return nil, err
 	}
-	events, err := keyed(ctx, s.reading, "SELECT key, body FROM events WHERE key IN", eventKeys, eventRow.cursor)
+	events, err := keyed(ctx, s.reading, "SELECT key, body FROM events WHERE ", "key", eventKeys, eventRow.cursor)
 	if err != nil {
 		return nil, err
 	}
@@ -82,15 +82,16 @@ func target(d deliveryRow, row webhookRow, secrets map[string][]string) (postrid
 	return t, nil
 }
 
-// keyed reads the rows whose ids are in the list, each once, by id.
-func keyed[Row any](ctx context.Context, q querier, text string, wanted []string, id func(Row) string) (map[string]Row, error) {
+// keyed reads the rows whose column, an id, is in the list, each once, by id. The text
+// ends before the condition.
+func keyed[Row any](ctx context.Context, q querier, text, column string, wanted []string, id func(Row) string) (map[string]Row, error) {
 	found := map[string]Row{}
 	wanted = slices.Compact(slices.Sorted(slices.Values(wanted)))
 	if len(wanted) == 0 {
 		return found, nil
 	}
 	var rows []Row
-	err := sqlOf(text).in(wanted).selectInto(ctx, q, &rows)
+	err := sqlOf(text).within(column, wanted).selectInto(ctx, q, &rows)
 	for _, row := range rows {
 		found[id(row)] = row
 	}
