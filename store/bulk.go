@@ -11,9 +11,9 @@ import (
 
 // bulk writes many rows into a table, or into several at once.
 //
-// On PostgreSQL it is one prepared statement with an array for each column: its
-// text is the same for any number of rows, so that it is parsed and planned once
-// and not each time, and a value is no parameter of its own. SQLite has no arrays,
+// On PostgreSQL it is one statement with an array for each column: its text is the
+// same for any number of rows, so that it is parsed and planned once and not each
+// time ([preparing]), and a value is no parameter of its own. SQLite has no arrays,
 // and gets lists of values as [insert] makes them.
 type bulk struct {
 	parts []part
@@ -111,12 +111,7 @@ func (b *bulk) write(ctx context.Context, s *Store, tx *sqlx.Tx, tables ...[][]a
 			arrays = append(arrays, array)
 		}
 	}
-	st, err := s.prepared(ctx, tx, b.text)
-	if err != nil {
-		return 0, err
-	}
-	defer st.Close()
-	result, err := st.ExecContext(ctx, arrays...)
+	result, err := tx.ExecContext(ctx, b.text, arrays...)
 	if err != nil {
 		return 0, err
 	}

@@ -24,7 +24,7 @@ type dialect struct {
 	name       goose.Dialect
 	migrations func() (fs.FS, error)
 	locks      bool // rows can be locked by SELECT … FOR
-	arrays     bool // a parameter may be an array, and statements are prepared
+	arrays     bool // a parameter may be an array
 	partitions bool
 	shared     bool // other processes may use the database at the same time
 }

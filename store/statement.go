@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq/oid"
@@ -125,7 +124,6 @@ func (s *Store) lookUp(query string, keys [][]any, read func(*statement) error) 
 		}
 		return nil
 	}
-	// Not prepared: what is the best plan depends on how large the table has become.
 	st := sqlOf(query)
 	for column := range keys[0] {
 		array, err := arrayOf(oid.T_text, keys, column)
@@ -167,36 +165,6 @@ func (st *statement) get(ctx context.Context, q querier, destination any) error 
 func (st *statement) selectInto(ctx context.Context, q querier, destination any) error {
 	text, args := st.render(q)
 	return sqlx.SelectContext(ctx, q, destination, text, args...)
-}
-
-// statements keeps prepared statements by their texts, of which there must be few.
-type statements struct {
-	mu     sync.Mutex
-	byText map[string]*sqlx.Stmt
-}
-
-// of returns the statement, in PostgreSQL's words, prepared.
-func (p *statements) of(ctx context.Context, db *sqlx.DB, text string) (*sqlx.Stmt, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if st := p.byText[text]; st != nil {
-		return st, nil
-	}
-	st, err := db.PreparexContext(ctx, text) //nolint:sqlclosecheck // it ends with the pool
-	if err == nil {
-		p.byText[text] = st
-	}
-	return st, err
-}
-
-// prepared returns the statement prepared on tx's connection: at its first use
-// there, and for as long as there is the connection. Closing it does not change that.
-func (s *Store) prepared(ctx context.Context, tx *sqlx.Tx, text string) (*sqlx.Stmt, error) {
-	st, err := s.statements.of(ctx, s.db, text)
-	if err != nil {
-		return nil, err
-	}
-	return tx.StmtxContext(ctx, st), nil
 }
 
 // insert writes rows under the given beginning ("INSERT INTO t (a, b) VALUES") and

@@ -62,7 +62,6 @@ type Store struct {
 	quiet      func()        // ends the notifications
 
 	revocations atomic.Int64
-	statements  statements
 	audiences   audiences
 	publication *bulk // rows of events, deliveries and the outbox
 	repetition  *bulk // rows of idempotency keys
@@ -83,7 +82,6 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	}
 	s := &Store{
 		Options: options, wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		statements:  statements{byText: map[string]*sqlx.Stmt{}},
 		audiences:   audiences{known: map[audience]knownAudience{}},
 		publication: publicationRows(), repetition: repetitionRows(),
 	}

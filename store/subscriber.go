@@ -92,36 +92,20 @@ func (s *Store) subscribers(ctx context.Context, tx *sqlx.Tx, publications []pos
 	return found, readNamed(ctx, tx, named, found)
 }
 
-// generation is a workspace's.
-type generation struct {
-	ID         string
-	Generation string
-}
-
 // generations returns the workspaces' generations, which stay until the transaction
 // ends.
 func (s *Store) generations(ctx context.Context, tx *sqlx.Tx, workspaceIDs []string) (map[string]string, error) {
-	rows, err := s.holdGenerations(ctx, tx, workspaceIDs)
+	var rows []struct {
+		ID         string
+		Generation string
+	}
+	err := sqlOf("SELECT id, generation FROM workspaces WHERE id IN").in(workspaceIDs).
+		add(" ORDER BY id"+s.dialect.lock("FOR SHARE")).selectInto(ctx, tx, &rows)
 	of := make(map[string]string, len(rows))
 	for _, row := range rows {
 		of[row.ID] = row.Generation
 	}
 	return of, err
-}
-
-func (s *Store) holdGenerations(ctx context.Context, tx *sqlx.Tx, workspaceIDs []string) (rows []generation, err error) {
-	const query = "SELECT id, generation FROM workspaces WHERE id "
-	if !s.dialect.arrays {
-		err = sqlOf(query+"IN").in(workspaceIDs).selectInto(ctx, tx, &rows)
-		return rows, err
-	}
-	st, err := s.prepared(ctx, tx, query+"= ANY ($1::text[]) ORDER BY id FOR SHARE")
-	if err != nil {
-		return nil, err
-	}
-	defer st.Close()
-	err = st.SelectContext(ctx, &rows, arrayOfText(workspaceIDs))
-	return rows, err
 }
 
 const subscriberColumns = "w.id, w.workspace_id, w.status, w.timeout_ms, w.max_retries, w.backoff_ms"
