@@ -51,10 +51,10 @@ func newBulk(tables ...table) *bulk {
 		begin := "INSERT INTO " + t.name + " (" + strings.Join(names, ", ") + ")"
 		b.parts = append(b.parts, part{begin: begin + " VALUES", elements: elements, end: t.end})
 		insertion := begin + " SELECT " + strings.Join(arrays, ", ") + " " + t.end
-		switch last := len(tables) - 1; {
-		case i == last:
+		switch i {
+		case len(tables) - 1:
 			text.WriteString(insertion)
-		case i == 0:
+		case 0:
 			text.WriteString("WITH " + t.name + "_rows AS (" + insertion + ") ")
 		default:
 			text.WriteString(", " + t.name + "_rows AS (" + insertion + ") ")

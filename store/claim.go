@@ -51,7 +51,8 @@ func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]po
 		}
 		s.moveCursor(c.last)
 		if len(c.dispatches) > 0 || !c.passed {
-			return c.dispatches, s.provide(ctx, c.dispatches, c.leased)
+			s.provide(ctx, c.dispatches, c.leased)
+			return c.dispatches, nil
 		}
 	}
 	return nil, nil
@@ -75,8 +76,8 @@ func (s *Store) lookForDue(ctx context.Context) (dueRows, error) {
 }
 
 // provide gives the dispatches what their first attempts need, so that nobody has to
-// ask for each. An error leaves them without it, and they are leased all the same.
-func (s *Store) provide(ctx context.Context, dispatches []postrider.Dispatch, rows map[string]deliveryRow) error {
+// ask for each. Where that fails they are leased all the same, and go without.
+func (s *Store) provide(ctx context.Context, dispatches []postrider.Dispatch, rows map[string]deliveryRow) {
 	var leased []deliveryRow
 	var of []*postrider.Dispatch
 	for i := range dispatches {
@@ -87,12 +88,11 @@ func (s *Store) provide(ctx context.Context, dispatches []postrider.Dispatch, ro
 	targets, err := s.targets(ctx, leased)
 	if err != nil {
 		s.Logger.LogAttrs(ctx, slog.LevelWarn, "claimed deliveries will be read one by one", slog.Any("error", failure("load targets", err)))
-		return nil
+		return
 	}
 	for i := range targets {
 		of[i].Target = &targets[i]
 	}
-	return nil
 }
 
 // holdsChunk is how many holds a claim ends at least, if there are so many.

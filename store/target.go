@@ -36,9 +36,9 @@ func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.
 
 // targets returns what an attempt of each delivery needs, in their order.
 func (s *Store) targets(ctx context.Context, deliveries []deliveryRow) ([]postrider.Target, error) {
-	var webhookIDs, eventKeys []string
-	for _, d := range deliveries {
-		webhookIDs, eventKeys = append(webhookIDs, d.WebhookID), append(eventKeys, d.EventKey)
+	webhookIDs, eventKeys := make([]string, len(deliveries)), make([]string, len(deliveries))
+	for i, d := range deliveries {
+		webhookIDs[i], eventKeys[i] = d.WebhookID, d.EventKey
 	}
 	webhooks, err := keyed(ctx, s.reading, selectWebhooks, "w.id", webhookIDs, webhookRow.cursor)
 	if err != nil {

@@ -74,13 +74,13 @@ func (b *batch) answer(deliveryID string) (postrider.History, error) {
 func (b *batch) recordCancel(ctx workflow.Context) error {
 	ctx, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
-	var cancelled []workflow.Future
-	for _, d := range b.in.Deliveries {
-		cancelled = append(cancelled, cancelDelivery(ctx, d.DeliveryID))
+	cancelled := make([]workflow.Future, len(b.in.Deliveries))
+	for i, d := range b.in.Deliveries {
+		cancelled[i] = cancelDelivery(ctx, d.DeliveryID)
 	}
-	var errs []error
-	for _, future := range cancelled {
-		errs = append(errs, future.Get(ctx, nil))
+	errs := make([]error, len(cancelled))
+	for i, future := range cancelled {
+		errs[i] = future.Get(ctx, nil)
 	}
 	return errors.Join(errs...)
 }

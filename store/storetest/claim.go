@@ -134,7 +134,8 @@ func claimAttempted(t *testing.T, b *Bundle) {
 		require.Nil(t, d.Target)
 	}
 	require.ElementsMatch(t, ids[1:3], []string{claimed[0].DeliveryID, claimed[1].DeliveryID})
-	require.Equal(t, ids[4:6], []string{claimed[2].DeliveryID, claimed[3].DeliveryID})
+	require.Equal(t, ids[4], claimed[2].DeliveryID)
+	require.Equal(t, ids[5], claimed[3].DeliveryID)
 	d, err := b.Delivery(ctx, b.Workspace, ids[1])
 	require.NoError(t, err)
 	require.Equal(t, "delivery/"+ids[1], d.WorkflowID)
