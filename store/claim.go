@@ -49,7 +49,7 @@ func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]po
 		if err != nil {
 			return nil, err
 		}
-		s.moveCursor(c.last)
+		s.moveCursor(c.resume())
 		if len(c.dispatches) > 0 || !c.passed {
 			s.provide(ctx, c.dispatches, c.leased)
 			return c.dispatches, nil
@@ -107,9 +107,7 @@ func (s *Store) cursorNow() string {
 func (s *Store) moveCursor(webhookID string) {
 	s.cursorMu.Lock()
 	defer s.cursorMu.Unlock()
-	if webhookID != "" {
-		s.cursor = webhookID
-	}
+	s.cursor = webhookID
 }
 
 // claim is one run of [Store.Claim].
@@ -162,6 +160,18 @@ func (c *claim) run(ctx context.Context) error {
 		return err
 	}
 	return c.lease(ctx)
+}
+
+// resume returns the webhook after which the next claim's round begins: none when all
+// that were ready had their turn.
+func (c *claim) resume() string {
+	switch {
+	case len(c.dispatches) < c.request.Limit:
+		return ""
+	case c.last == "":
+		return c.start
+	}
+	return c.last
 }
 
 // endHolds makes rows ready whose lease ran out or whose time has come, so many

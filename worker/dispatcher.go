@@ -141,10 +141,11 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		free, alone := d.places.count()
 		if free == 0 {
-			d.wait(ctx, pollInterval, d.places.freed)
+			d.wait(ctx, pollInterval, nil, d.places.freed)
 			continue
 		}
-		request := d.request(free, alone)
+		within := d.places.roomAt(d.Now())
+		request := d.request(free, alone, within)
 		claimed, err := d.Queue.Claim(ctx, request)
 		for _, carried := range byWorkflow(claimed) {
 			f := d.places.take(carried)
@@ -153,20 +154,22 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		switch {
 		case err != nil && ctx.Err() == nil:
 			d.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot claim deliveries, trying again", slog.Any("error", err))
-			d.wait(ctx, troubleInterval, nil)
+			d.wait(ctx, troubleInterval, nil, nil)
 		case d.troubled():
-			d.wait(ctx, troubleInterval, nil)
+			d.wait(ctx, troubleInterval, nil, nil)
+		case len(claimed) == 0 && within.tight:
+			d.wait(ctx, d.idle(ctx), d.Queue.Wake(), d.places.freed)
 		case len(claimed) == 0:
-			d.wait(ctx, d.idle(ctx), d.Queue.Wake())
+			d.wait(ctx, d.idle(ctx), d.Queue.Wake(), nil)
 		case len(claimed) >= request.BatchMin && len(claimed) < request.Limit:
-			d.wait(ctx, batchLinger, nil)
+			d.wait(ctx, batchLinger, nil, nil)
 		}
 	}
 	return nil
 }
 
-func (d *Dispatcher) request(free, alone int) postrider.ClaimRequest {
-	request := postrider.ClaimRequest{Limit: free, Lease: Lease, BatchMin: d.Batching.least(alone), Room: d.places.roomAt(d.Now()).of}
+func (d *Dispatcher) request(free, alone int, within *room) postrider.ClaimRequest {
+	request := postrider.ClaimRequest{Limit: free, Lease: Lease, BatchMin: d.Batching.least(alone), Room: within.of}
 	if d.Batching != BatchingNever {
 		request.Limit = min(free, maxBatch)
 		request.BatchID = postrider.BatchWorkflowID(d.IDs.New(postrider.PrefixBatch))
@@ -199,19 +202,15 @@ func (d *Dispatcher) idle(ctx context.Context) time.Duration {
 	return min(max(due.Sub(d.Now()), time.Millisecond), pollInterval)
 }
 
-// wait returns after the time, or at once when ctx is done, a place was freed or
-// wake gets a value.
-func (d *Dispatcher) wait(ctx context.Context, longest time.Duration, wake <-chan struct{}) {
+// wait returns after the time, or at once when ctx is done or one of the two channels
+// gets a value. A nil one shortens nothing.
+func (d *Dispatcher) wait(ctx context.Context, longest time.Duration, wake, freed <-chan struct{}) {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	if wake == nil { // in trouble: nothing shortens the wait
-		<-ctx.Done()
-		return
-	}
 	select {
 	case <-ctx.Done():
 	case <-wake:
-	case <-d.places.freed:
+	case <-freed:
 	}
 }
 

@@ -77,6 +77,7 @@ type room struct {
 	now    time.Time
 	slow   int            // places left for slow receivers
 	hosts  map[string]int // places left of hosts, where they are limited
+	tight  bool           // a webhook was asked about that got none
 }
 
 // roomAt looks at what is under way.
@@ -121,6 +122,7 @@ func (r *room) of(webhookID, address string) (int, bool) {
 		free = min(free, r.leftOf(known.host))
 	}
 	free = max(free, 0)
+	r.tight = r.tight || free == 0
 	if slow {
 		r.slow -= free
 	}
