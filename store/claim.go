@@ -41,7 +41,7 @@ func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]po
 	// is worth waiting for them: that other claim takes milliseconds.
 	for _, wait := range []bool{false, true} {
 		var c *claim
-		err := s.write(ctx, "claim", func(tx *sqlx.Tx) error {
+		err := writeOn(ctx, s.leasing, "claim", func(tx *sqlx.Tx) error {
 			now := s.now()
 			c = &claim{s: s, tx: tx, request: request, due: due, now: now, until: now.Add(request.Lease), limit: request.Limit, wait: wait, start: s.cursorNow()}
 			return c.run(ctx)

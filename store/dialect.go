@@ -39,7 +39,8 @@ func (d dialect) lock(clause string) string {
 }
 
 const (
-	postgresConnections = 24
+	postgresConnections = 20
+	leasingConnections  = 4
 	postgresIdle        = 5 * time.Minute
 	sqliteReaders       = 4
 	sqliteFile          = "postrider.db"
@@ -73,16 +74,30 @@ func (s *Store) connectPostgres(address string) error {
 	u.RawQuery = query.Encode()
 	s.dialect = dialect{name: goose.DialectPostgres, migrations: schema.Postgres, locks: true, arrays: true, partitions: true, shared: !s.Alone}
 	s.address = u.String()
-	connector, err := pq.NewConnector(s.address)
-	if err != nil {
-		return errors.New("the database URL is not one that PostgreSQL's driver takes")
+	if s.db, err = postgresPool(s.address, postgresConnections); err != nil {
+		return err
 	}
-	s.db = sqlx.NewDb(sql.OpenDB(preparing{connector}), "postgres")
-	s.db.SetMaxOpenConns(postgresConnections)
-	s.db.SetMaxIdleConns(postgresConnections)
-	s.db.SetConnMaxIdleTime(postgresIdle)
 	s.reading = s.db
-	return nil
+	// A lease that a crash of PostgreSQL takes back is claimed again, by which a workflow
+	// that was started is found, or left out what another carries. So claims need not
+	// wait for the disk.
+	query.Set("synchronous_commit", "off")
+	u.RawQuery = query.Encode()
+	s.leasing, err = postgresPool(u.String(), leasingConnections)
+	return err
+}
+
+// postgresPool opens a pool of so many connections at most.
+func postgresPool(address string, connections int) (*sqlx.DB, error) {
+	connector, err := pq.NewConnector(address)
+	if err != nil {
+		return nil, errors.New("the database URL is not one that PostgreSQL's driver takes")
+	}
+	db := sqlx.NewDb(sql.OpenDB(preparing{connector}), "postgres")
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	db.SetConnMaxIdleTime(postgresIdle)
+	return db, nil
 }
 
 func (s *Store) connectSQLite(path string) error {
@@ -108,6 +123,7 @@ func (s *Store) connectSQLite(path string) error {
 	if s.reading, err = sqlx.Open("sqlite", name+common+"&_pragma=query_only(1)"); err != nil {
 		return errors.Join(err, s.db.Close())
 	}
+	s.leasing = s.db
 	s.reading.SetMaxOpenConns(sqliteReaders)
 	s.reading.SetMaxIdleConns(sqliteReaders)
 	return nil
@@ -117,6 +133,9 @@ func (s *Store) disconnect() error {
 	err := s.db.Close()
 	if s.reading != s.db {
 		err = errors.Join(s.reading.Close(), err)
+	}
+	if s.leasing != s.db {
+		err = errors.Join(s.leasing.Close(), err)
 	}
 	return failure("close", err)
 }

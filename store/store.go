@@ -53,6 +53,7 @@ type Store struct {
 	dialect dialect
 	db      *sqlx.DB // writes; on SQLite its one connection
 	reading *sqlx.DB // reads; the same as db on PostgreSQL
+	leasing *sqlx.DB // claims, whose commits need not outlive a crash of PostgreSQL; on SQLite the same as db
 
 	publishing *group[postrider.Publication, []postrider.Receipt]
 	recording  *group[[]postrider.Outcome, struct{}]
@@ -138,16 +139,20 @@ var errRaced = errors.New("store: another transaction was first")
 // database chose it to end a deadlock, so work must not leave anything behind
 // outside the transaction.
 func (s *Store) write(ctx context.Context, name string, work func(tx *sqlx.Tx) error) error {
+	return writeOn(ctx, s.db, name, work)
+}
+
+func writeOn(ctx context.Context, db *sqlx.DB, name string, work func(tx *sqlx.Tx) error) error {
 	for try := 1; ; try++ {
-		err := s.once(ctx, work)
+		err := once(ctx, db, work)
 		if err == nil || try == maxTries || ctx.Err() != nil || !retryable(err) {
 			return failure(name, err)
 		}
 	}
 }
 
-func (s *Store) once(ctx context.Context, work func(tx *sqlx.Tx) error) error {
-	tx, err := s.db.BeginTxx(ctx, nil)
+func once(ctx context.Context, db *sqlx.DB, work func(tx *sqlx.Tx) error) error {
+	tx, err := db.BeginTxx(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -71,8 +71,8 @@ type Batching string
 // The ways to batch.
 const (
 	// BatchingAuto gives each delivery a workflow of its own for as long as these keep
-	// up, and batches what is claimed while more than a few dozen are under way: so the
-	// size of a batch follows the load.
+	// up, and batches what is claimed while there is more to do, or more than a few are
+	// under way: so the size of a batch follows the load.
 	BatchingAuto   Batching = "auto"
 	BatchingAlways Batching = "always"
 	BatchingNever  Batching = "never"
@@ -81,6 +81,7 @@ const (
 // Sizes of batches.
 const (
 	maxAlone = 16  // workflows of one delivery that go on at once before auto batches
+	maxRate  = 150 // deliveries a second from which on it batches, however few are under way
 	maxBatch = 256 // a workflow's input and result are some 400 bytes a delivery
 	// batchLinger is how long the dispatcher lets deliveries gather after a batch that
 	// was not a full one: bigger batches cost less, and there is a load to share.
@@ -88,16 +89,32 @@ const (
 )
 
 // least returns the size from which a claim is a batch, with so many workflows of one
-// delivery under way.
-func (b Batching) least(alone int) int {
-	switch b {
-	case BatchingAlways:
+// delivery under way and so many deliveries a second.
+func (b Batching) least(alone int, rate float64) int {
+	switch {
+	case b == BatchingAlways:
 		return 1
-	case BatchingNever:
+	case b == BatchingNever:
 		return math.MaxInt
+	case rate > maxRate:
+		return 2
 	default:
 		return max(maxAlone-alone+1, 2)
 	}
+}
+
+// rate is how many deliveries a second were claimed lately: what was claimed counts
+// less and less over the seconds that follow.
+type rate struct {
+	value float64
+	at    time.Time
+}
+
+// add counts deliveries that were claimed now, and returns the rate.
+func (r *rate) add(claimed int, now time.Time) float64 {
+	r.value = r.value*math.Exp(-max(now.Sub(r.at), 0).Seconds()) + float64(claimed)
+	r.at = now
+	return r.value
 }
 
 // DispatcherConfig is what [NewDispatcher] needs; all is required.
@@ -116,6 +133,7 @@ type DispatcherConfig struct {
 type Dispatcher struct {
 	DispatcherConfig
 	places   *places
+	claims   rate
 	starting chan struct{} // a token for each start that goes on
 	trouble  chan struct{} // told when a start failed
 }
@@ -147,6 +165,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		within := d.places.roomAt(d.Now())
 		request := d.request(free, alone, within)
 		claimed, err := d.Queue.Claim(ctx, request)
+		d.claims.add(len(claimed), d.Now())
 		for _, carried := range byWorkflow(claimed) {
 			f := d.places.take(carried)
 			handing.Go(func() { d.hand(ctx, f) })
@@ -169,7 +188,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 }
 
 func (d *Dispatcher) request(free, alone int, within *room) postrider.ClaimRequest {
-	request := postrider.ClaimRequest{Limit: free, Lease: Lease, BatchMin: d.Batching.least(alone), Room: within.of}
+	request := postrider.ClaimRequest{Limit: free, Lease: Lease, BatchMin: d.Batching.least(alone, d.claims.add(0, d.Now())), Room: within.of}
 	if d.Batching != BatchingNever {
 		request.Limit = min(free, maxBatch)
 		request.BatchID = postrider.BatchWorkflowID(d.IDs.New(postrider.PrefixBatch))
