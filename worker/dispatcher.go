@@ -80,11 +80,12 @@ const (
 
 // Sizes of batches.
 const (
-	maxAlone = 16  // workflows of one delivery that go on at once before auto batches
+	maxAlone = 8   // workflows of one delivery that go on at once before auto batches
 	maxRate  = 150 // deliveries a second from which on it batches, however few are under way
 	maxBatch = 256 // a workflow's input and result are some 400 bytes a delivery
-	// batchLinger is how long the dispatcher lets deliveries gather after a batch that
-	// was not a full one: bigger batches cost less, and there is a load to share.
+	// batchLinger is how long the dispatcher lets deliveries, or free places, gather after
+	// a batch that was not a full one: bigger batches cost less, and there is a load to
+	// share.
 	batchLinger = 25 * time.Millisecond
 )
 
@@ -180,7 +181,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			d.wait(ctx, d.idle(ctx), d.Queue.Wake(), d.places.freed)
 		case len(claimed) == 0:
 			d.wait(ctx, d.idle(ctx), d.Queue.Wake(), nil)
-		case len(claimed) >= request.BatchMin && len(claimed) < request.Limit:
+		case len(claimed) >= request.BatchMin && len(claimed) < maxBatch:
 			d.wait(ctx, batchLinger, nil, nil)
 		}
 	}

@@ -245,7 +245,7 @@ func TestDispatcherCancelsWhatWasCalledOff(t *testing.T) {
 func TestDispatcherBatchesWhatSinglesDoNotKeepUpWith(t *testing.T) {
 	t.Parallel()
 	b := setupWith(t, 512, worker.BatchingAuto)
-	few := b.publish(10)
+	few := b.publish(5)
 	stop := b.run()
 	require.Eventually(t, func() bool { return len(b.temporal.starts()) == len(few) }, patience, time.Millisecond)
 	stop()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -21,6 +22,14 @@ type BatchInput struct {
 	Deliveries []DeliveryInput `json:"deliveries"`
 }
 
+func batchInput(carried []postrider.Dispatch) BatchInput {
+	in := BatchInput{Deliveries: make([]DeliveryInput, len(carried))}
+	for i, d := range carried {
+		in.Deliveries[i] = DeliveryInput{DeliveryID: d.DeliveryID, Policy: d.Policy}
+	}
+	return in
+}
+
 // Batch carries the first attempts of many deliveries: what a workflow costs is shared
 // when there is more to do than single ones keep up with. A delivery that does not
 // succeed goes on as a [Delivery] of its own, which a dispatcher starts as soon as the
@@ -31,19 +40,21 @@ func Batch(ctx workflow.Context, in BatchInput) error {
 
 // batch is the state of a Batch workflow.
 type batch struct {
-	in      BatchInput
-	runID   string
-	reports []activities.Report
+	in    BatchInput
+	runID string
+	// reports are the activity's, decoded when somebody asks: hardly anybody does, and
+	// there are hundreds.
+	reports converter.RawValue
 }
 
 func (b *batch) run(ctx workflow.Context) error {
 	if err := workflow.SetQueryHandler(ctx, queryHistory, b.answer); err != nil {
 		return err
 	}
-	var err error
-	if b.reports, err = firstAttempts(ctx, b.in.Deliveries...); err != nil && ctx.Err() == nil {
+	err := firstAttempts(ctx, &b.reports, b.in.Deliveries...)
+	if err != nil && ctx.Err() == nil {
 		workflow.GetLogger(ctx).Warn("first attempts not made, leaving them to a retried activity", "error", err)
-		b.reports, err = laterAttempts(ctx, b.in.Deliveries...)
+		err = laterAttempts(ctx, &b.reports, b.in.Deliveries...)
 	}
 	if ctx.Err() != nil {
 		return errors.Join(b.recordCancel(ctx), ctx.Err())
@@ -58,7 +69,13 @@ func (b *batch) answer(deliveryID string) (postrider.History, error) {
 			continue
 		}
 		history := postrider.History{State: postrider.StateDelivering, Policy: d.Policy, RunID: b.runID, Attempts: []postrider.Attempt{}}
-		for _, r := range b.reports {
+		var reports []activities.Report
+		if payload := b.reports.Payload(); payload != nil {
+			if err := converter.GetDefaultDataConverter().FromPayload(payload, &reports); err != nil {
+				return history, err
+			}
+		}
+		for _, r := range reports {
 			if r.DeliveryID == deliveryID {
 				history.State, history.NextAttemptAt = r.State, r.NextAttemptAt
 				history.Attempts = append(history.Attempts, r.Attempts...)
@@ -85,30 +102,27 @@ func (b *batch) recordCancel(ctx workflow.Context) error {
 	return errors.Join(errs...)
 }
 
-// firstAttempts makes the first attempts as one local activity: started eagerly, a
-// workflow whose deliveries succeed is a single workflow task.
-func firstAttempts(ctx workflow.Context, deliveries ...DeliveryInput) ([]activities.Report, error) {
+// firstAttempts makes the first attempts as one local activity, whose [activities.Report]s
+// it puts into reports: started eagerly, a workflow whose deliveries succeed is a single
+// workflow task.
+func firstAttempts(ctx workflow.Context, reports any, deliveries ...DeliveryInput) error {
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
 		StartToCloseTimeout: longestTimeout(deliveries) + attemptGrace,
 		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
 	})
 	var acts *activities.Activities
-	var reports []activities.Report
-	err := workflow.ExecuteLocalActivity(ctx, acts.Deliver, deliverInput(ctx, deliveries)).Get(ctx, &reports)
-	return reports, err
+	return workflow.ExecuteLocalActivity(ctx, acts.Deliver, deliverInput(ctx, deliveries)).Get(ctx, reports)
 }
 
 // laterAttempts does the same as an ordinary activity, which outlives this worker and
 // is tried again; what is recorded is not attempted again.
-func laterAttempts(ctx workflow.Context, deliveries ...DeliveryInput) ([]activities.Report, error) {
+func laterAttempts(ctx workflow.Context, reports any, deliveries ...DeliveryInput) error {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout:    longestTimeout(deliveries) + attemptGrace,
 		ScheduleToCloseTimeout: batchPatience,
 	})
 	var acts *activities.Activities
-	var reports []activities.Report
-	err := workflow.ExecuteActivity(ctx, acts.Deliver, deliverInput(ctx, deliveries)).Get(ctx, &reports)
-	return reports, err
+	return workflow.ExecuteActivity(ctx, acts.Deliver, deliverInput(ctx, deliveries)).Get(ctx, reports)
 }
 
 func deliverInput(ctx workflow.Context, deliveries []DeliveryInput) activities.DeliverInput {

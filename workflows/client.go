@@ -38,12 +38,9 @@ func NewClient(connection client.Client) *Client { return &Client{temporal: conn
 // delivery's that was terminated before it recorded anything is started again: what is
 // handed over here is not finished.
 func (c *Client) Start(ctx context.Context, carried []postrider.Dispatch) error {
-	in := make([]DeliveryInput, len(carried))
-	for i, d := range carried {
-		in[i] = DeliveryInput{DeliveryID: d.DeliveryID, WebhookID: d.WebhookID, EventType: d.EventType, Policy: d.Policy}
-	}
+	first := carried[0]
 	options := client.StartWorkflowOptions{
-		ID:                                       carried[0].WorkflowID,
+		ID:                                       first.WorkflowID,
 		TaskQueue:                                TaskQueue,
 		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
@@ -52,10 +49,11 @@ func (c *Client) Start(ctx context.Context, carried []postrider.Dispatch) error 
 	}
 	ctx = traces.Context(ctx, traceOf(carried))
 	var err error
-	if carried[0].Alone() {
-		_, err = c.temporal.ExecuteWorkflow(ctx, options, nameDelivery, in[0])
+	if first.Alone() {
+		in := DeliveryInput{DeliveryID: first.DeliveryID, WebhookID: first.WebhookID, EventType: first.EventType, Policy: first.Policy}
+		_, err = c.temporal.ExecuteWorkflow(ctx, options, nameDelivery, in)
 	} else {
-		_, err = c.temporal.ExecuteWorkflow(ctx, options, nameBatch, BatchInput{Deliveries: in})
+		_, err = c.temporal.ExecuteWorkflow(ctx, options, nameBatch, batchInput(carried))
 	}
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &started) {

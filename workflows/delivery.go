@@ -24,8 +24,8 @@ const longestPause = 5 * time.Minute
 // DeliveryInput starts a Delivery workflow: ids and policy, nothing else.
 type DeliveryInput struct {
 	DeliveryID string           `json:"delivery_id"`
-	WebhookID  string           `json:"webhook_id"`
-	EventType  string           `json:"event_type"`
+	WebhookID  string           `json:"webhook_id,omitempty"` // not in a batch
+	EventType  string           `json:"event_type,omitempty"` // not in a batch
 	Policy     postrider.Policy `json:"policy"`
 }
 
@@ -112,7 +112,8 @@ func (d *delivery) attempts() int { return d.last().Number }
 // first makes the first attempt. When it fails for reasons of ours, the attempt is
 // left to the ordinary activity, which outlives this worker.
 func (d *delivery) first(ctx workflow.Context) error {
-	reports, err := firstAttempts(ctx, d.in)
+	var reports []activities.Report
+	err := firstAttempts(ctx, &reports, d.in)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
