@@ -3,6 +3,7 @@ package activities_test
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,6 +114,28 @@ func TestAttemptsOfAnotherWorkflowAreLeftToIt(t *testing.T) {
 	require.Len(t, b.requests, 1)
 	require.Equal(t, postrider.StateSucceeded, b.deliver(id).State)
 	require.Len(t, b.requests, 1)
+}
+
+// Guards against the slow receivers of a batch making the others wait.
+func TestDeliverWaitsForNoSlowReceiver(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(w *postrider.Webhook) { w.MaxInFlight = 100 })
+	release := make(chan struct{})
+	var came atomic.Int64
+	b.respond = func(http.ResponseWriter, *http.Request) {
+		if came.Add(1) <= 64 {
+			<-release
+		}
+	}
+	claimed := b.publishBatch(70)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := b.acts.Deliver(t.Context(), together(claimed))
+		ended <- err
+	}()
+	require.Eventually(t, func() bool { return came.Load() == 70 }, 20*time.Second, time.Millisecond)
+	close(release)
+	require.NoError(t, <-ended)
 }
 
 // nothingToRead is a store that must not be asked for targets.

@@ -4,8 +4,17 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"postrider"
+)
+
+// Limits of the attempts of one workflow that go on at once. They keep hundreds from
+// opening a connection each where a few dozen would serve them as quickly; but nobody
+// waits for a slow receiver.
+const (
+	maxAtOnce    = 64
+	slotPatience = 50 * time.Millisecond // when no attempt ends in it, all others begin
 )
 
 // DeliverInput names deliveries that are to make their first attempts.
@@ -16,9 +25,8 @@ type DeliverInput struct {
 	DeliveryIDs []string `json:"delivery_ids"`
 }
 
-// Deliver makes the first attempts of deliveries, all at once, records each as it ends,
-// and reports on them in the order asked. How many there are at once is bounded by
-// who claimed them. It returns an error when any attempt could not be made or recorded
+// Deliver makes the first attempts of deliveries side by side, records each as it ends,
+// and reports on them in the order asked. It returns an error when any attempt could not be made or recorded
 // for reasons of ours; the others are recorded all the same, and not made again when
 // Deliver is run again.
 func (a *Activities) Deliver(ctx context.Context, in DeliverInput) ([]Report, error) {
@@ -29,11 +37,36 @@ func (a *Activities) Deliver(ctx context.Context, in DeliverInput) ([]Report, er
 	reports := make([]Report, len(targets))
 	errs := make([]error, len(targets))
 	var attempts sync.WaitGroup
+	slots, quick := make(chan struct{}, maxAtOnce), true
 	for i, target := range targets {
-		attempts.Go(func() { reports[i], errs[i] = a.first(ctx, target, in.WorkflowID) })
+		quick = quick && takeSlot(ctx, slots)
+		held := quick
+		attempts.Go(func() {
+			if held {
+				defer func() { <-slots }()
+			}
+			reports[i], errs[i] = a.first(ctx, target, in.WorkflowID)
+		})
 	}
 	attempts.Wait()
 	return reports, errors.Join(errs...)
+}
+
+// takeSlot takes a slot, or reports that none came free.
+func takeSlot(ctx context.Context, slots chan<- struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, slotPatience)
+	defer cancel()
+	select {
+	case slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // targets returns what the attempts need, from the claim where that was this process's.

@@ -17,8 +17,8 @@ import (
 
 // The product's own limits: attempts that go on at once, and deliveries in a claim.
 const (
-	places   = 512
-	maxClaim = 200
+	places   = 1000
+	maxClaim = 256
 	lease    = 45 * time.Second
 )
 
