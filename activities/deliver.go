@@ -93,9 +93,12 @@ func (a *Activities) targets(ctx context.Context, deliveryIDs []string) ([]postr
 
 // first makes a delivery's first attempt for the workflow, unless that was done before.
 func (a *Activities) first(ctx context.Context, target postrider.Target, workflowID string) (report Report, err error) {
-	if target.Delivery.AttemptCount > 0 || target.Delivery.WorkflowID != workflowID {
+	switch {
+	case target.Delivery.AttemptCount > 0:
 		report, err = a.recorded(ctx, target)
-	} else {
+	case target.Delivery.WorkflowID != workflowID: // whose place is another workflow's, too
+		return a.recorded(ctx, target)
+	default:
 		report, err = a.attempt(ctx, target)
 	}
 	if err == nil {

@@ -355,7 +355,9 @@ func (c *claim) leasePart(ctx context.Context, part []taking, taken int) error {
 		} else {
 			st.add("?", by)
 		}
-		leased, err := ids(ctx, c.tx, st.add(" WHERE delivery_id IN").in(deliveries).add(" RETURNING delivery_id"))
+		// A late attempt of an earlier lease may have been recorded since the rows were
+		// taken: then they are gone, or ask for something else.
+		leased, err := ids(ctx, c.tx, st.add(" WHERE kind = 'start' AND hold_until IS NULL AND delivery_id IN").in(deliveries).add(" RETURNING delivery_id"))
 		if err != nil {
 			return err
 		}
@@ -366,7 +368,7 @@ func (c *claim) leasePart(ctx context.Context, part []taking, taken int) error {
 	if len(stale) == 0 {
 		return nil
 	}
-	return dropOutbox(ctx, c.tx, stale)
+	return dropWaiting(ctx, c.tx, stale)
 }
 
 // workflowOf returns the workflow that is to carry a delivery. One that was handed to a

@@ -78,9 +78,8 @@ func (s *Store) connectPostgres(address string) error {
 		return err
 	}
 	s.reading = s.db
-	// A lease that a crash of PostgreSQL takes back is claimed again, by which a workflow
-	// that was started is found, or left out what another carries. So claims need not
-	// wait for the disk.
+	// What a crash of PostgreSQL takes back of a claim is claimed again, at worst beside an
+	// attempt that is on its way, as after any crash. So claims need not wait for the disk.
 	query.Set("synchronous_commit", "off")
 	u.RawQuery = query.Encode()
 	s.leasing, err = postgresPool(u.String(), leasingConnections)

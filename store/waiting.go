@@ -36,7 +36,7 @@ func (s *Store) park(ctx context.Context, tx *sqlx.Tx, webhookID string) error {
 		if err != nil {
 			return err
 		}
-		if err := dropOutbox(ctx, tx, waiting); err != nil {
+		if err := dropWaiting(ctx, tx, waiting); err != nil {
 			return err
 		}
 	}
@@ -113,6 +113,12 @@ func cancelDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs, begun []str
 		}
 	}
 	return running, err
+}
+
+// dropWaiting drops the rows of deliveries that wait for their first attempt. One whose
+// attempt was recorded meanwhile has another row by now, which must stay.
+func dropWaiting(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) error {
+	return sqlOf("DELETE FROM outbox WHERE kind = 'start' AND NOT leased AND delivery_id IN").in(deliveryIDs).run(ctx, tx)
 }
 
 func dropOutbox(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) error {

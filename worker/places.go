@@ -26,6 +26,7 @@ type place struct {
 	flight   *flight
 	receiver *receiver         // nil where no attempt is made
 	target   *postrider.Target // until the attempt takes it
+	at       time.Time         // when it was taken
 	quick    bool              // counted among the quick ones that are alone
 }
 
@@ -72,7 +73,7 @@ func (p *places) take(carried []postrider.Dispatch) *flight {
 		if before, found := p.taken[d.DeliveryID]; found { // its lease ran out
 			p.endLocked(d.DeliveryID, before)
 		}
-		taken := &place{flight: f, target: d.Target}
+		taken := &place{flight: f, target: d.Target, at: now}
 		if f.attempts() {
 			taken.receiver = p.receiverOf(d)
 			taken.quick = d.Alone() && !taken.receiver.slow(now)
@@ -92,18 +93,21 @@ func (p *places) receiverOf(d postrider.Dispatch) *receiver {
 		if len(p.receivers) >= maxReceivers {
 			maps.DeleteFunc(p.receivers, func(_ string, r *receiver) bool { return len(r.begun) == 0 })
 		}
-		address := ""
-		if d.Target != nil {
-			address = d.Target.URL
-		}
-		known = newReceiver(address)
+		known = newReceiver("")
 		p.receivers[d.WebhookID] = known
+	}
+	if d.Target != nil {
+		known.host = hostOf(d.Target.URL)
 	}
 	return known
 }
 
-// unload returns what the delivery's first attempt needs, the first time: the attempt
-// begins.
+// carriedFor is how long what a claim brought along may be used: a delivery may be
+// cancelled, or its webhook changed.
+const carriedFor = 2 * time.Second
+
+// unload returns what the delivery's first attempt needs, the first time and while it
+// is fresh: the attempt begins.
 func (p *places) unload(deliveryID string) *postrider.Target {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -111,10 +115,13 @@ func (p *places) unload(deliveryID string) *postrider.Target {
 	if !found {
 		return nil
 	}
-	target := taken.target
+	target, now := taken.target, p.now()
 	taken.target = nil
 	if taken.receiver != nil {
-		taken.receiver.begun[deliveryID] = p.now()
+		taken.receiver.begun[deliveryID] = now
+	}
+	if now.Sub(taken.at) > carriedFor {
+		return nil
 	}
 	return target
 }

@@ -113,6 +113,7 @@ func (r *room) of(webhookID, address string) (int, bool) {
 	if !found {
 		known = newReceiver(address)
 	}
+	known.host = hostOf(address) // the webhook may have been changed
 	slow := known.slow(r.now)
 	free := known.window - len(known.begun)
 	if slow {

@@ -11,6 +11,8 @@ DROP INDEX outbox_cancel;
 CREATE INDEX outbox_unpaced ON outbox (delivery_id) WHERE hold_until IS NULL AND kind IN ('own', 'cancel');
 
 -- +goose Down
+UPDATE deliveries SET state = 'delivering' FROM outbox o
+    WHERE o.delivery_id = deliveries.id AND o.kind = 'own' AND deliveries.state = 'retrying';
 UPDATE deliveries SET state = 'delivering', workflow_id = o.workflow_id FROM outbox o
     WHERE o.delivery_id = deliveries.id AND o.workflow_id <> '' AND o.kind = 'start' AND deliveries.state = 'pending';
 ALTER TABLE outbox DROP COLUMN workflow_id;

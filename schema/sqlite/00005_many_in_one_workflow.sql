@@ -25,6 +25,8 @@ CREATE INDEX outbox_held ON outbox (hold_until) WHERE hold_until IS NOT NULL;
 CREATE INDEX outbox_busy ON outbox (webhook_id) WHERE leased OR kind = 'retry';
 
 -- +goose Down
+UPDATE deliveries SET state = 'delivering' FROM outbox o
+    WHERE o.delivery_id = deliveries.id AND o.kind = 'own' AND deliveries.state = 'retrying';
 UPDATE deliveries SET state = 'delivering', workflow_id = o.workflow_id FROM outbox o
     WHERE o.delivery_id = deliveries.id AND o.workflow_id <> '' AND o.kind = 'start' AND deliveries.state = 'pending';
 ALTER TABLE outbox RENAME TO outbox_before;
