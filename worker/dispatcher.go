@@ -83,6 +83,10 @@ const (
 	maxAlone = 8   // workflows of one delivery that go on at once before auto batches
 	maxRate  = 150 // deliveries a second from which on it batches, however few are under way
 	maxBatch = 256 // a workflow's input and result are some 400 bytes a delivery
+	// maxQueued is how many workflows of one delivery wait to be started at most: what is
+	// claimed long before it can be started is only counted again and again. They are
+	// filled up when half have gone, so that claims are worth their while.
+	maxQueued = 64
 	// batchLinger is how long the dispatcher lets deliveries, or free places, gather after
 	// a batch that was not a full one: bigger batches cost less, and there is a load to
 	// share.
@@ -158,8 +162,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	var handing sync.WaitGroup
 	defer handing.Wait()
 	for ctx.Err() == nil {
-		free, alone := d.places.count()
-		if free == 0 {
+		free, alone, queued := d.places.count()
+		if free == 0 || queued > maxQueued/2 {
 			d.wait(ctx, pollInterval, nil, d.places.freed)
 			continue
 		}
@@ -189,7 +193,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 }
 
 func (d *Dispatcher) request(free, alone int, within *room) postrider.ClaimRequest {
-	request := postrider.ClaimRequest{Limit: free, Lease: Lease, BatchMin: d.Batching.least(alone, d.claims.add(0, d.Now())), Room: within.of}
+	request := postrider.ClaimRequest{Limit: min(free, maxQueued), Lease: Lease, BatchMin: d.Batching.least(alone, d.claims.add(0, d.Now())), Room: within.of}
 	if d.Batching != BatchingNever {
 		request.Limit = min(free, maxBatch)
 		request.BatchID = postrider.BatchWorkflowID(d.IDs.New(postrider.PrefixBatch))
@@ -250,6 +254,7 @@ func (d *Dispatcher) hand(ctx context.Context, f *flight) {
 	bound, cancel := context.WithTimeout(ctx, Lease)
 	defer cancel()
 	err := d.start(ctx, f)
+	d.places.started(f)
 	switch {
 	case err == nil && f.attempts():
 		select {

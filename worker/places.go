@@ -17,6 +17,7 @@ type places struct {
 
 	mu        sync.Mutex
 	alone     int                  // taken ones whose delivery has a workflow of its own that makes an attempt at a quick receiver
+	queued    int                  // taken ones of deliveries whose own workflow has not been started
 	taken     map[string]*place    // by delivery
 	receivers map[string]*receiver // by webhook
 }
@@ -28,6 +29,7 @@ type place struct {
 	target   *postrider.Target // until the attempt takes it
 	at       time.Time         // when it was taken
 	quick    bool              // counted among the quick ones that are alone
+	queued   bool              // counted among those
 }
 
 // flight is what one workflow carries.
@@ -55,12 +57,13 @@ func newPlaces(total, perHost int, now func() time.Time) *places {
 	}
 }
 
-// count returns how many places are free, and how many of the others are those of
-// quick receivers' deliveries with a workflow of their own.
-func (p *places) count() (free, alone int) {
+// count returns how many places are free, how many of the others are those of quick
+// receivers' deliveries with a workflow of their own, and how many wait for one to be
+// started.
+func (p *places) count() (free, alone, queued int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.total - len(p.taken), p.alone
+	return p.total - len(p.taken), p.alone, p.queued
 }
 
 // take gives each delivery of a workflow a place. There must be that many.
@@ -81,6 +84,9 @@ func (p *places) take(carried []postrider.Dispatch) *flight {
 		}
 		if taken.quick {
 			p.alone++
+		}
+		if taken.queued = f.attempts() && d.Alone(); taken.queued {
+			p.queued++
 		}
 		p.taken[d.DeliveryID] = taken
 	}
@@ -126,6 +132,25 @@ func (p *places) unload(deliveryID string) *postrider.Target {
 	return target
 }
 
+// started notes that the flight's workflow has been started, or could not be.
+func (p *places) started(f *flight) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range f.carried {
+		if taken, found := p.taken[d.DeliveryID]; found && taken.flight == f {
+			p.leaveQueue(taken)
+		}
+	}
+}
+
+func (p *places) leaveQueue(taken *place) {
+	if taken.queued {
+		taken.queued = false
+		p.queued--
+		signal(p.freed)
+	}
+}
+
 // end frees the place of a delivery, if it has one, whose attempt has ended.
 func (p *places) end(deliveryID string) {
 	p.mu.Lock()
@@ -153,6 +178,7 @@ func (p *places) leave(f *flight) {
 
 func (p *places) endLocked(deliveryID string, taken *place) {
 	delete(p.taken, deliveryID)
+	p.leaveQueue(taken)
 	if taken.receiver != nil {
 		delete(taken.receiver.begun, deliveryID)
 	}
