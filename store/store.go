@@ -10,6 +10,9 @@
 //   - An outbox row goes in the transaction that records the first attempt, or
 //     when its workflow is known to exist, or with a delivery that was called off.
 //     A lease that runs out makes the row claimable again.
+//     A first attempt that a workflow of many made without success turns the row into
+//     one that asks for the delivery's own (kind own), in the same transaction; so who
+//     drops or leases a row says of which kind.
 //   - Secrets are stored encrypted, see [Keyring].
 //   - Everything of a workspace is read and changed with the workspace's id in the
 //     condition: another's id is an unknown one.
