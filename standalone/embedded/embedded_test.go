@@ -118,15 +118,11 @@ func outlive(t *testing.T, cfg embedded.Config) {
 
 	first := start(t, cfg)
 	c, disconnect := connect(t, first)
-	run, err := c.ExecuteWorkflow(ctx, options("greeting"), greet, "world")
-	require.NoError(t, err)
-	var greeting string
-	require.NoError(t, run.Get(ctx, &greeting))
-	require.Equal(t, "hello world", greeting)
+	greetWorld(t, c, options("greeting"))
 	require.Equal(t, "hello world", query(t, c, "greeting"))
 	require.True(t, eagerlyStarted(t, c, "greeting"))
 	requireListed(t, c, "customer = 'acme'", "greeting")
-	_, err = c.ExecuteWorkflow(ctx, options("nap"), nap)
+	_, err := c.ExecuteWorkflow(ctx, options("nap"), nap)
 	require.NoError(t, err)
 	disconnect()
 	require.NoError(t, first.Stop(ctx))
@@ -140,6 +136,17 @@ func outlive(t *testing.T, cfg embedded.Config) {
 	var woke string
 	require.NoError(t, c.GetWorkflow(ctx, "nap", "").Get(ctx, &woke))
 	require.Equal(t, "awake", woke)
+}
+
+// greetWorld runs a workflow to its end: a worker stopped in the middle of a local
+// activity leaves the workflow's goroutines behind.
+func greetWorld(t *testing.T, c client.Client, o client.StartWorkflowOptions) {
+	t.Helper()
+	run, err := c.ExecuteWorkflow(t.Context(), o, greet, "world")
+	require.NoError(t, err)
+	var greeting string
+	require.NoError(t, run.Get(t.Context(), &greeting))
+	require.Equal(t, "hello world", greeting)
 }
 
 func query(t *testing.T, c client.Client, id string) string {
@@ -190,8 +197,7 @@ func TestLaterStartChangesTheNamespace(t *testing.T) {
 	o := options("both")
 	city := temporal.NewSearchAttributeKeyKeyword("city")
 	o.TypedSearchAttributes = temporal.NewSearchAttributes(customer.ValueSet("acme"), city.ValueSet("Turin"))
-	_, err = c.ExecuteWorkflow(t.Context(), o, greet, "world")
-	require.NoError(t, err)
+	greetWorld(t, c, o)
 	requireListed(t, c, "customer = 'acme' AND city = 'Turin'", "both")
 }
 
@@ -223,8 +229,7 @@ func TestWebUI(t *testing.T) {
 	server := start(t, testConfig(t.TempDir()))
 	c, disconnect := connect(t, server)
 	defer disconnect()
-	_, err := c.ExecuteWorkflow(t.Context(), options("shown"), greet, "world")
-	require.NoError(t, err)
+	greetWorld(t, c, options("shown"))
 
 	status, header, body := get(t, server.UIURL()+"/")
 	require.Equal(t, http.StatusOK, status)
