@@ -1,7 +1,7 @@
 # Two images: `--target postrider` for production, `--target standalone` with
 # Temporal inside, whose first build takes several minutes. Both are static, run as
 # nobody, and hold a binary and the certificate authorities only.
-FROM golang:1.26.8-bookworm AS source
+FROM golang:1.26.9-bookworm AS source
 WORKDIR /src
 COPY . .
 ARG VERSION=dev

@@ -1,6 +1,6 @@
 module postrider/tools
 
-go 1.26.5
+go 1.26.9
 
 tool (
 	github.com/golangci/golangci-lint/v2/cmd/golangci-lint
