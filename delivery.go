@@ -142,9 +142,10 @@ type ClaimRequest struct {
 	BatchID  string
 	BatchMin int
 	// Room returns how many more deliveries of a webhook the claimer can take now, and
-	// whether these get workflows of their own also in a batch. It must be quick, as it
-	// is asked inside the claim's transaction, once for a webhook. nil sets no limit.
-	Room func(webhookID, url string) (room int, alone bool)
+	// whether its receiver is slow: these join no batch, which would last as long as they
+	// do. It must be quick, as it is asked inside the claim's transaction, once for a
+	// webhook. nil sets no limit.
+	Room func(webhookID, url string) (room int, slow bool)
 }
 
 // Dispatch is a delivery that was claimed for its workflow to be started.
@@ -160,6 +161,8 @@ type Dispatch struct {
 	// WorkflowID is the workflow that is to carry the delivery: its own, or one that
 	// carries the first attempts of many.
 	WorkflowID string
+	// Slow says that the receiver is a slow one: the first attempt will take its time.
+	Slow bool
 	// Attempted says that a workflow of many made the first attempt, which did not
 	// succeed: from there on the delivery goes on in its own.
 	Attempted bool

@@ -129,7 +129,7 @@ func (c *claim) turnOf(w candidate) *turn {
 	}
 	if c.request.Room != nil && t.room > 0 {
 		var room int
-		room, t.alone = c.request.Room(w.ID, w.URL)
+		room, t.slow = c.request.Room(w.ID, w.URL)
 		t.room = min(t.room, room)
 	}
 	return t

@@ -134,7 +134,7 @@ type turn struct {
 	webhookID string
 	room      int // how many more it may be given
 	pace      *pace
-	alone     bool // its deliveries join no batch
+	slow      bool // its deliveries join no batch
 	taken     []taking
 	dry       bool // nothing more is ready
 }
@@ -144,7 +144,7 @@ type taking struct {
 	DeliveryID string `db:"delivery_id"`
 	WebhookID  string `db:"webhook_id"`
 	WorkflowID string `db:"workflow_id"` // that it was handed to before, "" for none
-	alone      bool   // it joins no batch
+	slow       bool   // it joins no batch
 }
 
 func (c *claim) run(ctx context.Context) error {
@@ -295,7 +295,7 @@ func (c *claim) lease(ctx context.Context) error {
 	var paces [][]any
 	for _, t := range c.turns {
 		for i := range t.taken {
-			t.taken[i].alone = t.alone
+			t.taken[i].slow = t.slow
 		}
 		taken = append(taken, t.taken...)
 		if t.pace != nil && len(t.taken) > 0 {
@@ -314,7 +314,9 @@ func (c *claim) lease(ctx context.Context) error {
 	}
 	for _, t := range taken { // in this order: each webhook's as they were accepted
 		if row, found := c.leased[t.DeliveryID]; found {
-			c.dispatches = append(c.dispatches, row.dispatch())
+			d := row.dispatch()
+			d.Slow = t.slow
+			c.dispatches = append(c.dispatches, d)
 		}
 	}
 	return nil
@@ -376,7 +378,7 @@ func (c *claim) leasePart(ctx context.Context, part []taking, taken int) error {
 // would make the same attempt beside it.
 func (c *claim) workflowOf(t taking, row deliveryRow, taken int) string {
 	own := postrider.DeliveryWorkflowID(row.ID)
-	if c.request.BatchID == "" || taken < c.request.BatchMin || t.alone || t.WorkflowID == own || row.WorkflowID == own {
+	if c.request.BatchID == "" || taken < c.request.BatchMin || t.slow || t.WorkflowID == own || row.WorkflowID == own {
 		return own
 	}
 	return c.request.BatchID

@@ -182,7 +182,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		case d.troubled():
 			d.wait(ctx, troubleInterval, nil, nil)
 		case len(claimed) == 0 && within.tight:
-			d.wait(ctx, d.idle(ctx), d.Queue.Wake(), d.places.freed)
+			d.wait(ctx, d.idle(ctx), d.Queue.Wake(), d.places.eased)
 		case len(claimed) == 0:
 			d.wait(ctx, d.idle(ctx), d.Queue.Wake(), nil)
 		case len(claimed) >= request.BatchMin && len(claimed) < maxBatch:

@@ -32,6 +32,7 @@ type temporal struct {
 	mu        sync.Mutex
 	started   []string   // deliveries
 	workflows [][]string // the deliveries of each
+	slow      []string   // deliveries of receivers that were slow
 	cancelled []string
 	fail      func(start int) error // by the number of starts before; nil: never
 }
@@ -43,6 +44,9 @@ func (f *temporal) Start(_ context.Context, carried []postrider.Dispatch) error 
 	var ids []string
 	for _, d := range carried {
 		ids = append(ids, d.DeliveryID)
+		if d.Slow {
+			f.slow = append(f.slow, d.DeliveryID)
+		}
 	}
 	f.started, f.workflows = append(f.started, ids...), append(f.workflows, ids)
 	if f.fail != nil {
@@ -293,6 +297,7 @@ func TestDispatcherKeepsPlacesForQuickReceivers(t *testing.T) {
 	defer b.temporal.mu.Unlock()
 	for _, carried := range b.temporal.workflows[len(b.temporal.workflows)-18:] {
 		require.Len(t, carried, 1, "slow deliveries join no batch")
+		require.Contains(t, b.temporal.slow, carried[0])
 	}
 }
 

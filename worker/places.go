@@ -14,6 +14,7 @@ type places struct {
 	perHost int // of the total; 0 for all
 	now     func() time.Time
 	freed   chan struct{} // told when a place came back
+	eased   chan struct{} // told when one came back that others may have waited for while places were free
 
 	mu        sync.Mutex
 	alone     int                  // taken ones whose delivery has a workflow of its own that makes an attempt at a quick receiver
@@ -52,7 +53,7 @@ func (f *flight) deliveries() []string {
 
 func newPlaces(total, perHost int, now func() time.Time) *places {
 	return &places{
-		total: total, perHost: perHost, now: now, freed: make(chan struct{}, 1),
+		total: total, perHost: perHost, now: now, freed: make(chan struct{}, 1), eased: make(chan struct{}, 1),
 		taken: map[string]*place{}, receivers: map[string]*receiver{},
 	}
 }
@@ -181,6 +182,9 @@ func (p *places) endLocked(deliveryID string, taken *place) {
 	p.leaveQueue(taken)
 	if taken.receiver != nil {
 		delete(taken.receiver.begun, deliveryID)
+		if p.perHost > 0 || taken.receiver.scarce() {
+			signal(p.eased)
+		}
 	}
 	if taken.quick {
 		p.alone--

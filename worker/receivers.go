@@ -27,6 +27,8 @@ type receiver struct {
 	host    string
 	window  int
 	latency time.Duration        // of the latest answers, see memory
+	late    bool                 // the latest answer was slow
+	refused bool                 // the latest claim found no room for it
 	begun   map[string]time.Time // what has a place, by delivery; zero until its attempt begins
 }
 
@@ -47,6 +49,10 @@ func (r *receiver) slow(now time.Time) bool {
 	return false
 }
 
+// scarce reports whether a delivery may wait for one of the receiver's places: its own
+// next one, or another slow receiver's.
+func (r *receiver) scarce() bool { return r.refused || r.late || r.latency > slowAfter }
+
 // answered notes the end of an attempt.
 func (r *receiver) answered(deliveryID string, now time.Time) {
 	begun := r.begun[deliveryID]
@@ -55,7 +61,7 @@ func (r *receiver) answered(deliveryID string, now time.Time) {
 	}
 	took := now.Sub(begun)
 	r.latency += time.Duration(memory * float64(took-r.latency))
-	if took > slowAfter {
+	if r.late = took > slowAfter; r.late {
 		r.window = max(r.window/2, firstWindow)
 	} else {
 		r.window++
@@ -123,7 +129,8 @@ func (r *room) of(webhookID, address string) (int, bool) {
 		free = min(free, r.leftOf(known.host))
 	}
 	free = max(free, 0)
-	r.tight = r.tight || free == 0
+	known.refused = free == 0
+	r.tight = r.tight || known.refused
 	if slow {
 		r.slow -= free
 	}

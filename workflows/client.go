@@ -24,6 +24,12 @@ var ErrAlreadyStarted = errors.New("workflows: already started")
 // only after it, and the caller has the database to ask instead.
 const queryTimeout = 2 * time.Second
 
+// slowTaskTimeout is the workflow task timeout of a delivery to a slow receiver: longer
+// than the longest first attempt, which goes on inside the first task. With Temporal's 10
+// seconds such a task would ask for more time again and again, at the price of a delivery
+// each. What it costs is that another worker takes over from a lost one so much later.
+const slowTaskTimeout = time.Minute
+
 // Client starts, asks and cancels workflows.
 type Client struct {
 	temporal client.Client
@@ -46,6 +52,9 @@ func (c *Client) Start(ctx context.Context, carried []postrider.Dispatch) error 
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		EnableEagerStart:                         true,
 		TypedSearchAttributes:                    searchAttributes(carried),
+	}
+	if first.Slow {
+		options.WorkflowTaskTimeout = slowTaskTimeout
 	}
 	ctx = traces.Context(ctx, traceOf(carried))
 	var err error

@@ -3,6 +3,7 @@ package workflows_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/trace"
@@ -12,15 +13,16 @@ import (
 	"postrider/workflows"
 )
 
-// connection is a Temporal connection that notes in which span a workflow was started.
+// connection is a Temporal connection that notes how a workflow was started.
 type connection struct {
 	client.Client
 
-	span trace.SpanContext
+	span    trace.SpanContext
+	options client.StartWorkflowOptions
 }
 
-func (c *connection) ExecuteWorkflow(ctx context.Context, _ client.StartWorkflowOptions, _ any, _ ...any) (client.WorkflowRun, error) {
-	c.span = trace.SpanContextFromContext(ctx)
+func (c *connection) ExecuteWorkflow(ctx context.Context, options client.StartWorkflowOptions, _ any, _ ...any) (client.WorkflowRun, error) {
+	c.span, c.options = trace.SpanContextFromContext(ctx), options
 	return nil, nil
 }
 
@@ -51,4 +53,18 @@ func TestStartGoesOnTheDeliveriesTrace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Guards against the heartbeats of a first attempt that takes its time, each of which
+// costs as much as a delivery: it fits into one workflow task.
+func TestSlowAttemptIsOneWorkflowTask(t *testing.T) {
+	t.Parallel()
+	temporal := &connection{}
+	quick := postrider.Dispatch{DeliveryID: "dlv_1", WorkflowID: "delivery/dlv_1"}
+	slow := quick
+	slow.Slow = true
+	require.NoError(t, workflows.NewClient(temporal).Start(t.Context(), []postrider.Dispatch{quick}))
+	require.Zero(t, temporal.options.WorkflowTaskTimeout, "the server's own, after which a lost worker's work is taken over")
+	require.NoError(t, workflows.NewClient(temporal).Start(t.Context(), []postrider.Dispatch{slow}))
+	require.Greater(t, temporal.options.WorkflowTaskTimeout*8/10, postrider.MaxTimeoutMS*time.Millisecond, "the SDK asks for more time at 80 % of it")
 }
