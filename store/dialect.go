@@ -112,7 +112,9 @@ func (s *Store) connectSQLite(path string) error {
 		return err
 	}
 	s.dialect = dialect{name: goose.DialectSQLite3, migrations: schema.SQLite}
-	const common = "?_time_format=sqlite&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)"
+	// Another process, such as a command, has no place in a queue: it looks every tenth of
+	// a second whether the file is free, so its patience is for many looks.
+	const common = "?_time_format=sqlite&_pragma=busy_timeout(20000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)"
 	name := "file:" + (&url.URL{Path: path}).EscapedPath()
 	if s.db, err = sqlx.Open("sqlite", name+common+"&_txlock=immediate"); err != nil {
 		return err

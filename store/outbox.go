@@ -34,6 +34,19 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 	return row.Held.Time, true, nil
 }
 
+// Leased returns those of the deliveries that are leased for a first attempt.
+func (s *Store) Leased(ctx context.Context, deliveryIDs []string) ([]string, error) {
+	leased := []string{}
+	for part := range slices.Chunk(deliveryIDs, chunkSize) {
+		some, err := ids(ctx, s.reading, sqlOf("SELECT delivery_id FROM outbox WHERE leased AND kind = 'start' AND delivery_id IN").in(part))
+		if err != nil {
+			return nil, failure("look for leases", err)
+		}
+		leased = append(leased, some...)
+	}
+	return leased, nil
+}
+
 // Release gives claimed deliveries back: they are ready again at once. The outbox
 // remembers the workflow that each was to be handed to, which may have been started
 // although nobody knows. Retries give up their places. Deliveries that are not leased

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,8 @@ type Queue interface {
 	Release(ctx context.Context, deliveryIDs []string) error
 	// HandedOver takes deliveries off the queue that have their workflow.
 	HandedOver(ctx context.Context, deliveryIDs []string) error
+	// Leased returns those of the deliveries that are leased for a first attempt.
+	Leased(ctx context.Context, deliveryIDs []string) ([]string, error)
 	// Wake gets a value when this process made something due.
 	Wake() <-chan struct{}
 }
@@ -55,6 +58,9 @@ const (
 	pollInterval = time.Second
 	// troubleInterval spaces the claims while the database or Temporal is away.
 	troubleInterval = time.Second
+	// watchInterval spaces the looks at what other workers have done, and how long a
+	// workflow has been started before anybody looks.
+	watchInterval = time.Second
 	// startTimeout bounds one start of a workflow.
 	startTimeout = 10 * time.Second
 	// maxStarting is how many starts go on at once. Temporal's own work for a workflow
@@ -161,6 +167,7 @@ func (d *Dispatcher) Carried(deliveryID string) *postrider.Target { return d.pla
 func (d *Dispatcher) Run(ctx context.Context) error {
 	var handing sync.WaitGroup
 	defer handing.Wait()
+	handing.Go(func() { d.watch(ctx) })
 	for ctx.Err() == nil {
 		free, alone, queued := d.places.count()
 		if free == 0 || queued > maxQueued/2 {
@@ -270,6 +277,34 @@ func (d *Dispatcher) hand(ctx context.Context, f *flight) {
 			signal(d.trouble)
 		}
 		d.settle(ctx, d.Queue.Release, f)
+	}
+}
+
+// watch frees the places of deliveries whose attempt was made by another worker, which
+// happens where Temporal did not give the workflow's first task to the one that started
+// it: this process is told of its own attempts only.
+func (d *Dispatcher) watch(ctx context.Context) {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		waiting := d.places.elsewhere(watchInterval)
+		if len(waiting) == 0 {
+			continue
+		}
+		leased, err := d.Queue.Leased(ctx, waiting)
+		if err != nil { // the leases' ends will free them
+			continue
+		}
+		for _, id := range waiting {
+			if !slices.Contains(leased, id) {
+				d.places.end(id)
+			}
+		}
 	}
 }
 

@@ -315,6 +315,20 @@ func TestDispatcherLimitsAHost(t *testing.T) {
 	require.Len(t, ids, 8)
 }
 
+// Guards against places held until their leases end where Temporal gives workflows to
+// other workers than those that started them.
+func TestDispatcherFreesWhatAnotherWorkerAttempted(t *testing.T) {
+	t.Parallel()
+	b := setup(t, 2)
+	ids := b.publish(3)
+	b.run()
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == 2 }, patience, time.Millisecond)
+	require.NoError(t, b.db.Record(t.Context(), []postrider.Outcome{retrying(ids[0], b.webhook.ID)}))
+	b.advance(2 * time.Second)
+	require.Eventually(t, func() bool { return len(b.temporal.starts()) == 3 }, patience, time.Millisecond)
+	require.ElementsMatch(t, ids, b.temporal.starts())
+}
+
 func TestDispatcherFreesThePlacesOfABatchOneByOne(t *testing.T) {
 	t.Parallel()
 	b := setupWith(t, 3, worker.BatchingAlways)

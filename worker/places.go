@@ -37,6 +37,7 @@ type place struct {
 type flight struct {
 	carried []postrider.Dispatch
 	left    int           // first attempts that have not ended
+	started time.Time     // when Temporal had the workflow; zero until then
 	landed  chan struct{} // closed when none is left
 }
 
@@ -137,11 +138,27 @@ func (p *places) unload(deliveryID string) *postrider.Target {
 func (p *places) started(f *flight) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	f.started = p.now()
 	for _, d := range f.carried {
 		if taken, found := p.taken[d.DeliveryID]; found && taken.flight == f {
 			p.leaveQueue(taken)
 		}
 	}
+}
+
+// elsewhere returns the deliveries whose workflow was started so long ago that their
+// attempt, which has not begun here, may be another worker's.
+func (p *places) elsewhere(longer time.Duration) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var found []string
+	for id, taken := range p.taken {
+		started := taken.flight.started
+		if taken.receiver != nil && taken.receiver.begun[id].IsZero() && !started.IsZero() && p.now().Sub(started) > longer {
+			found = append(found, id)
+		}
+	}
+	return found
 }
 
 func (p *places) leaveQueue(taken *place) {

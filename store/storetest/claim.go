@@ -212,14 +212,24 @@ func claimOrphans(t *testing.T, b *Bundle) {
 func claimHandedOver(t *testing.T, b *Bundle) {
 	w := b.NewWebhook(t)
 	deliveries := b.PublishTo(t, w.ID, 1)
+	require.Empty(t, b.leased(t, deliveries))
 	require.Len(t, b.Claimed(t, 10)[w.ID], 1)
+	require.Equal(t, deliveries, b.leased(t, deliveries))
 	require.NoError(t, b.HandedOver(t.Context(), deliveries))
+	require.Empty(t, b.leased(t, deliveries))
 	require.Equal(t, postrider.StateDelivering, b.State(t, deliveries[0]))
 	b.Clock.Advance(2 * lease)
 	require.Empty(t, b.Claimed(t, 10))
 	_, found, err := b.NextDue(t.Context())
 	require.NoError(t, err)
 	require.False(t, found)
+}
+
+func (b *Bundle) leased(t *testing.T, deliveryIDs []string) []string {
+	t.Helper()
+	leased, err := b.Leased(t.Context(), deliveryIDs)
+	require.NoError(t, err)
+	return leased
 }
 
 func claimDeliverAt(t *testing.T, b *Bundle) {
