@@ -19,6 +19,7 @@ func BenchmarkDeliver(b *testing.B) {
 }
 
 func benchmarkDeliver(b *testing.B, together int) {
+	b.Helper()
 	bundle := storetest.NewBundle(b, postgres.NewDatabase(b))
 	w := bundle.NewWebhook(b, func(w *postrider.Webhook) { w.MaxInFlight = postrider.MaxMaxInFlight })
 	bundle.PublishTo(b, w.ID, b.N)

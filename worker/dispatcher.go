@@ -284,14 +284,8 @@ func (d *Dispatcher) hand(ctx context.Context, f *flight) {
 // happens where Temporal did not give the workflow's first task to the one that started
 // it: this process is told of its own attempts only.
 func (d *Dispatcher) watch(ctx context.Context) {
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	for ctx.Err() == nil {
+		d.wait(ctx, watchInterval, nil, nil)
 		waiting := d.places.elsewhere(watchInterval)
 		if len(waiting) == 0 {
 			continue
