@@ -58,13 +58,16 @@ func (c *claim) gather(ctx context.Context) error {
 	return nil
 }
 
-// candidate is a webhook with what limits it, and with all that an attempt needs of it.
+// candidate is a webhook with what limits it.
 type candidate struct {
-	webhookRow
-
-	NextAt moment `db:"next_at"`
-	Leased int    // attempts that have a place
-	Asking int    // retries that asked for one
+	ID          string
+	URL         string
+	Status      postrider.WebhookStatus
+	MaxInFlight int    `db:"max_in_flight"`
+	RateLimit   *int   `db:"rate_limit"`
+	NextAt      moment `db:"next_at"`
+	Leased      int    // attempts that have a place
+	Asking      int    // retries that asked for one
 }
 
 // candidates reads webhooks whose pace the transaction has locked. It must be a
@@ -72,10 +75,9 @@ type candidate struct {
 func candidates(ctx context.Context, tx *sqlx.Tx, webhookIDs []string) ([]candidate, error) {
 	const busy = "FROM outbox o WHERE o.webhook_id = w.id AND (o.leased OR o.kind = 'retry') AND o.kind NOT IN ('own', 'cancel') AND "
 	var found []candidate
-	err := sqlOf("SELECT "+webhookColumns+`, p.next_at,
+	err := sqlOf(`SELECT w.id, w.url, w.status, w.max_in_flight, w.rate_limit, p.next_at,
 		(SELECT COUNT(*) `+busy+`o.leased) AS leased, (SELECT COUNT(*) `+busy+`NOT o.leased) AS asking
-		FROM webhooks w JOIN webhook_stats t ON t.webhook_id = w.id JOIN webhook_pace p ON p.webhook_id = w.id WHERE w.id IN`).
-		in(webhookIDs).selectInto(ctx, tx, &found)
+		FROM webhooks w JOIN webhook_pace p ON p.webhook_id = w.id WHERE w.id IN`).in(webhookIDs).selectInto(ctx, tx, &found)
 	slices.SortFunc(found, func(a, b candidate) int { return strings.Compare(a.ID, b.ID) })
 	return found, err
 }
@@ -112,7 +114,6 @@ func (c *claim) consider(ctx context.Context, webhookIDs []string) error {
 		}
 		if t := c.turnOf(w); t.room > 0 {
 			c.turns = append(c.turns, t)
-			c.webhooks[w.ID] = w.webhookRow
 		}
 	}
 	return nil

@@ -43,7 +43,7 @@ func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]po
 		var c *claim
 		err := writeOn(ctx, s.leasing, "claim", func(tx *sqlx.Tx) error {
 			now := s.now()
-			c = &claim{s: s, tx: tx, request: request, due: due, now: now, until: now.Add(request.Lease), limit: request.Limit, wait: wait, start: s.cursorNow(), webhooks: map[string]webhookRow{}}
+			c = &claim{s: s, tx: tx, request: request, due: due, now: now, until: now.Add(request.Lease), limit: request.Limit, wait: wait, start: s.cursorNow()}
 			return c.run(ctx)
 		})
 		if err != nil {
@@ -51,7 +51,7 @@ func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]po
 		}
 		s.moveCursor(c.resume())
 		if len(c.dispatches) > 0 || !c.passed {
-			s.provide(ctx, c)
+			s.provide(ctx, c.dispatches, c.leased)
 			return c.dispatches, nil
 		}
 	}
@@ -77,15 +77,15 @@ func (s *Store) lookForDue(ctx context.Context) (dueRows, error) {
 
 // provide gives the dispatches what their first attempts need, so that nobody has to
 // ask for each. Where that fails they are leased all the same, and go without.
-func (s *Store) provide(ctx context.Context, c *claim) {
+func (s *Store) provide(ctx context.Context, dispatches []postrider.Dispatch, rows map[string]deliveryRow) {
 	var leased []deliveryRow
 	var of []*postrider.Dispatch
-	for i := range c.dispatches {
-		if row, found := c.leased[c.dispatches[i].DeliveryID]; found {
-			leased, of = append(leased, row), append(of, &c.dispatches[i])
+	for i := range dispatches {
+		if row, found := rows[dispatches[i].DeliveryID]; found {
+			leased, of = append(leased, row), append(of, &dispatches[i])
 		}
 	}
-	targets, err := s.targets(ctx, leased, c.webhooks)
+	targets, err := s.targets(ctx, leased)
 	if err != nil {
 		s.Logger.LogAttrs(ctx, slog.LevelWarn, "claimed deliveries will be read one by one", slog.Any("error", failure("load targets", err)))
 		return
@@ -125,7 +125,6 @@ type claim struct {
 	passed     bool   // a webhook was passed over because it was locked
 	last       string // the last webhook that was given a turn
 	turns      []*turn
-	webhooks   map[string]webhookRow // of the turns
 	dispatches []postrider.Dispatch
 	leased     map[string]deliveryRow // those that are to make their first attempt
 }

@@ -149,10 +149,10 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (fr
 	if err != nil || len(news) == 0 {
 		return false, err
 	}
-	touched := map[string]bool{}
+	touched, webhookIDs := map[string]bool{}, map[string]bool{}
 	for _, o := range news {
 		r.apply(o)
-		touched[o.DeliveryID] = true
+		touched[o.DeliveryID], webhookIDs[o.WebhookID] = true, true
 	}
 	changed := slices.Sorted(maps.Keys(touched))
 	for part := range slices.Chunk(changed, maxParameters/8) {
@@ -169,8 +169,10 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (fr
 	if err := r.addStats(ctx); err != nil || !freed {
 		return false, err
 	}
-	err = sqlOf(`SELECT EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind = 'start')
-		OR EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind IN ('own', 'cancel'))`).get(ctx, r.tx, &freed)
+	// What waits for other webhooks' places could have been claimed before.
+	err = sqlOf(`SELECT EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind IN ('own', 'cancel'))
+		OR EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind = 'start' AND webhook_id IN`).
+		in(slices.Sorted(maps.Keys(webhookIDs))).add(")").get(ctx, r.tx, &freed)
 	return freed, err
 }
 

@@ -17,19 +17,15 @@ func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.
 		if err != nil {
 			return nil, failure("load targets", err)
 		}
-		rows, webhookIDs := make([]deliveryRow, len(part)), make([]string, len(part))
+		rows := make([]deliveryRow, len(part))
 		for i, id := range part {
 			row, found := deliveries[id]
 			if !found {
 				return nil, postrider.NotFound("delivery")
 			}
-			rows[i], webhookIDs[i] = row, row.WebhookID
+			rows[i] = row
 		}
-		webhooks, err := keyed(ctx, s.reading, selectWebhooks, "w.id", webhookIDs, webhookRow.cursor)
-		if err != nil {
-			return nil, failure("load targets", err)
-		}
-		more, err := s.targets(ctx, rows, webhooks)
+		more, err := s.targets(ctx, rows)
 		if err != nil {
 			return nil, failure("load targets", err)
 		}
@@ -38,22 +34,21 @@ func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.
 	return targets, nil
 }
 
-// targets returns what an attempt of each delivery needs, in their order; their webhooks
-// are given.
-func (s *Store) targets(ctx context.Context, deliveries []deliveryRow, webhooks map[string]webhookRow) ([]postrider.Target, error) {
-	eventKeys := make([]string, len(deliveries))
-	var secretIDs []string
+// targets returns what an attempt of each delivery needs, in their order.
+func (s *Store) targets(ctx context.Context, deliveries []deliveryRow) ([]postrider.Target, error) {
+	webhookIDs, eventKeys := make([]string, len(deliveries)), make([]string, len(deliveries))
 	for i, d := range deliveries {
-		eventKeys[i] = d.EventKey
-		if id := webhooks[d.WebhookID].SecretID; id != nil {
-			secretIDs = append(secretIDs, *id)
-		}
+		webhookIDs[i], eventKeys[i] = d.WebhookID, d.EventKey
+	}
+	webhooks, err := keyed(ctx, s.reading, selectWebhooks, "w.id", webhookIDs, webhookRow.cursor)
+	if err != nil {
+		return nil, err
 	}
 	events, err := keyed(ctx, s.reading, "SELECT key, body FROM events WHERE ", "key", eventKeys, eventRow.cursor)
 	if err != nil {
 		return nil, err
 	}
-	secrets, err := s.liveSecrets(ctx, secretIDs)
+	secrets, err := s.liveSecrets(ctx, webhooks)
 	if err != nil {
 		return nil, err
 	}
@@ -104,12 +99,18 @@ func keyed[Row any](ctx context.Context, q querier, text, column string, wanted 
 }
 
 // liveSecrets returns the values that sign now, current first, by secret.
-func (s *Store) liveSecrets(ctx context.Context, wanted []string) (map[string][]string, error) {
+func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow) (map[string][]string, error) {
 	values := map[string][]string{}
+	var wanted []string
+	for _, w := range webhooks {
+		if w.SecretID != nil {
+			wanted = append(wanted, *w.SecretID)
+		}
+	}
 	if len(wanted) == 0 {
 		return values, nil
 	}
-	wanted = slices.Compact(slices.Sorted(slices.Values(wanted)))
+	slices.Sort(wanted)
 	versions, err := s.versions(ctx, s.reading, sqlOf(selectVersions+"(v.expires_at IS NULL OR v.expires_at > ?) AND v.secret_id IN", s.now()).
 		in(wanted).add(" ORDER BY v.secret_id, v.number DESC"))
 	for _, v := range versions {

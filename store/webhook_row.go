@@ -36,14 +36,12 @@ type webhookRow struct {
 	LastError        *string `db:"last_error"`
 }
 
-// webhookColumns are a webhookRow's, of webhooks w and webhook_stats t.
-const webhookColumns = `w.id, w.workspace_id, w.url, w.events, w.name, w.description, w.signing_method, w.secret_id,
+// selectWebhooks reads webhookRows; a condition on w follows.
+const selectWebhooks = `SELECT w.id, w.workspace_id, w.url, w.events, w.name, w.description, w.signing_method, w.secret_id,
 	w.scope_type, w.persona_id, w.timeout_ms, w.max_retries, w.backoff_ms, w.headers, w.rate_limit, w.max_in_flight,
 	w.status, w.disabled_reason, w.created_at, w.updated_at, w.deleted_at,
-	t.total_deliveries, t.failed_deliveries, t.last_delivery_at, t.last_error`
-
-// selectWebhooks reads webhookRows; a condition on w follows.
-const selectWebhooks = "SELECT " + webhookColumns + " FROM webhooks w JOIN webhook_stats t ON t.webhook_id = w.id WHERE "
+	t.total_deliveries, t.failed_deliveries, t.last_delivery_at, t.last_error
+	FROM webhooks w JOIN webhook_stats t ON t.webhook_id = w.id WHERE `
 
 func (r webhookRow) cursor() string { return r.ID }
 

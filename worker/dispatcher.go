@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -257,7 +258,7 @@ func (d *Dispatcher) troubled() bool {
 // hand hands deliveries over to their workflow and holds their places until their
 // first attempts have ended, here or, for all we know, elsewhere.
 func (d *Dispatcher) hand(ctx context.Context, f *flight) {
-	defer d.places.leave(f)
+	defer d.places.leave(f, f.deliveries()...)
 	bound, cancel := context.WithTimeout(ctx, Lease)
 	defer cancel()
 	err := d.start(ctx, f)
@@ -290,14 +291,15 @@ func (d *Dispatcher) watch(ctx context.Context) {
 		if len(waiting) == 0 {
 			continue
 		}
-		leased, err := d.Queue.Leased(ctx, waiting)
+		leased, err := d.Queue.Leased(ctx, slices.Sorted(maps.Keys(waiting)))
 		if err != nil { // the leases' ends will free them
 			continue
 		}
-		for _, id := range waiting {
-			if !slices.Contains(leased, id) {
-				d.places.end(id)
-			}
+		for _, id := range leased {
+			delete(waiting, id)
+		}
+		for id, f := range waiting {
+			d.places.leave(f, id)
 		}
 	}
 }

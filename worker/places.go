@@ -21,6 +21,8 @@ type places struct {
 	queued    int                  // taken ones of deliveries whose own workflow has not been started
 	taken     map[string]*place    // by delivery
 	receivers map[string]*receiver // by webhook
+	// slowRefused says that a slow receiver found no room, since slow ones had places.
+	slowRefused bool
 }
 
 // place is a delivery's that was claimed and whose first attempt has not ended.
@@ -37,7 +39,7 @@ type place struct {
 type flight struct {
 	carried []postrider.Dispatch
 	left    int           // first attempts that have not ended
-	started time.Time     // when Temporal had the workflow; zero until then
+	tried   time.Time     // when its start ended; zero until then
 	landed  chan struct{} // closed when none is left
 }
 
@@ -138,7 +140,7 @@ func (p *places) unload(deliveryID string) *postrider.Target {
 func (p *places) started(f *flight) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f.started = p.now()
+	f.tried = p.now()
 	for _, d := range f.carried {
 		if taken, found := p.taken[d.DeliveryID]; found && taken.flight == f {
 			p.leaveQueue(taken)
@@ -146,16 +148,16 @@ func (p *places) started(f *flight) {
 	}
 }
 
-// elsewhere returns the deliveries whose workflow was started so long ago that their
-// attempt, which has not begun here, may be another worker's.
-func (p *places) elsewhere(longer time.Duration) []string {
+// elsewhere returns the deliveries, with their flights, whose workflow was started so long
+// ago that their attempt, which has not begun here, may be another worker's.
+func (p *places) elsewhere(longer time.Duration) map[string]*flight {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var found []string
+	found := map[string]*flight{}
 	for id, taken := range p.taken {
-		started := taken.flight.started
-		if taken.receiver != nil && taken.receiver.begun[id].IsZero() && !started.IsZero() && p.now().Sub(started) > longer {
-			found = append(found, id)
+		tried := taken.flight.tried
+		if taken.receiver != nil && taken.receiver.begun[id].IsZero() && !tried.IsZero() && p.now().Sub(tried) > longer {
+			found[id] = taken.flight
 		}
 	}
 	return found
@@ -183,13 +185,13 @@ func (p *places) end(deliveryID string) {
 	p.endLocked(deliveryID, taken)
 }
 
-// leave frees the places that the flight still has.
-func (p *places) leave(f *flight) {
+// leave frees the places that the flight still has, of the deliveries given.
+func (p *places) leave(f *flight, deliveryIDs ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, d := range f.carried {
-		if taken, found := p.taken[d.DeliveryID]; found && taken.flight == f {
-			p.endLocked(d.DeliveryID, taken)
+	for _, id := range deliveryIDs {
+		if taken, found := p.taken[id]; found && taken.flight == f {
+			p.endLocked(id, taken)
 		}
 	}
 }
@@ -197,11 +199,11 @@ func (p *places) leave(f *flight) {
 func (p *places) endLocked(deliveryID string, taken *place) {
 	delete(p.taken, deliveryID)
 	p.leaveQueue(taken)
-	if taken.receiver != nil {
-		delete(taken.receiver.begun, deliveryID)
-		if p.perHost > 0 || taken.receiver.scarce() {
+	if r := taken.receiver; r != nil {
+		if r.refused || p.perHost > 0 || p.slowRefused && r.slow(p.now()) {
 			signal(p.eased)
 		}
+		delete(r.begun, deliveryID)
 	}
 	if taken.quick {
 		p.alone--

@@ -27,7 +27,6 @@ type receiver struct {
 	host    string
 	window  int
 	latency time.Duration        // of the latest answers, see memory
-	late    bool                 // the latest answer was slow
 	refused bool                 // the latest claim found no room for it
 	begun   map[string]time.Time // what has a place, by delivery; zero until its attempt begins
 }
@@ -49,10 +48,6 @@ func (r *receiver) slow(now time.Time) bool {
 	return false
 }
 
-// scarce reports whether a delivery may wait for one of the receiver's places: its own
-// next one, or another slow receiver's.
-func (r *receiver) scarce() bool { return r.refused || r.late || r.latency > slowAfter }
-
 // answered notes the end of an attempt.
 func (r *receiver) answered(deliveryID string, now time.Time) {
 	begun := r.begun[deliveryID]
@@ -61,7 +56,7 @@ func (r *receiver) answered(deliveryID string, now time.Time) {
 	}
 	took := now.Sub(begun)
 	r.latency += time.Duration(memory * float64(took-r.latency))
-	if r.late = took > slowAfter; r.late {
+	if took > slowAfter {
 		r.window = max(r.window/2, firstWindow)
 	} else {
 		r.window++
@@ -90,7 +85,8 @@ type room struct {
 func (p *places) roomAt(now time.Time) *room {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := &room{places: p, now: now, slow: max(p.total/slowShare, 1), hosts: map[string]int{}}
+	lane := max(p.total/slowShare, 1)
+	r := &room{places: p, now: now, slow: lane, hosts: map[string]int{}}
 	for _, known := range p.receivers {
 		if known.slow(now) {
 			r.slow -= len(known.begun)
@@ -99,6 +95,7 @@ func (p *places) roomAt(now time.Time) *room {
 			r.hosts[known.host] = r.leftOf(known.host) - len(known.begun)
 		}
 	}
+	p.slowRefused = p.slowRefused && r.slow < lane
 	return r
 }
 
@@ -131,6 +128,7 @@ func (r *room) of(webhookID, address string) (int, bool) {
 	free = max(free, 0)
 	known.refused = free == 0
 	r.tight = r.tight || known.refused
+	r.places.slowRefused = r.places.slowRefused || known.refused && slow
 	if slow {
 		r.slow -= free
 	}

@@ -24,11 +24,25 @@ var ErrAlreadyStarted = errors.New("workflows: already started")
 // only after it, and the caller has the database to ask instead.
 const queryTimeout = 2 * time.Second
 
-// slowTaskTimeout is the workflow task timeout of a delivery to a slow receiver: longer
-// than the longest first attempt, which goes on inside the first task. With Temporal's 10
-// seconds such a task would ask for more time again and again, at the price of a delivery
-// each. What it costs is that another worker takes over from a lost one so much later.
-const slowTaskTimeout = time.Minute
+// What Temporal gives a workflow task by itself, how much of that the SDK lets a local
+// activity use before it asks for more, and what a first attempt takes beside its POST.
+const (
+	usualTaskTimeout = 10 * time.Second
+	usedOfTask       = 0.8
+	aroundPost       = 2 * time.Second
+)
+
+// taskTimeout returns a workflow task timeout with which a whole first attempt fits into
+// its task, 0 for the usual one. Asking for more time costs as much as a delivery does, so
+// slow receivers get this one. With the longest timeout it is 40 s, within the dispatcher's
+// lease: so much later does another worker take over from a lost one.
+func taskTimeout(policy postrider.Policy) time.Duration {
+	fits := time.Duration(float64(policy.Timeout()+aroundPost) / usedOfTask)
+	if fits <= usualTaskTimeout {
+		return 0
+	}
+	return fits
+}
 
 // Client starts, asks and cancels workflows.
 type Client struct {
@@ -54,7 +68,7 @@ func (c *Client) Start(ctx context.Context, carried []postrider.Dispatch) error 
 		TypedSearchAttributes:                    searchAttributes(carried),
 	}
 	if first.Slow {
-		options.WorkflowTaskTimeout = slowTaskTimeout
+		options.WorkflowTaskTimeout = taskTimeout(first.Policy)
 	}
 	ctx = traces.Context(ctx, traceOf(carried))
 	var err error

@@ -59,12 +59,13 @@ func TestStartGoesOnTheDeliveriesTrace(t *testing.T) {
 // costs as much as a delivery: it fits into one workflow task.
 func TestSlowAttemptIsOneWorkflowTask(t *testing.T) {
 	t.Parallel()
-	temporal := &connection{}
-	quick := postrider.Dispatch{DeliveryID: "dlv_1", WorkflowID: "delivery/dlv_1"}
-	slow := quick
-	slow.Slow = true
-	require.NoError(t, workflows.NewClient(temporal).Start(t.Context(), []postrider.Dispatch{quick}))
-	require.Zero(t, temporal.options.WorkflowTaskTimeout, "the server's own, after which a lost worker's work is taken over")
-	require.NoError(t, workflows.NewClient(temporal).Start(t.Context(), []postrider.Dispatch{slow}))
-	require.Greater(t, temporal.options.WorkflowTaskTimeout*8/10, postrider.MaxTimeoutMS*time.Millisecond, "the SDK asks for more time at 80 % of it")
+	start := func(slow bool, timeoutMS int) time.Duration {
+		temporal := &connection{}
+		d := postrider.Dispatch{DeliveryID: "dlv_1", WorkflowID: "delivery/dlv_1", Slow: slow, Policy: postrider.Policy{TimeoutMS: timeoutMS}}
+		require.NoError(t, workflows.NewClient(temporal).Start(t.Context(), []postrider.Dispatch{d}))
+		return temporal.options.WorkflowTaskTimeout
+	}
+	require.Zero(t, start(false, postrider.MaxTimeoutMS), "Temporal's own, after which a lost worker's work is taken over")
+	require.Zero(t, start(true, postrider.DefaultTimeoutMS), "it fits into Temporal's own")
+	require.Equal(t, 40*time.Second, start(true, postrider.MaxTimeoutMS), "80 % of it, when the SDK asks for more, are the timeout and 2 s")
 }
