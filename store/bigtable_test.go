@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
 	"postrider"
@@ -108,18 +109,8 @@ func TestNothingScans(t *testing.T) {
 	b := newBigTable(t, 50_000)
 	raw := b.Raw(t)
 	raw.SetMaxOpenConns(1)
-	// PostgreSQL counts when a session ends, or a second later: what is counted from
-	// here on must not begin with what made the tables.
-	settle := func() {
-		_, err := raw.ExecContext(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
-		require.NoError(t, err)
-		require.Eventually(t, func() bool {
-			var others int
-			require.NoError(t, raw.GetContext(t.Context(), &others, "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"))
-			return others == 0
-		}, time.Minute, time.Millisecond)
-	}
-	settle()
+	// What is counted from here on must not begin with what made the tables.
+	settle(t, raw)
 	_, err := raw.ExecContext(t.Context(), "SELECT pg_stat_reset()")
 	require.NoError(t, err)
 
@@ -142,7 +133,7 @@ func TestNothingScans(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, b.DeleteWebhook(t.Context(), b.Workspace, w.ID))
 
-	settle()
+	settle(t, raw)
 	reads := func(column string) (partitions []string) {
 		require.NoError(t, raw.SelectContext(t.Context(), &partitions, `SELECT s.relname FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
 			WHERE s.relname ~ '^(events|deliveries|attempts)_[0-9]' AND c.reltuples > 1000 AND s.`+column+` > 0 ORDER BY 1`))
@@ -150,6 +141,56 @@ func TestNothingScans(t *testing.T) {
 	}
 	require.Greater(t, len(reads("idx_scan")), bigDays, "something was read")
 	require.Empty(t, reads("seq_scan"))
+}
+
+// TestClaimsReadWhatTheyTake guards against plans that are made while nothing waits, as
+// each is once, and then read all that waits for every claim. PostgreSQL counts.
+func TestClaimsReadWhatTheyTake(t *testing.T) {
+	t.Parallel()
+	const waiting, claims, each = 3000, 20, 10
+	b := storetest.NewBundle(t, postgres.NewDatabase(t))
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = postrider.MaxMaxInFlight })
+	carry := func() {
+		claimed := b.Claimed(t, each)[w.ID]
+		require.Len(t, claimed, each)
+		leased, err := b.Leased(t.Context(), claimed)
+		require.NoError(t, err)
+		require.Len(t, leased, each)
+		require.NoError(t, b.Release(t.Context(), claimed[each/2:]))
+		outcomes := make([]postrider.Outcome, each/2)
+		for i := range outcomes {
+			outcomes[i] = b.Outcome(t, claimed[i], 1, postrider.StateSucceeded)
+		}
+		require.NoError(t, b.Record(t.Context(), outcomes))
+	}
+	for range 3 { // each statement is planned
+		b.PublishTo(t, w.ID, each)
+		carry()
+	}
+	b.PublishTo(t, w.ID, waiting)
+	for range claims {
+		carry()
+	}
+	raw := b.Raw(t)
+	raw.SetMaxOpenConns(1)
+	settle(t, raw)
+	var reads int
+	require.NoError(t, raw.GetContext(t.Context(), &reads, "SELECT SUM(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'outbox'"))
+	require.Greater(t, reads, claims*each, "it counts")
+	require.Less(t, reads, waiting*claims/4)
+}
+
+// settle ends all other sessions of the database: PostgreSQL counts what a session read
+// when it ends, or a second later.
+func settle(t *testing.T, raw *sqlx.DB) {
+	t.Helper()
+	_, err := raw.ExecContext(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		var others int
+		require.NoError(t, raw.GetContext(t.Context(), &others, "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"))
+		return others == 0
+	}, time.Minute, time.Millisecond)
 }
 
 // TestPlansWithoutScans asks PostgreSQL how it ran each statement of the lists and of

@@ -184,13 +184,13 @@ func (s *Store) endHolds(ctx context.Context, limit int) error {
 		return failure("end holds", err)
 	}
 	return s.write(ctx, "end holds", func(tx *sqlx.Tx) error {
-		free, err := ids(ctx, tx, sqlOf("SELECT delivery_id FROM outbox WHERE hold_until <= ? AND delivery_id IN", now).
+		free, err := ids(ctx, tx, sqlOf("SELECT delivery_id FROM outbox WHERE "+isDue+" AND delivery_id IN", now).
 			in(due).add(" ORDER BY delivery_id"+s.dialect.lock("FOR UPDATE SKIP LOCKED")))
 		if err != nil || len(free) == 0 {
 			return err
 		}
 		// A retry that had a place and died has its workflow to try it again.
-		if err := sqlOf("DELETE FROM outbox WHERE kind = 'retry' AND delivery_id IN").in(free).run(ctx, tx); err != nil {
+		if err := sqlOf("DELETE FROM outbox WHERE "+isRetry+" AND delivery_id IN").in(free).run(ctx, tx); err != nil {
 			return err
 		}
 		return sqlOf("UPDATE outbox SET hold_until = NULL, leased = FALSE WHERE delivery_id IN").in(free).run(ctx, tx)
@@ -359,7 +359,7 @@ func (c *claim) leasePart(ctx context.Context, part []taking, taken int) error {
 		}
 		// A late attempt of an earlier lease may have been recorded since the rows were
 		// taken: then they are gone, or ask for something else.
-		leased, err := ids(ctx, c.tx, st.add(" WHERE kind = 'start' AND hold_until IS NULL AND delivery_id IN").in(deliveries).add(" RETURNING delivery_id"))
+		leased, err := ids(ctx, c.tx, st.add(" WHERE "+isStart+" AND hold_until IS NULL AND delivery_id IN").in(deliveries).add(" RETURNING delivery_id"))
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,17 @@ import (
 	"postrider"
 )
 
+// Conditions for outbox rows that are looked up by their deliveries. They are written so
+// that no partial index serves them: PostgreSQL plans a statement once, and if the table
+// is empty then, it would go on to read all that is ready, or all that is leased, for a
+// few rows that it has the keys of.
+const (
+	isStart  = "kind || '' = 'start'"
+	isRetry  = "kind || '' = 'retry'"
+	isLeased = "leased IS NOT FALSE"
+	isDue    = "COALESCE(hold_until, hold_until) <= ?"
+)
+
 // NextDue returns when the next row becomes claimable that is not so now: the end
 // of a lease or of a delivery's delay, or the time at which a rate-limited webhook
 // may go on. It returns false when nothing is held.
@@ -38,7 +49,7 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 func (s *Store) Leased(ctx context.Context, deliveryIDs []string) ([]string, error) {
 	leased := []string{}
 	for part := range slices.Chunk(deliveryIDs, chunkSize) {
-		some, err := ids(ctx, s.reading, sqlOf("SELECT delivery_id FROM outbox WHERE leased AND kind = 'start' AND delivery_id IN").in(part))
+		some, err := ids(ctx, s.reading, sqlOf("SELECT delivery_id FROM outbox WHERE "+isLeased+" AND "+isStart+" AND delivery_id IN").in(part))
 		if err != nil {
 			return nil, failure("look for leases", err)
 		}
@@ -53,10 +64,10 @@ func (s *Store) Leased(ctx context.Context, deliveryIDs []string) ([]string, err
 // are left alone.
 func (s *Store) Release(ctx context.Context, deliveryIDs []string) error {
 	err := s.eachChunk(ctx, "release", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
-		if err := sqlOf("DELETE FROM outbox WHERE kind = 'retry' AND delivery_id IN").in(part).run(ctx, tx); err != nil {
+		if err := sqlOf("DELETE FROM outbox WHERE "+isRetry+" AND delivery_id IN").in(part).run(ctx, tx); err != nil {
 			return err
 		}
-		return sqlOf("UPDATE outbox SET hold_until = NULL, leased = FALSE WHERE leased AND delivery_id IN").in(part).run(ctx, tx)
+		return sqlOf("UPDATE outbox SET hold_until = NULL, leased = FALSE WHERE "+isLeased+" AND delivery_id IN").in(part).run(ctx, tx)
 	})
 	if err == nil && len(deliveryIDs) > 0 {
 		s.notify()
