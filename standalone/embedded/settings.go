@@ -128,9 +128,14 @@ func dynamicSettings(plain bool) dynamicconfig.StaticClient {
 		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():     8192,
 		dynamicconfig.EventsHostLevelCacheMaxSizeBytes.Key(): 32 << 20,
 
+		// No payload is kept outside the history, so there is none to look for in all events.
+		dynamicconfig.ExternalPayloadsEnabled.Key(): false,
+
 		// Idle cost: namespaces hardly change, and nobody reads these signals.
 		dynamicconfig.NamespaceCacheRefreshInterval.Key():             10 * time.Second,
 		dynamicconfig.PersistenceHealthSignalMetricsEnabled.Key():     false,
 		dynamicconfig.PersistenceHealthSignalAggregationEnabled.Key(): false,
+		dynamicconfig.HistoryHealthSignalMetricsEnabled.Key():         false,
+		dynamicconfig.TaskSchedulerEnableRateLimiterShadowMode.Key():  false,
 	}
 }
