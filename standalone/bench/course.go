@@ -244,15 +244,24 @@ func (c *course) unfinished(ctx context.Context) error {
 	}
 	for _, hook := range c.hooks {
 		for _, state := range []string{"pending", "delivering", "retrying", "parked"} {
-			var page struct{ Data []instance.Delivery }
-			path := "/api/v1/webhooks/" + hook.ID + "/deliveries?limit=1&state=" + state
-			if err := c.Call(ctx, http.MethodGet, path, nil, &page); err != nil {
+			left, err := c.oneIn(ctx, hook, state)
+			if err != nil {
 				return err
 			}
-			if len(page.Data) > 0 {
-				return fmt.Errorf("%s was received and is still %s", page.Data[0].ID, state)
+			if left != "" {
+				return fmt.Errorf("%s was received and is still %s", left, state)
 			}
 		}
 	}
 	return nil
+}
+
+// oneIn returns the id of one of the webhook's deliveries in the state, "" when it has none.
+func (c *course) oneIn(ctx context.Context, w instance.Webhook, state string) (string, error) {
+	var page struct{ Data []instance.Delivery }
+	err := c.Call(ctx, http.MethodGet, "/api/v1/webhooks/"+w.ID+"/deliveries?limit=1&state="+state, nil, &page)
+	if err != nil || len(page.Data) == 0 {
+		return "", err
+	}
+	return page.Data[0].ID, nil
 }

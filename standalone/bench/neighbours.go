@@ -12,28 +12,40 @@ import (
 
 const (
 	neighbourCount = 50
-	hangEvery      = 5 // one webhook in so many
+	troubleEvery   = 5 // one webhook in so many
 	neighbourRate  = 50
 	neighbourSpan  = time.Minute
+	floodSize      = 100_000
+	leastFlood     = 2_000 // however small the scale: it must last
 )
 
-// neighbours compares the latency of webhooks beside ones that hang with the same
-// ones' where nobody hangs.
+// trouble is what some webhooks make for the others.
+type trouble int
+
+const (
+	noTrouble trouble = iota
+	hanging           // a fifth of them hangs until the timeout
+	flooded           // one more has a flood of deliveries waiting
+)
+
+// neighbours compares the latency of webhooks beside troublesome ones with the same
+// ones' where there is no trouble.
 func neighbours() []part {
 	ordinary := func(ctx context.Context, b *bench, m mode) (*subject, error) { return b.start(ctx, m, setup{}) }
 	return []part{
-		{start: ordinary, steps: []step{neighbourly("neighbours-alone", false)}},
-		{start: ordinary, steps: []step{against("neighbours-alone", neighbourly("neighbours", true))}},
+		{start: ordinary, steps: []step{neighbourly("neighbours-alone", noTrouble)}},
+		{start: ordinary, steps: []step{against("neighbours-alone", neighbourly("neighbours", hanging))}},
+		{start: ordinary, steps: []step{against("neighbours-alone", neighbourly("neighbours-flooded", flooded))}},
 	}
 }
 
 // neighbourly publishes to each of the webhooks in turn, and judges by those that
-// never hang.
-func neighbourly(name string, hanging bool) step {
+// make no trouble.
+func neighbourly(name string, with trouble) step {
 	return step{name: name, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
 		c := b.newCourse(s, name, 1)
 		defer func() { err = errors.Join(err, c.close()) }()
-		eventTypes, healthy, err := c.settle(ctx, hanging)
+		eventTypes, healthy, err := c.settle(ctx, with == hanging)
 		if err != nil {
 			return nil, err
 		}
@@ -43,12 +55,19 @@ func neighbourly(name string, hanging bool) step {
 		if err := c.warmUp(ctx); err != nil {
 			return nil, err
 		}
+		if with == flooded {
+			var flood instance.Webhook
+			if flood, err = c.flood(ctx); err != nil {
+				return nil, err
+			}
+			defer func() { err = errors.Join(err, c.stillWaits(ctx, flood)) }()
+		}
 		requests := c.load.singles(c.random(), eventTypes...)
 		measured, err = c.fly(ctx, func() ([]shot, error) {
 			shots, err := c.load.fire(ctx, steadily(ctx, neighbourRate, c.span(neighbourSpan)), requests)
 			var judged []shot
 			for _, s := range shots {
-				if !hangs(s.number % neighbourCount) {
+				if !troubles(s.number % neighbourCount) {
 					judged = append(judged, s)
 				}
 			}
@@ -61,26 +80,51 @@ func neighbourly(name string, hanging bool) step {
 	}}
 }
 
-func hangs(neighbour int) bool { return neighbour%hangEvery == 0 }
+func troubles(neighbour int) bool { return neighbour%troubleEvery == 0 }
+
+// flood publishes many events to one more webhook, which it returns.
+func (c *course) flood(ctx context.Context) (w instance.Webhook, err error) {
+	eventType := c.eventType() + ".flood"
+	if w, err = c.subscribe(ctx, unnotedPath+"flood", eventType, nil); err != nil {
+		return w, err
+	}
+	l, err := newLoad(ctx, c.Client, arrayConnections)
+	if err != nil {
+		return w, err
+	}
+	defer func() { err = errors.Join(err, l.close()) }()
+	_, err = l.fire(ctx, &atOnce{n: max(c.scaled(floodSize), leastFlood) / arraySize}, l.arrays(c.random(), eventType))
+	return w, err
+}
+
+// stillWaits returns an error when nothing waits for the webhook any more: then what was
+// measured was no life beside a flood.
+func (c *course) stillWaits(ctx context.Context, w instance.Webhook) error {
+	waiting, err := c.oneIn(ctx, w, "pending")
+	if err == nil && waiting == "" {
+		err = errors.New("the flood ended before its neighbours' time: it must be bigger")
+	}
+	return err
+}
 
 // settle makes the webhooks, each with an event type of its own, and returns the
-// types of all and of those that never hang. The course counts only these.
+// types of all and of those that make no trouble. The course counts only these.
 func (c *course) settle(ctx context.Context, hanging bool) (all, healthy []string, err error) {
 	for i := range neighbourCount {
 		eventType := fmt.Sprintf("%s.%d", c.eventType(), i)
 		all = append(all, eventType)
 		path := fmt.Sprintf("/%s/%d", c.name, i)
 		switch {
-		case hangs(i) && hanging:
+		case troubles(i) && hanging:
 			path = hangingPath + strconv.Itoa(i)
-		case hangs(i):
+		case troubles(i):
 			path = unnotedPath + strconv.Itoa(i)
 		}
 		var w instance.Webhook
 		if w, err = c.subscribe(ctx, path, eventType, map[string]any{"timeout_ms": 30_000}); err != nil {
 			return nil, nil, err
 		}
-		if !hangs(i) {
+		if !troubles(i) {
 			healthy = append(healthy, eventType)
 			c.hooks = append(c.hooks, w)
 		}

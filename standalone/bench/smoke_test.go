@@ -23,7 +23,7 @@ func TestEverythingRuns(t *testing.T) {
 		{"paced500,bigtable", "floor", []string{
 			"paced500/floor", "bigtable-empty-burst/floor", "bigtable-empty-paced50/floor", "bigtable-burst/floor", "bigtable-paced50/floor",
 		}},
-		{"backlog,neighbours", "single", []string{"backlog/single", "neighbours-alone/single", "neighbours/single"}},
+		{"backlog,neighbours", "single", []string{"backlog/single", "neighbours-alone/single", "neighbours/single", "neighbours-flooded/single"}},
 		{"ingest,sqlite,idle", "batch", []string{"ingest/batch", "ingest-arrays/batch", "sqlite-burst/batch", "sqlite-paced50/batch", "idle/batch", "idle-sqlite/batch"}},
 	} {
 		t.Run(c.scenarios, func(t *testing.T) {
