@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -23,22 +24,51 @@ func benchmarkDeliver(b *testing.B, together int) {
 	bundle := storetest.NewBundle(b, postgres.NewDatabase(b))
 	w := bundle.NewWebhook(b, func(w *postrider.Webhook) { w.MaxInFlight = postrider.MaxMaxInFlight })
 	bundle.PublishTo(b, w.ID, b.N)
-	status, text := 200, "ok"
-	request := postrider.ClaimRequest{Limit: together, Lease: time.Minute, BatchID: "batch/bench", BatchMin: 1}
 	b.ReportAllocs()
 	b.ResetTimer()
 	for done := 0; done < b.N; {
-		claimed, err := bundle.Claim(b.Context(), request)
-		require.NoError(b, err)
-		outcomes := make([]postrider.Outcome, len(claimed))
-		for i, d := range claimed {
-			outcomes[i] = postrider.Outcome{
-				DeliveryID: d.DeliveryID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, State: postrider.StateSucceeded, WorkflowID: d.WorkflowID,
-				Attempt: postrider.Attempt{Number: 1, StartedAt: bundle.Clock.Now(), DurationMS: 12, StatusCode: &status, Result: postrider.ResultSuccess, ResponseExcerpt: &text},
-			}
-		}
-		require.NoError(b, bundle.Record(b.Context(), outcomes))
-		done += len(claimed)
+		done += carry(b, bundle, together)
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
+}
+
+// carry claims up to so many deliveries, records that they succeeded, and returns how
+// many there were.
+func carry(b *testing.B, bundle *storetest.Bundle, together int) int {
+	b.Helper()
+	claimed, err := bundle.Claim(b.Context(), postrider.ClaimRequest{Limit: together, Lease: time.Minute, BatchID: "batch/bench", BatchMin: 1})
+	require.NoError(b, err)
+	status, text := 200, "ok"
+	outcomes := make([]postrider.Outcome, len(claimed))
+	for i, d := range claimed {
+		outcomes[i] = postrider.Outcome{
+			DeliveryID: d.DeliveryID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, State: postrider.StateSucceeded, WorkflowID: d.WorkflowID,
+			Attempt: postrider.Attempt{Number: 1, StartedAt: bundle.Clock.Now(), DurationMS: 12, StatusCode: &status, Result: postrider.ResultSuccess, ResponseExcerpt: &text},
+		}
+	}
+	require.NoError(b, bundle.Record(b.Context(), outcomes))
+	return len(claimed)
+}
+
+// BenchmarkWaiting is what the database's part of 200 deliveries costs, published to one
+// of 100 webhooks, while a few thousand and while a million wait for all of them.
+func BenchmarkWaiting(b *testing.B) {
+	const webhooks, together = 100, 200
+	for _, waiting := range []int{5_000, 1_000_000} {
+		b.Run(strconv.Itoa(waiting), func(b *testing.B) {
+			bundle := storetest.NewBundle(b, postgres.NewDatabase(b))
+			var hooks []postrider.Webhook
+			for range webhooks {
+				hooks = append(hooks, bundle.NewWebhook(b))
+				bundle.PublishTo(b, hooks[len(hooks)-1].ID, waiting/webhooks)
+			}
+			_, err := bundle.Raw(b).ExecContext(b.Context(), "VACUUM ANALYZE")
+			require.NoError(b, err)
+			b.ResetTimer()
+			for n := 0; b.Loop(); n++ {
+				bundle.PublishTo(b, hooks[n%webhooks].ID, together)
+				require.Equal(b, together, carry(b, bundle, together))
+			}
+		})
+	}
 }
