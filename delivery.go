@@ -169,9 +169,12 @@ type Dispatch struct {
 	// Cancel asks for the running workflow to be cancelled instead: the delivery
 	// was called off in the database.
 	Cancel bool
-	// Target is what the first attempt needs, nil when it must be read again. It never
-	// goes into the workflow: it holds the payload and secrets.
-	Target *Target
+	// URL is the webhook's. "" where the workflow makes no request when it is started.
+	URL string
+	// Target waits for what the first attempt needs, and returns nil when that must be read
+	// again. It never goes into the workflow: it holds the payload and secrets. nil where
+	// the workflow makes no request when it is started.
+	Target func() *Target
 }
 
 // Alone reports whether the delivery has, or is to have, a workflow of its own.

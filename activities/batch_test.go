@@ -155,7 +155,7 @@ func TestDeliverTakesWhatTheClaimCarried(t *testing.T) {
 	claimed := b.publishBatch(3)
 	b.carried = map[string]*postrider.Target{}
 	for _, d := range claimed {
-		b.carried[d.DeliveryID] = d.Target
+		b.carried[d.DeliveryID] = d.Target()
 	}
 	b.acts.Store = nothingToRead{b.db, t}
 	_, err := b.acts.Deliver(t.Context(), together(claimed))

@@ -122,7 +122,7 @@ func (c *claim) consider(ctx context.Context, webhookIDs []string) error {
 func (c *claim) turnOf(w candidate) *turn {
 	// Retries ask again only now and then, so what they may have is kept for them.
 	kept := min(w.Asking, (w.MaxInFlight+1)/2)
-	t := &turn{webhookID: w.ID, room: w.MaxInFlight - w.Leased - kept}
+	t := &turn{webhookID: w.ID, url: w.URL, room: w.MaxInFlight - w.Leased - kept}
 	if w.RateLimit != nil {
 		p := paceAt(*w.RateLimit, w.NextAt.Time, c.now)
 		t.pace, t.room = &p, min(t.room, p.allowed(c.now))

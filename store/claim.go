@@ -23,6 +23,8 @@ import (
 // a place, see [Store.Admit], are left up to half of them. Deliveries of a webhook that is
 // not active any more are parked instead. Deliveries that make no request when their
 // workflow is started or cancelled come first and take half of the limit at most.
+//
+// What their first attempts need is still being read when it returns, under ctx.
 func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]postrider.Dispatch, error) {
 	if request.Limit < 1 {
 		return nil, nil
@@ -75,24 +77,38 @@ func (s *Store) lookForDue(ctx context.Context) (dueRows, error) {
 	return due, failure("look for what is due", err)
 }
 
-// provide gives the dispatches what their first attempts need, so that nobody has to
-// ask for each. Where that fails they are leased all the same, and go without.
+// provide lets the dispatches bring what their first attempts need, so that nobody has to
+// ask for each. It is read while their workflow is started, which takes longer. Where that
+// fails they are leased all the same, and go without.
 func (s *Store) provide(ctx context.Context, dispatches []postrider.Dispatch, rows map[string]deliveryRow) {
 	var leased []deliveryRow
-	var of []*postrider.Dispatch
+	var targets []postrider.Target // empty when they could not be read
+	read := make(chan struct{})
 	for i := range dispatches {
-		if row, found := rows[dispatches[i].DeliveryID]; found {
-			leased, of = append(leased, row), append(of, &dispatches[i])
+		row, found := rows[dispatches[i].DeliveryID]
+		if !found {
+			continue
+		}
+		at := len(leased)
+		leased = append(leased, row)
+		dispatches[i].Target = func() *postrider.Target {
+			<-read
+			if len(targets) == 0 {
+				return nil
+			}
+			return &targets[at]
 		}
 	}
-	targets, err := s.targets(ctx, leased)
-	if err != nil {
-		s.Logger.LogAttrs(ctx, slog.LevelWarn, "claimed deliveries will be read one by one", slog.Any("error", failure("load targets", err)))
+	if len(leased) == 0 {
 		return
 	}
-	for i := range targets {
-		of[i].Target = &targets[i]
-	}
+	s.providing.Go(func() {
+		defer close(read)
+		var err error
+		if targets, err = s.targets(ctx, leased); err != nil && ctx.Err() == nil {
+			s.Logger.LogAttrs(ctx, slog.LevelWarn, "claimed deliveries will be read one by one", slog.Any("error", failure("load targets", err)))
+		}
+	})
 }
 
 // holdsChunk is how many holds a claim ends at least, if there are so many.
@@ -132,6 +148,7 @@ type claim struct {
 // turn is a webhook's part in a claim.
 type turn struct {
 	webhookID string
+	url       string
 	room      int // how many more it may be given
 	pace      *pace
 	slow      bool // its deliveries join no batch
@@ -144,6 +161,7 @@ type taking struct {
 	DeliveryID string `db:"delivery_id"`
 	WebhookID  string `db:"webhook_id"`
 	WorkflowID string `db:"workflow_id"` // that it was handed to before, "" for none
+	url        string // the webhook's
 	slow       bool   // it joins no batch
 }
 
@@ -295,7 +313,7 @@ func (c *claim) lease(ctx context.Context) error {
 	var paces [][]any
 	for _, t := range c.turns {
 		for i := range t.taken {
-			t.taken[i].slow = t.slow
+			t.taken[i].slow, t.taken[i].url = t.slow, t.url
 		}
 		taken = append(taken, t.taken...)
 		if t.pace != nil && len(t.taken) > 0 {
@@ -315,7 +333,7 @@ func (c *claim) lease(ctx context.Context) error {
 	for _, t := range taken { // in this order: each webhook's as they were accepted
 		if row, found := c.leased[t.DeliveryID]; found {
 			d := row.dispatch()
-			d.Slow = t.slow
+			d.Slow, d.URL = t.slow, t.url
 			c.dispatches = append(c.dispatches, d)
 		}
 	}

@@ -70,6 +70,8 @@ type Store struct {
 	publication *bulk // rows of events, deliveries and the outbox
 	repetition  *bulk // rows of idempotency keys
 
+	providing sync.WaitGroup // reads of what claimed deliveries need
+
 	cursorMu sync.Mutex
 	cursor   string // the webhook that the latest claim ended with
 }
@@ -110,11 +112,12 @@ func (s *Store) Ping(ctx context.Context) error {
 }
 
 // Close ends the group commits, after what was handed to them is done, and closes
-// the database.
+// the database. Nothing may be claimed meanwhile.
 func (s *Store) Close() error {
 	s.publishing.close()
 	s.recording.close()
 	s.quiet()
+	s.providing.Wait()
 	return s.disconnect()
 }
 

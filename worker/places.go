@@ -28,11 +28,11 @@ type places struct {
 // place is a delivery's that was claimed and whose first attempt has not ended.
 type place struct {
 	flight   *flight
-	receiver *receiver         // nil where no attempt is made
-	target   *postrider.Target // until the attempt takes it
-	at       time.Time         // when it was taken
-	quick    bool              // counted among the quick ones that are alone
-	queued   bool              // counted among those
+	receiver *receiver                // nil where no attempt is made
+	target   func() *postrider.Target // until the attempt takes it
+	at       time.Time                // when it was taken
+	quick    bool                     // counted among the quick ones that are alone
+	queued   bool                     // counted among those
 }
 
 // flight is what one workflow carries.
@@ -106,8 +106,8 @@ func (p *places) receiverOf(d postrider.Dispatch) *receiver {
 		known = newReceiver("")
 		p.receivers[d.WebhookID] = known
 	}
-	if d.Target != nil {
-		known.host = hostOf(d.Target.URL)
+	if d.URL != "" {
+		known.host = hostOf(d.URL)
 	}
 	return known
 }
@@ -119,6 +119,15 @@ const carriedFor = 2 * time.Second
 // unload returns what the delivery's first attempt needs, the first time and while it
 // is fresh: the attempt begins.
 func (p *places) unload(deliveryID string) *postrider.Target {
+	target := p.begin(deliveryID)
+	if target == nil {
+		return nil
+	}
+	return target() // may take a while
+}
+
+// begin notes that the delivery's first attempt begins.
+func (p *places) begin(deliveryID string) (target func() *postrider.Target) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	taken, found := p.taken[deliveryID]

@@ -40,9 +40,12 @@ func claimLease(t *testing.T, b *Bundle) {
 	})
 	targets, err := b.Targets(t.Context(), deliveries[:1])
 	require.NoError(t, err)
+	require.Equal(t, &targets[0], claimed[0].Target())
+	require.Same(t, claimed[0].Target(), claimed[0].Target(), "it is read once")
+	claimed[0].Target = nil
 	require.Equal(t, postrider.Dispatch{
 		DeliveryID: deliveries[0], WorkspaceID: b.Workspace, WebhookID: w.ID, EventType: "call.ended", Policy: w.Policy, AcceptedAt: Start(),
-		WorkflowID: "delivery/" + deliveries[0], Target: &targets[0],
+		WorkflowID: "delivery/" + deliveries[0], URL: w.URL,
 	}, claimed[0])
 	require.Equal(t, deliveries[1], claimed[1].DeliveryID)
 	d, err := b.Delivery(t.Context(), b.Workspace, deliveries[0])
@@ -72,7 +75,7 @@ func claimBatch(t *testing.T, b *Bundle) {
 			require.Equal(t, ids[i], d.DeliveryID, "in the order of acceptance")
 			require.Equal(t, want, d.WorkflowID == "batch/one")
 			require.Equal(t, !want, d.Alone())
-			require.Equal(t, d.WorkflowID, d.Target.Delivery.WorkflowID)
+			require.Equal(t, d.WorkflowID, d.Target().Delivery.WorkflowID)
 			stored, err := b.Delivery(t.Context(), b.Workspace, d.DeliveryID)
 			require.NoError(t, err)
 			require.Equal(t, d.WorkflowID, stored.WorkflowID)

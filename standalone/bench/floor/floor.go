@@ -56,7 +56,7 @@ func (f *floor) unload(deliveryID string) *postrider.Target {
 	if !found {
 		return nil
 	}
-	return target.(*postrider.Target) //nolint:errcheck,forcetypeassert // nothing else is stored
+	return target.(func() *postrider.Target)() //nolint:errcheck,forcetypeassert // nothing else is stored
 }
 
 // done gives a delivery's place back.
