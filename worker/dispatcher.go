@@ -89,7 +89,7 @@ const (
 const (
 	maxAlone = 8   // workflows of one delivery that go on at once before auto batches
 	maxRate  = 150 // deliveries a second from which on it batches, however few are under way
-	maxBatch = 256 // a workflow's input and result are some 400 bytes a delivery
+	maxBatch = 512 // a workflow's input and result are some 400 bytes a delivery
 	// maxQueued is how many workflows of one delivery wait to be started at most: what is
 	// claimed long before it can be started is only counted again and again. They are
 	// filled up when half have gone, so that claims are worth their while.

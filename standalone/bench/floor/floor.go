@@ -15,7 +15,8 @@ import (
 	"postrider/store"
 )
 
-// The product's own limits: attempts that go on at once, and deliveries in a claim.
+// Attempts that go on at once, and deliveries in a claim: half of the product's, with
+// which the floor is at its fastest.
 const (
 	places   = 1000
 	maxClaim = 256
