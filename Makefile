@@ -40,7 +40,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: run
-run: build-standalone ## Build and run everything in one process; flags go in ARGS="--listen 127.0.0.1:9000"
+run: build-standalone ## Build and run everything in one process; flags go in ARGS="--listen 127.0.0.1:8081"
 	@exec $(STANDALONE) $(ARGS)
 
 .PHONY: demo

@@ -66,7 +66,7 @@ Postrider %[1]s is ready.
   API key      in %[5]s
 
 %[6]s
-Try next, in another terminal:
+Try next, in another terminal, or go through README.md, which has a receiver too:
 
   curl -sS %[2]s/api/v1/webhooks -H "X-API-Key: $(cat %[5]s)" -H 'Content-Type: application/json' \
     -d '{"url":"http://127.0.0.1:9000/hook","events":["*"]}'

@@ -40,8 +40,9 @@ func claimLease(t *testing.T, b *Bundle) {
 	})
 	targets, err := b.Targets(t.Context(), deliveries[:1])
 	require.NoError(t, err)
-	require.Equal(t, &targets[0], claimed[0].Target())
-	require.Same(t, claimed[0].Target(), claimed[0].Target(), "it is read once")
+	carried := claimed[0].Target()
+	require.Equal(t, &targets[0], carried)
+	require.Same(t, carried, claimed[0].Target(), "it is read once")
 	claimed[0].Target = nil
 	require.Equal(t, postrider.Dispatch{
 		DeliveryID: deliveries[0], WorkspaceID: b.Workspace, WebhookID: w.ID, EventType: "call.ended", Policy: w.Policy, AcceptedAt: Start(),
