@@ -169,7 +169,8 @@ type Dispatch struct {
 	// Cancel asks for the running workflow to be cancelled instead: the delivery
 	// was called off in the database.
 	Cancel bool
-	// URL is the webhook's. "" where the workflow makes no request when it is started.
+	// URL is the webhook's, for limits by host: it may hold credentials, so it goes into no
+	// workflow and no log. "" where the workflow makes no request when it is started.
 	URL string
 	// Target waits for what the first attempt needs, and returns nil when that must be read
 	// again. It never goes into the workflow: it holds the payload and secrets. nil where

@@ -56,7 +56,8 @@ type Config struct {
 	Now      func() time.Time
 	Random   func() float64 // 0 to 1, for jitter
 	// Carried returns, once, what a delivery's first attempt needs, where this process
-	// has it at hand since it claimed the delivery. Optional.
+	// has it at hand since it claimed the delivery, or will in a moment, for which it
+	// waits. Optional.
 	Carried func(deliveryID string) *postrider.Target
 	// FirstAttemptDone is told each delivery whose first attempt is recorded, so
 	// that the dispatcher can let the next one go. Optional.

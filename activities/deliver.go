@@ -15,6 +15,9 @@ import (
 const (
 	maxAtOnce    = 64
 	slotPatience = 50 * time.Millisecond // when no attempt ends in it, all others begin
+	// batchPatience is after how long they all begin anyway, so that the last one's whole
+	// timeout fits into the activity's grace, and into the lease.
+	batchPatience = 2 * time.Second
 )
 
 // DeliverInput names deliveries that are to make their first attempts.
@@ -38,8 +41,10 @@ func (a *Activities) Deliver(ctx context.Context, in DeliverInput) ([]Report, er
 	errs := make([]error, len(targets))
 	var attempts sync.WaitGroup
 	slots, quick := make(chan struct{}, maxAtOnce), true
+	patience, cancel := context.WithTimeout(ctx, batchPatience)
+	defer cancel()
 	for i, target := range targets {
-		quick = quick && takeSlot(ctx, slots)
+		quick = quick && takeSlot(patience, slots)
 		held := quick
 		attempts.Go(func() {
 			if held {

@@ -77,6 +77,10 @@ func (s *Store) lookForDue(ctx context.Context) (dueRows, error) {
 	return due, failure("look for what is due", err)
 }
 
+// provideTimeout bounds the reading of what claimed deliveries need: later it would be too
+// old to be used.
+const provideTimeout = 2 * time.Second
+
 // provide lets the dispatches bring what their first attempts need, so that nobody has to
 // ask for each. It is read while their workflow is started, which takes longer. Where that
 // fails they are leased all the same, and go without.
@@ -104,8 +108,10 @@ func (s *Store) provide(ctx context.Context, dispatches []postrider.Dispatch, ro
 	}
 	s.providing.Go(func() {
 		defer close(read)
+		bound, cancel := context.WithTimeout(ctx, provideTimeout)
+		defer cancel()
 		var err error
-		if targets, err = s.targets(ctx, leased); err != nil && ctx.Err() == nil {
+		if targets, err = s.targets(bound, leased); err != nil && ctx.Err() == nil {
 			s.Logger.LogAttrs(ctx, slog.LevelWarn, "claimed deliveries will be read one by one", slog.Any("error", failure("load targets", err)))
 		}
 	})

@@ -41,6 +41,7 @@ func carry(b *testing.B, bundle *storetest.Bundle, together int) int {
 	status, text := 200, "ok"
 	outcomes := make([]postrider.Outcome, len(claimed))
 	for i, d := range claimed {
+		require.NotNil(b, d.Target()) // read by now
 		outcomes[i] = postrider.Outcome{
 			DeliveryID: d.DeliveryID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, State: postrider.StateSucceeded, WorkflowID: d.WorkflowID,
 			Attempt: postrider.Attempt{Number: 1, StartedAt: bundle.Clock.Now(), DurationMS: 12, StatusCode: &status, Result: postrider.ResultSuccess, ResponseExcerpt: &text},

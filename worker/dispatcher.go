@@ -28,7 +28,8 @@ import (
 // Queue is what the dispatcher needs of the database.
 type Queue interface {
 	// Claim leases due deliveries, fair across webhooks and under their limits. They
-	// come back to the queue when the lease is over.
+	// come back to the queue when the lease is over. What their targets are read under is
+	// ctx, so it must outlive the call.
 	Claim(ctx context.Context, request postrider.ClaimRequest) ([]postrider.Dispatch, error)
 	// NextDue returns when the next delivery that is held or paced becomes due.
 	NextDue(ctx context.Context) (time.Time, bool, error)
@@ -160,7 +161,7 @@ func NewDispatcher(config DispatcherConfig) *Dispatcher {
 func (d *Dispatcher) FirstAttemptDone(deliveryID string) { d.places.end(deliveryID) }
 
 // Carried returns, once, what the first attempt of a delivery needs that this
-// dispatcher claimed; nil when it must be read again.
+// dispatcher claimed; nil when it must be read again. It waits for what is being read.
 func (d *Dispatcher) Carried(deliveryID string) *postrider.Target { return d.places.unload(deliveryID) }
 
 // Run claims and hands over until ctx is done, then waits for the starts that are

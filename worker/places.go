@@ -76,11 +76,12 @@ func (p *places) take(carried []postrider.Dispatch) *flight {
 	now := p.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, d := range carried {
+	for i, d := range carried {
 		if before, found := p.taken[d.DeliveryID]; found { // its lease ran out
 			p.endLocked(d.DeliveryID, before)
 		}
 		taken := &place{flight: f, target: d.Target, at: now}
+		carried[i].Target = nil // it holds the payloads, and the flight lasts
 		if f.attempts() {
 			taken.receiver = p.receiverOf(d)
 			taken.quick = d.Alone() && !taken.receiver.slow(now)
@@ -117,32 +118,45 @@ func (p *places) receiverOf(d postrider.Dispatch) *receiver {
 const carriedFor = 2 * time.Second
 
 // unload returns what the delivery's first attempt needs, the first time and while it
-// is fresh: the attempt begins.
+// is fresh, and waits for it where it is being read: then the attempt begins.
 func (p *places) unload(deliveryID string) *postrider.Target {
-	target := p.begin(deliveryID)
-	if target == nil {
+	var carried *postrider.Target
+	if target := p.takeTarget(deliveryID); target != nil {
+		carried = target()
+	}
+	if !p.begin(deliveryID) {
 		return nil
 	}
-	return target() // may take a while
+	return carried
 }
 
-// begin notes that the delivery's first attempt begins.
-func (p *places) begin(deliveryID string) (target func() *postrider.Target) {
+// takeTarget returns what brings the delivery's target, the first time; nil otherwise.
+func (p *places) takeTarget(deliveryID string) func() *postrider.Target {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	taken, found := p.taken[deliveryID]
 	if !found {
 		return nil
 	}
-	target, now := taken.target, p.now()
+	target := taken.target
 	taken.target = nil
+	return target
+}
+
+// begin notes that the delivery's first attempt begins, and reports whether what was
+// read for it is fresh.
+func (p *places) begin(deliveryID string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	taken, found := p.taken[deliveryID]
+	if !found {
+		return false
+	}
+	now := p.now()
 	if taken.receiver != nil {
 		taken.receiver.begun[deliveryID] = now
 	}
-	if now.Sub(taken.at) > carriedFor {
-		return nil
-	}
-	return target
+	return now.Sub(taken.at) <= carriedFor
 }
 
 // started notes that the flight's workflow has been started, or could not be.

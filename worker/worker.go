@@ -16,7 +16,7 @@ import (
 // receiver, so many go on at once; what bounds one receiver is its webhook's
 // max_in_flight, and the first attempts of all together the dispatcher's InFlight.
 const (
-	maxWorkflowTasks = 2000
+	maxWorkflowTasks = 3000 // one of a first attempt lasts as long; room is left for all others
 	maxAttempts      = 2000
 	workflowPollers  = 4
 	activityPollers  = 4

@@ -70,7 +70,7 @@ func scenarios() []scenario {
 			modes: []mode{batch}, parts: []part{ingest()},
 		},
 		{
-			name: "neighbours", about: "50 webhooks get 50 events a second in turn for 60 s, while ten of them hang until their timeout of 30 s, then while 100,000 deliveries wait for one more; the others' latency is compared with the same without such trouble", extra: true,
+			name: "neighbours", about: "50 webhooks get 50 events a second in turn for 60 s, while ten of them hang until their timeout of 30 s, then while 100,000 deliveries wait for one more, with the usual max_in_flight; the others' latency is compared with the same without such trouble", extra: true,
 			modes: product, parts: neighbours(),
 		},
 		{

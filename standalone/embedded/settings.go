@@ -131,11 +131,13 @@ func dynamicSettings(plain bool) dynamicconfig.StaticClient {
 		// No payload is kept outside the history, so there is none to look for in all events.
 		dynamicconfig.ExternalPayloadsEnabled.Key(): false,
 
+		// The rate limit itself is off, so nobody wants to know what it would do.
+		dynamicconfig.TaskSchedulerEnableRateLimiterShadowMode.Key(): false,
+
 		// Idle cost: namespaces hardly change, and nobody reads these signals.
 		dynamicconfig.NamespaceCacheRefreshInterval.Key():             10 * time.Second,
 		dynamicconfig.PersistenceHealthSignalMetricsEnabled.Key():     false,
 		dynamicconfig.PersistenceHealthSignalAggregationEnabled.Key(): false,
 		dynamicconfig.HistoryHealthSignalMetricsEnabled.Key():         false,
-		dynamicconfig.TaskSchedulerEnableRateLimiterShadowMode.Key():  false,
 	}
 }

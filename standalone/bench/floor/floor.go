@@ -89,7 +89,9 @@ func (f *floor) run(ctx context.Context) error {
 		for i, c := range claimed {
 			f.places <- struct{}{}
 			in.DeliveryIDs[i] = c.DeliveryID
-			f.carried.Store(c.DeliveryID, c.Target)
+			if c.Target != nil { // an attempt is to be made
+				f.carried.Store(c.DeliveryID, c.Target)
+			}
 		}
 		delivering.Go(func() {
 			if _, err := f.activities.Deliver(ctx, in); err != nil && ctx.Err() == nil {
