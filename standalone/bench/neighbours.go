@@ -42,8 +42,7 @@ func neighbours() []part {
 	}
 }
 
-// neighbourly publishes to each of the webhooks in turn, and judges by those that
-// make no trouble.
+// neighbourly is the neighbours' life beside some trouble.
 func neighbourly(name string, with trouble) step {
 	return step{name: name, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
 		c := b.newCourse(s, name, 1)
@@ -64,28 +63,33 @@ func neighbourly(name string, with trouble) step {
 				return nil, err
 			}
 		}
-		requests := c.load.singles(c.random(), eventTypes...)
-		measured, err = c.fly(ctx, func() ([]shot, error) {
-			shots, err := c.load.fire(ctx, steadily(ctx, neighbourRate, c.span(neighbourSpan)), requests)
-			var judged []shot
-			for _, s := range shots {
-				if !troubles(s.number % neighbourCount) {
-					judged = append(judged, s)
-				}
-			}
-			return judged, err
-		})
-		if err != nil {
-			return nil, err
+		if measured, err = c.flyBeside(ctx, eventTypes); err != nil || with != flooded {
+			return measured, err
 		}
-		measured[offeredPerS] = neighbourRate
-		if with == flooded {
-			err = c.stillFlooded(ctx, flood)
-			// The CPU time is mostly the flood's, and its deliveries are not counted.
-			maps.DeleteFunc(measured, func(name string, _ float64) bool { return strings.HasPrefix(name, cpuPer1000) })
-		}
-		return measured, err
+		// The CPU time is mostly the flood's, whose deliveries are not counted.
+		maps.DeleteFunc(measured, func(name string, _ float64) bool { return strings.HasPrefix(name, cpuPer1000) })
+		return measured, c.stillFlooded(ctx, flood)
 	}}
+}
+
+// flyBeside publishes events of the types in turn at the neighbours' rate, and judges
+// those that make no trouble.
+func (c *course) flyBeside(ctx context.Context, eventTypes []string) (metrics, error) {
+	requests := c.load.singles(c.random(), eventTypes...)
+	measured, err := c.fly(ctx, func() ([]shot, error) {
+		shots, err := c.load.fire(ctx, steadily(ctx, neighbourRate, c.span(neighbourSpan)), requests)
+		var judged []shot
+		for _, s := range shots {
+			if !troubles(s.number % neighbourCount) {
+				judged = append(judged, s)
+			}
+		}
+		return judged, err
+	})
+	if err == nil {
+		measured[offeredPerS] = neighbourRate
+	}
+	return measured, err
 }
 
 func troubles(neighbour int) bool { return neighbour%troubleEvery == 0 }
