@@ -1,0 +1,72 @@
+package activities_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"postrider"
+	"postrider/activities"
+	"postrider/egress"
+)
+
+// tenacious is a poster that keeps most attempts until their deadline, and a few for a
+// moment. It is asked in virtual time.
+type tenacious struct {
+	mu    sync.Mutex
+	began []time.Time
+}
+
+// Post implements [activities.Poster].
+func (p *tenacious) Post(ctx context.Context, _ egress.Request) (postrider.Attempt, time.Duration, error) {
+	p.mu.Lock()
+	p.began = append(p.began, time.Now())
+	lasts := 30 * time.Second
+	if len(p.began) > 62 {
+		lasts = 40 * time.Millisecond
+	}
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, lasts)
+	defer cancel()
+	<-ctx.Done()
+	return postrider.Attempt{StartedAt: time.Now(), Result: postrider.ResultSuccess}, 0, nil
+}
+
+// takesAll is a store that records whatever it is given.
+type takesAll struct{ activities.Store }
+
+func (takesAll) Record(context.Context, []postrider.Outcome) error { return nil }
+
+// Guards against the last attempts of a batch being held back for so long that their
+// timeout would end after the activity's grace, or the lease.
+func TestABatchHoldsNothingBackForLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		poster := &tenacious{}
+		in := activities.DeliverInput{WorkflowID: "batch/bat_1"}
+		for i := range 512 {
+			in.DeliveryIDs = append(in.DeliveryIDs, fmt.Sprintf("dlv_%d", i))
+		}
+		acts := activities.New(activities.Config{
+			Store: takesAll{}, Poster: poster, Metrics: activities.NewMetrics(prometheus.NewRegistry()), Logger: slog.New(slog.DiscardHandler),
+			Now: time.Now, Random: func() float64 { return 0.5 },
+			Carried: func(id string) *postrider.Target {
+				return &postrider.Target{SigningMethod: postrider.SigningNone, Delivery: postrider.Delivery{ID: id, WorkflowID: in.WorkflowID}}
+			},
+		})
+		asked := time.Now()
+		reports, err := acts.Deliver(t.Context(), in)
+		require.NoError(t, err)
+		require.Len(t, reports, 512)
+		require.Len(t, poster.began, 512)
+		require.LessOrEqual(t, poster.began[511].Sub(asked), 2*time.Second)
+		require.Greater(t, poster.began[511].Sub(asked), time.Second, "they were held back at first")
+	})
+}
