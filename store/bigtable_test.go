@@ -144,7 +144,8 @@ func TestNothingScans(t *testing.T) {
 }
 
 // TestClaimsReadWhatTheyTake guards against plans that are made while nothing waits, as
-// each is once, and then read all that waits for every claim. PostgreSQL counts.
+// each is once, and then read all that waits for every claim, or every look at what is
+// due next. PostgreSQL counts.
 func TestClaimsReadWhatTheyTake(t *testing.T) {
 	t.Parallel()
 	const waiting, claims, each = 3000, 20, 10
@@ -156,6 +157,8 @@ func TestClaimsReadWhatTheyTake(t *testing.T) {
 		leased, err := b.Leased(t.Context(), claimed)
 		require.NoError(t, err)
 		require.Len(t, leased, each)
+		_, _, err = b.NextDue(t.Context())
+		require.NoError(t, err)
 		require.NoError(t, b.Release(t.Context(), claimed[each/2:]))
 		outcomes := make([]postrider.Outcome, each/2)
 		for i := range outcomes {

@@ -13,15 +13,18 @@ import (
 // webhooksPage is the least number of webhooks that are looked at together.
 const webhooksPage = 64
 
-// nextWebhooks returns the ids of webhooks that have ready rows, after the one
-// given and up to another, in order. It hops from one webhook to the next in the
-// index instead of reading every row between them.
-const nextWebhooks = `WITH RECURSIVE hop (webhook_id) AS (
+// hops makes a table of the webhooks that have ready rows, after the one given, in
+// order, and a last NULL. It hops from one webhook to the next in the index instead of
+// reading every row between them.
+const hops = `WITH RECURSIVE hop (webhook_id) AS (
 	SELECT * FROM (SELECT webhook_id FROM outbox WHERE hold_until IS NULL AND kind = 'start' AND webhook_id > ? ORDER BY webhook_id LIMIT 1) f
 	UNION ALL
 	SELECT (SELECT o.webhook_id FROM outbox o WHERE o.hold_until IS NULL AND o.kind = 'start' AND o.webhook_id > hop.webhook_id
 		ORDER BY o.webhook_id LIMIT 1) FROM hop WHERE hop.webhook_id IS NOT NULL
-) SELECT webhook_id FROM hop WHERE webhook_id IS NOT NULL LIMIT ?`
+) `
+
+// nextWebhooks returns so many of their ids.
+const nextWebhooks = hops + "SELECT webhook_id FROM hop WHERE webhook_id IS NOT NULL LIMIT ?"
 
 // gather finds webhooks that have ready rows and may be given some: the round
 // begins after the webhook that the claim before ended with, and goes once around.

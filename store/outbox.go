@@ -29,9 +29,8 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 		Held  *moment
 		Paced *moment
 	}
-	err := sqlOf(`SELECT (SELECT MIN(hold_until) FROM outbox WHERE hold_until IS NOT NULL) AS held,
-		(SELECT MIN(p.next_at) FROM webhook_pace p WHERE p.next_at > ? AND EXISTS
-			(SELECT 1 FROM outbox o WHERE o.webhook_id = p.webhook_id AND o.hold_until IS NULL AND o.kind = 'start')) AS paced`, s.now()).
+	err := sqlOf(hops, "").add(`SELECT (SELECT MIN(hold_until) FROM outbox WHERE hold_until IS NOT NULL) AS held,
+		(SELECT MIN((SELECT p.next_at FROM webhook_pace p WHERE p.webhook_id = hop.webhook_id AND p.next_at > ?)) FROM hop) AS paced`, s.now()).
 		get(ctx, s.reading, &row)
 	if err != nil {
 		return time.Time{}, false, failure("look for what is due next", err)
