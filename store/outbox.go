@@ -23,7 +23,8 @@ const (
 
 // NextDue returns when the next row becomes claimable that is not so now: the end
 // of a lease or of a delivery's delay, or the time at which a rate-limited webhook
-// may go on. It returns false when nothing is held.
+// may go on. It returns false when nothing is held. What it costs depends on the number
+// of webhooks that have something waiting, not on how much waits.
 func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 	var row struct {
 		Held  *moment

@@ -155,7 +155,7 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (fr
 		touched[o.DeliveryID], webhookIDs[o.WebhookID] = true, true
 	}
 	changed := slices.Sorted(maps.Keys(touched))
-	for part := range slices.Chunk(changed, maxParameters/8) {
+	for part := range slices.Chunk(changed, maxParameters/9) {
 		if err := r.updateDeliveries(ctx, part); err != nil {
 			return false, err
 		}

@@ -121,35 +121,36 @@ const carriedFor = 2 * time.Second
 // is fresh, and waits for it where it is being read: then the attempt begins.
 func (p *places) unload(deliveryID string) *postrider.Target {
 	var carried *postrider.Target
-	if target := p.takeTarget(deliveryID); target != nil {
+	taken, target := p.takeTarget(deliveryID)
+	if target != nil {
 		carried = target()
 	}
-	if !p.begin(deliveryID) {
+	if !p.begin(deliveryID, taken) {
 		return nil
 	}
 	return carried
 }
 
-// takeTarget returns what brings the delivery's target, the first time; nil otherwise.
-func (p *places) takeTarget(deliveryID string) func() *postrider.Target {
+// takeTarget returns the delivery's place, if it has one, and, the first time, what
+// brings its target.
+func (p *places) takeTarget(deliveryID string) (*place, func() *postrider.Target) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	taken, found := p.taken[deliveryID]
 	if !found {
-		return nil
+		return nil, nil
 	}
 	target := taken.target
 	taken.target = nil
-	return target
+	return taken, target
 }
 
-// begin notes that the delivery's first attempt begins, and reports whether what was
-// read for it is fresh.
-func (p *places) begin(deliveryID string) bool {
+// begin notes that the first attempt of the delivery begins that has the place, and
+// reports whether what was read for it is fresh.
+func (p *places) begin(deliveryID string, taken *place) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	taken, found := p.taken[deliveryID]
-	if !found {
+	if taken == nil || p.taken[deliveryID] != taken {
 		return false
 	}
 	now := p.now()
