@@ -58,7 +58,7 @@ func (s *Store) APIKeyByHash(ctx context.Context, hash string) (postrider.APIKey
 
 // APIKeys lists a workspace's keys, newest first, expired and revoked ones too.
 func (s *Store) APIKeys(ctx context.Context, workspaceID string, p postrider.Page) (postrider.List[postrider.APIKey], error) {
-	list, err := listOf[apiKeyRow](ctx, s.reading, sqlOf(selectAPIKeys+"workspace_id = ?", workspaceID), "id", p)
+	list, err := listOf[apiKeyRow](ctx, s.reading, sqlOf(selectAPIKeys).only("workspace_id", workspaceID), p, "workspace_id", "id")
 	return list, failure("list API keys", err)
 }
 

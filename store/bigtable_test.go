@@ -108,7 +108,6 @@ func TestNothingScans(t *testing.T) {
 	t.Parallel()
 	b := newBigTable(t, 50_000)
 	raw := b.Raw(t)
-	raw.SetMaxOpenConns(1)
 	// What is counted from here on must not begin with what made the tables.
 	settle(t, raw)
 	_, err := raw.ExecContext(t.Context(), "SELECT pg_stat_reset()")
@@ -143,55 +142,11 @@ func TestNothingScans(t *testing.T) {
 	require.Empty(t, reads("seq_scan"))
 }
 
-// TestClaimsReadWhatTheyTake guards against plans that are made while nothing waits, as
-// each is once, and then read all that waits for every claim, every look at what is due
-// next or every record. PostgreSQL counts.
-func TestClaimsReadWhatTheyTake(t *testing.T) {
-	t.Parallel()
-	const waiting, claims, each = 3000, 20, 10
-	b := storetest.NewBundle(t, postgres.NewDatabase(t))
-	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = postrider.MaxMaxInFlight })
-	late := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = postrider.MaxMaxInFlight })
-	carry := func() {
-		b.PublishTo(t, late.ID, each/2) // so that the first and the latest are recorded together
-		shared := b.Claimed(t, each)
-		claimed := slices.Concat(shared[w.ID], shared[late.ID])
-		require.Len(t, claimed, each)
-		leased, err := b.Leased(t.Context(), claimed)
-		require.NoError(t, err)
-		require.Len(t, leased, each)
-		_, _, err = b.NextDue(t.Context())
-		require.NoError(t, err)
-		require.NoError(t, b.Release(t.Context(), claimed[1:each/2]))
-		var outcomes []postrider.Outcome
-		for _, id := range append(claimed[:1:1], claimed[each/2:]...) {
-			outcomes = append(outcomes, b.Outcome(t, id, 1, postrider.StateSucceeded))
-		}
-		require.NoError(t, b.Record(t.Context(), outcomes))
-	}
-	for range 3 { // each statement is planned
-		b.PublishTo(t, w.ID, each)
-		carry()
-	}
-	b.PublishTo(t, w.ID, waiting)
-	for range claims {
-		carry()
-	}
-	raw := b.Raw(t)
-	raw.SetMaxOpenConns(1)
-	settle(t, raw)
-	var reads int
-	for _, table := range []string{"outbox", "deliveries_"} {
-		require.NoError(t, raw.GetContext(t.Context(), &reads, "SELECT SUM(idx_tup_read) FROM pg_stat_user_indexes WHERE starts_with(relname, $1)", table))
-		require.Greater(t, reads, claims*each, "it counts")
-		require.Less(t, reads, waiting*claims/4, table)
-	}
-}
-
 // settle ends all other sessions of the database: PostgreSQL counts what a session read
 // when it ends, or a second later.
 func settle(t *testing.T, raw *sqlx.DB) {
 	t.Helper()
+	raw.SetMaxOpenConns(1)
 	_, err := raw.ExecContext(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {

@@ -290,8 +290,8 @@ func (c *claim) take(ctx context.Context, turns []*turn, each int) (int, error) 
 			if len(t.taken) > 0 {
 				after = t.taken[len(t.taken)-1].DeliveryID
 			}
-			st.add(`SELECT * FROM (SELECT delivery_id, webhook_id, workflow_id FROM outbox WHERE webhook_id = ? AND hold_until IS NULL AND kind = 'start'
-				AND delivery_id > ? ORDER BY delivery_id LIMIT ?) t`, t.webhookID, after, min(each, t.room))
+			st.add("SELECT * FROM (SELECT delivery_id, webhook_id, workflow_id FROM outbox WHERE ").only("webhook_id", t.webhookID).
+				add(" AND hold_until IS NULL AND kind = 'start' AND delivery_id > ? ORDER BY webhook_id, delivery_id LIMIT ?) t", after, min(each, t.room))
 		}
 		var rows []taking
 		if err := st.selectInto(ctx, c.tx, &rows); err != nil {

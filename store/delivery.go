@@ -88,8 +88,10 @@ func (s *Store) deliveries(ctx context.Context, workspaceID string, f postrider.
 		return nothing, &postrider.Error{Code: postrider.CodeInvalid, Message: "a list of deliveries is one of a webhook or of an event"}
 	}
 	st := sqlOf(selectDeliveries+"d.workspace_id = ?", workspaceID)
+	var order []string
 	if f.WebhookID != "" {
-		st.add(" AND d.webhook_id = ?", f.WebhookID)
+		st.add(" AND ").only("d.webhook_id", f.WebhookID)
+		order = append(order, "d.webhook_id")
 	}
 	if f.EventID != "" {
 		e, err := s.event(ctx, workspaceID, f.EventID)
@@ -99,7 +101,8 @@ func (s *Store) deliveries(ctx context.Context, workspaceID string, f postrider.
 		if err != nil {
 			return nothing, err
 		}
-		st.add(" AND d.event_key = ?", e.Key)
+		st.add(" AND ").only("d.event_key", e.Key)
+		order = []string{"d.event_key"} // it has fewer deliveries than a webhook
 	}
 	switch f.State {
 	case "":
@@ -121,7 +124,7 @@ func (s *Store) deliveries(ctx context.Context, workspaceID string, f postrider.
 	if !f.Until.IsZero() {
 		st.add(" AND d.id < ?", postrider.IDFloor(postrider.PrefixDelivery, f.Until))
 	}
-	return listOf[deliveryRow](ctx, s.reading, st, "d.id", p)
+	return listOf[deliveryRow](ctx, s.reading, st, p, append(order, "d.id")...)
 }
 
 type attemptRow struct {

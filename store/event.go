@@ -55,7 +55,7 @@ func (s *Store) event(ctx context.Context, workspaceID, id string) (postrider.Ev
 
 // Events lists a workspace's events, newest first; its cursor is an event's Key.
 func (s *Store) Events(ctx context.Context, workspaceID string, f postrider.EventFilter, p postrider.Page) (postrider.List[postrider.Event], error) {
-	st := sqlOf(selectEvents+"workspace_id = ?", workspaceID)
+	st := sqlOf(selectEvents).only("workspace_id", workspaceID)
 	if f.Type != "" {
 		st.add(" AND type = ?", f.Type)
 	}
@@ -65,6 +65,6 @@ func (s *Store) Events(ctx context.Context, workspaceID string, f postrider.Even
 	if !f.Until.IsZero() {
 		st.add(" AND key < ?", postrider.IDFloor(postrider.PrefixEvent, f.Until))
 	}
-	list, err := listOf[eventRow](ctx, s.reading, st, "key", p)
+	list, err := listOf[eventRow](ctx, s.reading, st, p, "workspace_id", "key")
 	return list, failure("list events", err)
 }

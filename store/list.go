@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 
 	"postrider"
 )
@@ -14,18 +15,19 @@ type listed[Item any] interface {
 }
 
 // listOf completes a statement, whose conditions stand, with those of a page and
-// returns that page: newest first, which is by id.
-func listOf[Row listed[Item], Item any](ctx context.Context, q querier, st *statement, id string, p postrider.Page) (postrider.List[Item], error) {
+// returns that page: newest first, which is by the id, the last of the columns. The
+// others have one value only, see [statement.only].
+func listOf[Row listed[Item], Item any](ctx context.Context, q querier, st *statement, p postrider.Page, columns ...string) (postrider.List[Item], error) {
 	limit := p.Limit
 	if limit < 1 {
 		limit = postrider.DefaultPageSize
 	}
 	limit = min(limit, postrider.MaxPageSize)
 	if p.After != "" {
-		st.add(" AND "+id+" < ?", p.After)
+		st.add(" AND "+columns[len(columns)-1]+" < ?", p.After)
 	}
 	// One more than asked for tells whether there is another page.
-	st.add(" ORDER BY "+id+" DESC LIMIT ?", limit+1)
+	st.add(" ORDER BY "+strings.Join(columns, " DESC, ")+" DESC LIMIT ?", limit+1)
 	var rows []Row
 	if err := st.selectInto(ctx, q, &rows); err != nil {
 		return postrider.List[Item]{}, err

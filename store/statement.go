@@ -45,6 +45,14 @@ type list []string
 // in appends the values, the right side of IN.
 func (st *statement) in(values []string) *statement { return st.add(" ?", list(values)) }
 
+// only appends that the column is the value, as a list of one. A statement that orders by
+// the column as well is then read from the index that begins with it. Given = instead,
+// PostgreSQL drops the column from the order, and where it takes the value for a frequent
+// one it walks another index through everybody's rows.
+func (st *statement) only(column, value string) *statement {
+	return st.add(column + " IN").in([]string{value})
+}
+
 // within appends that the column is one of the values, which are sorted. The bounds say
 // nothing more, but they tell PostgreSQL which partitions to look into.
 func (st *statement) within(column string, values []string) *statement {

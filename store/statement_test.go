@@ -48,7 +48,7 @@ func TestLookupsUseIndexesOnSQLite(t *testing.T) {
 		"events":           sqlOf("SELECT body FROM events WHERE id = key AND (workspace_id, key) IN").inRows(pairs),
 		"outbox":           sqlOf(nextWebhooks, "wh_1", 5),
 		"o":                sqlOf("SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = ? AND o.leased AND o.kind = 'start'", "wh_1"),
-		"deliveries":       sqlOf(unfinished, "wh_1", "wh_1", 5),
+		"deliveries":       unfinished("wh_1"),
 	} {
 		var steps []struct {
 			ID, Parent, Notused int

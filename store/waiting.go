@@ -26,8 +26,7 @@ func (s *Store) park(ctx context.Context, tx *sqlx.Tx, webhookID string) error {
 		return err
 	}
 	for {
-		waiting, err := ids(ctx, tx, sqlOf("SELECT delivery_id FROM outbox WHERE webhook_id = ? AND kind = 'start' AND NOT leased ORDER BY delivery_id LIMIT ?",
-			webhookID, chunkSize))
+		waiting, err := ids(ctx, tx, waitingStarts(webhookID, " AND NOT leased").add(" LIMIT ?", chunkSize))
 		if err != nil || len(waiting) == 0 {
 			return err
 		}
@@ -47,8 +46,8 @@ func (s *Store) park(ctx context.Context, tx *sqlx.Tx, webhookID string) error {
 func (s *Store) resume(ctx context.Context, tx *sqlx.Tx, webhookID string) error {
 	now := s.now()
 	for {
-		parked, err := ids(ctx, tx, sqlOf(`UPDATE deliveries SET state = 'pending' WHERE id IN (SELECT id FROM deliveries
-			WHERE webhook_id = ? AND trouble = 'parked' AND workflow_id = '' ORDER BY id LIMIT ?) RETURNING id`, webhookID, chunkSize))
+		parked, err := ids(ctx, tx, sqlOf("UPDATE deliveries SET state = 'pending' WHERE id IN (SELECT id FROM deliveries WHERE ").
+			only("webhook_id", webhookID).add(" AND trouble = 'parked' AND workflow_id = '' ORDER BY webhook_id, id LIMIT ?) RETURNING id", chunkSize))
 		if err != nil || len(parked) == 0 {
 			return err
 		}
@@ -61,10 +60,26 @@ func (s *Store) resume(ctx context.Context, tx *sqlx.Tx, webhookID string) error
 	}
 }
 
-// unfinished finds a webhook's unfinished deliveries without reading through the
-// finished ones: they are in the outbox, or their state is one of trouble.
-const unfinished = `SELECT delivery_id FROM outbox WHERE webhook_id = ? AND kind = 'start'
-	UNION SELECT id FROM deliveries WHERE webhook_id = ? AND trouble IN ('retrying', 'parked', 'delivering') LIMIT ?`
+// waitingStarts finds the webhook's deliveries in the outbox that have made no attempt,
+// a chunk of the ready ones and one of those that are held. Of other webhooks it reads
+// only what is held: it does not matter how much waits for them.
+func waitingStarts(webhookID, condition string) *statement {
+	return sqlOf("SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE ").only("webhook_id", webhookID).
+		add(" AND hold_until IS NULL AND kind = 'start'"+condition+" ORDER BY webhook_id, delivery_id LIMIT ?) ready", chunkSize).
+		add(" UNION ALL SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE hold_until IS NOT NULL").
+		add(" AND webhook_id = ? AND kind = 'start'"+condition+" ORDER BY hold_until LIMIT ?) held", webhookID, chunkSize)
+}
+
+// unfinished finds a chunk of a webhook's unfinished deliveries without reading through
+// the finished ones: they are in the outbox, or their state is one of trouble.
+func unfinished(webhookID string) *statement {
+	st := waitingStarts(webhookID, "")
+	for _, state := range []postrider.DeliveryState{postrider.StateRetrying, postrider.StateParked, postrider.StateDelivering} {
+		st.add(" UNION SELECT id FROM (SELECT id FROM deliveries WHERE ").only("webhook_id", webhookID).
+			add(" AND trouble = ? ORDER BY webhook_id, id LIMIT ?) "+string(state), state, chunkSize)
+	}
+	return st.add(" LIMIT ?", chunkSize)
+}
 
 // cancelAll makes a webhook's unfinished deliveries cancelled. A delivery that may
 // have a workflow gets an outbox row that asks for the workflow's cancellation.
@@ -73,7 +88,7 @@ func (s *Store) cancelAll(ctx context.Context, tx *sqlx.Tx, webhookID string, no
 		return err
 	}
 	for {
-		open, err := ids(ctx, tx, sqlOf(unfinished, webhookID, webhookID, chunkSize))
+		open, err := ids(ctx, tx, unfinished(webhookID))
 		if err != nil || len(open) == 0 {
 			return err
 		}

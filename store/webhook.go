@@ -92,7 +92,7 @@ func webhook(ctx context.Context, q querier, workspaceID, id, lock string) (post
 
 // Webhooks lists a workspace's webhooks, newest first.
 func (s *Store) Webhooks(ctx context.Context, workspaceID string, f postrider.WebhookFilter, p postrider.Page) (postrider.List[postrider.Webhook], error) {
-	st := sqlOf(selectWebhooks+"w.workspace_id = ? AND w.deleted_at IS NULL", workspaceID)
+	st := sqlOf(selectWebhooks).only("w.workspace_id", workspaceID).add(" AND w.deleted_at IS NULL")
 	if f.Status != "" {
 		st.add(" AND w.status = ?", f.Status)
 	}
@@ -107,7 +107,7 @@ func (s *Store) Webhooks(ctx context.Context, workspaceID string, f postrider.We
 		st.add(" AND w.id IN (SELECT e.webhook_id FROM webhook_events e WHERE e.workspace_id = ? AND e.pattern IN", workspaceID).
 			in(patterns).add(")")
 	}
-	list, err := listOf[webhookRow](ctx, s.reading, st, "w.id", p)
+	list, err := listOf[webhookRow](ctx, s.reading, st, p, "w.workspace_id", "w.id")
 	return list, failure("list webhooks", err)
 }
 

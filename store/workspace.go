@@ -49,6 +49,6 @@ func (s *Store) workspace(ctx context.Context, st *statement) (postrider.Workspa
 
 // Workspaces lists the workspaces, newest first.
 func (s *Store) Workspaces(ctx context.Context, p postrider.Page) (postrider.List[postrider.Workspace], error) {
-	list, err := listOf[workspaceRow](ctx, s.reading, sqlOf(selectWorkspaces+"WHERE TRUE"), "id", p)
+	list, err := listOf[workspaceRow](ctx, s.reading, sqlOf(selectWorkspaces+"WHERE TRUE"), p, "id")
 	return list, failure("list workspaces", err)
 }

@@ -1,0 +1,214 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"postrider"
+	"postrider/store/storetest"
+)
+
+// TestReadsWhatItNeeds guards against plans that read past what belongs to others. Each
+// statement is planned once, for any parameters: on tables that are empty then, or, when
+// PostgreSQL has looked at them, for a webhook that is taken to have its share of all that
+// is there. A whole life of webhooks beside one that has a crowd of deliveries must read
+// next to nothing of that. PostgreSQL counts.
+func TestReadsWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	const crowd, lives = 10_000, 8
+	for name, prepare := range map[string]func(*testing.T, *life){
+		"planned while nothing waited": func(t *testing.T, l *life) {
+			t.Helper()
+			for range 3 {
+				l.live(t)
+			}
+			l.PublishTo(t, l.crowded.ID, crowd)
+		},
+		"planned for a share of the crowd": func(t *testing.T, l *life) {
+			t.Helper()
+			finished := l.PublishTo(t, l.crowded.ID, 2*crowd)[crowd:]
+			making, raw := l.Raw(t), l.Raw(t)
+			for _, query := range []string{
+				`UPDATE deliveries SET state = CASE WHEN id LIKE '%0' THEN 'failed' WHEN id LIKE '%1' THEN 'parked' ELSE 'succeeded' END,
+					finished_at = CASE WHEN id LIKE '%1' THEN NULL ELSE due_at END WHERE id >= $1`,
+				"DELETE FROM outbox WHERE delivery_id >= $1",
+			} {
+				_, err := making.ExecContext(t.Context(), query, finished[0])
+				require.NoError(t, err)
+			}
+			_, err := making.ExecContext(t.Context(), "VACUUM ANALYZE")
+			require.NoError(t, err)
+			settle(t, raw)
+			_, err = raw.ExecContext(t.Context(), "SELECT pg_stat_reset()")
+			require.NoError(t, err)
+			l.Store = l.Open(t, l.Key)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := &life{Bundle: storetest.NewBundle(t, postgres.NewDatabase(t))}
+			l.crowded = l.NewWebhook(t)
+			prepare(t, l)
+			for range lives {
+				l.live(t)
+			}
+			raw := l.Raw(t)
+			settle(t, raw)
+			for name, read := range readsOf(t, raw) {
+				require.Less(t, read, crowd, name)
+			}
+		})
+	}
+}
+
+// readsOf returns how many entries and rows were read of each index, and by each scan, of
+// the tables that grow.
+func readsOf(t *testing.T, raw *sqlx.DB) map[string]int {
+	t.Helper()
+	var reads []struct {
+		Name string
+		Read int
+	}
+	const grow = " WHERE relname ~ '^(outbox|events_|deliveries_|attempts_)'"
+	require.NoError(t, raw.SelectContext(t.Context(), &reads, "SELECT indexrelname AS name, idx_tup_read AS read FROM pg_stat_user_indexes"+grow+
+		" UNION ALL SELECT 'all of ' || relname, seq_tup_read FROM pg_stat_user_tables"+grow))
+	of := map[string]int{}
+	for _, r := range reads {
+		of[r.Name] = r.Read
+	}
+	for _, name := range []string{"outbox_ready", "outbox_held", "outbox_busy", "outbox_unpaced"} {
+		require.NotZero(t, of[name], "%s is used", name)
+	}
+	return of
+}
+
+// life does with a webhook of its own, beside a crowded one, what the store can do.
+type life struct {
+	*storetest.Bundle
+	crowded postrider.Webhook
+}
+
+func (l *life) live(t *testing.T) {
+	t.Helper()
+	w := l.NewWebhook(t)
+	published := l.PublishTo(t, w.ID, 12)
+	claimed := l.claim(t, w.ID, 8)
+	l.dispatch(t, claimed)
+	l.retry(t, claimed[2])
+	l.list(t, w, claimed[2])
+
+	// Some are leased, and come back when their time is over.
+	require.Len(t, l.claim(t, w.ID, 1), 1)
+	l.Clock.Advance(time.Hour)
+	require.Len(t, l.claim(t, w.ID, 1), 1)
+
+	status := func(status postrider.WebhookStatus) {
+		_, err := l.UpdateWebhook(t.Context(), l.Workspace, w.ID, func(e *postrider.WebhookEdit) error {
+			e.Webhook.Status = status
+			return nil
+		})
+		require.NoError(t, err)
+	}
+	status(postrider.WebhookPaused)
+	require.Equal(t, postrider.StateParked, l.State(t, published[11]))
+	status(postrider.WebhookActive)
+	require.Equal(t, postrider.StatePending, l.State(t, published[11]))
+	require.NoError(t, l.DeleteWebhook(t.Context(), l.Workspace, w.ID))
+	require.Equal(t, postrider.StateCancelled, l.State(t, published[11]))
+	require.NoError(t, l.HandedOver(t.Context(), l.claim(t, w.ID, 2))) // whose workflows are cancelled
+}
+
+// claim claims so many of the webhook's deliveries, beside some of the crowd's. It records
+// the first of each, and gives back what else it has of the crowd's.
+func (l *life) claim(t *testing.T, webhookID string, n int) []string {
+	t.Helper()
+	claimed, err := l.Claim(t.Context(), postrider.ClaimRequest{Limit: 3 * n, Lease: time.Minute, Room: func(id, _ string) (int, bool) {
+		if id == webhookID {
+			return n, false
+		}
+		return 2, false
+	}})
+	require.NoError(t, err)
+	var own, others []string
+	var outcomes []postrider.Outcome
+	for _, d := range claimed {
+		of := &own
+		if d.WebhookID != webhookID {
+			of = &others
+		}
+		*of = append(*of, d.DeliveryID)
+		if len(*of) == 1 && !d.Cancel { // the crowd's, which is old, beside the latest
+			outcomes = append(outcomes, l.Outcome(t, d.DeliveryID, 1, postrider.StateRetrying))
+		}
+	}
+	require.NoError(t, l.Record(t.Context(), outcomes))
+	require.NoError(t, l.Release(t.Context(), others))
+	return own
+}
+
+// dispatch does what a dispatcher does with eight of a webhook's deliveries.
+func (l *life) dispatch(t *testing.T, claimed []string) {
+	t.Helper()
+	require.Len(t, claimed, 8)
+	_, err := l.Leased(t.Context(), claimed)
+	require.NoError(t, err)
+	_, err = l.Targets(t.Context(), claimed)
+	require.NoError(t, err)
+	_, _, err = l.NextDue(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, l.Record(t.Context(), []postrider.Outcome{
+		l.Outcome(t, claimed[1], 1, postrider.StateSucceeded),
+		l.Outcome(t, claimed[2], 1, postrider.StateRetrying),
+		l.Outcome(t, claimed[3], 1, postrider.StateFailed),
+	}))
+	require.NoError(t, l.Release(t.Context(), claimed[4:6]))
+	require.NoError(t, l.HandedOver(t.Context(), claimed[6:7]))
+	require.NoError(t, l.CancelDelivery(t.Context(), claimed[7]))
+}
+
+// retry makes a delivery's second attempt.
+func (l *life) retry(t *testing.T, deliveryID string) {
+	t.Helper()
+	d, err := l.Delivery(t.Context(), l.Workspace, deliveryID)
+	require.NoError(t, err)
+	ask := postrider.Ask{Hold: time.Minute, Again: time.Second}
+	for range 2 {
+		admission, err := l.Admit(t.Context(), d, ask)
+		require.NoError(t, err)
+		require.True(t, admission.Granted)
+		require.NoError(t, l.Leave(t.Context(), deliveryID))
+	}
+	_, err = l.Admit(t.Context(), d, ask)
+	require.NoError(t, err)
+	require.NoError(t, l.Record(t.Context(), []postrider.Outcome{l.Outcome(t, deliveryID, 2, postrider.StateRetrying)}))
+}
+
+// list reads what people and programs read of a webhook and one of its deliveries.
+func (l *life) list(t *testing.T, w postrider.Webhook, deliveryID string) {
+	t.Helper()
+	d, err := l.Delivery(t.Context(), l.Workspace, deliveryID)
+	require.NoError(t, err)
+	attempts, err := l.Attempts(t.Context(), deliveryID)
+	require.NoError(t, err)
+	require.Len(t, attempts, 2)
+	_, err = l.Event(t.Context(), l.Workspace, d.EventID)
+	require.NoError(t, err)
+	_, err = l.Events(t.Context(), l.Workspace, postrider.EventFilter{}, postrider.Page{Limit: 5})
+	require.NoError(t, err)
+	for _, f := range []postrider.DeliveryFilter{
+		{WebhookID: w.ID},
+		{WebhookID: w.ID, Since: l.Clock.Now().Add(-time.Minute)},
+		{WebhookID: w.ID, State: postrider.StateFailed},
+		{WebhookID: w.ID, State: postrider.StateRetrying},
+		{WebhookID: w.ID, State: postrider.StateSucceeded},
+		{EventID: d.EventID},
+		{WebhookID: w.ID, EventID: d.EventID},
+	} {
+		page, err := l.Deliveries(t.Context(), l.Workspace, f, postrider.Page{})
+		require.NoError(t, err)
+		require.NotEmpty(t, page.Items)
+	}
+}
