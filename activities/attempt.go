@@ -8,12 +8,13 @@ import (
 	"postrider"
 )
 
-// attempt makes the delivery's next attempt and records it.
-func (a *Activities) attempt(ctx context.Context, target postrider.Target) (Report, error) {
+// attempt makes the delivery's next attempt and records it. It calls answered in between.
+func (a *Activities) attempt(ctx context.Context, target postrider.Target, answered func()) (Report, error) {
 	if target.Delivery.State.Finished() {
 		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State}, nil
 	}
 	made, retryAfter, err := a.post(ctx, target)
+	answered()
 	if err != nil {
 		return Report{}, err
 	}

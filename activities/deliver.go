@@ -9,15 +9,15 @@ import (
 	"postrider"
 )
 
-// Limits of the attempts of one workflow that go on at once. They keep hundreds from
+// Limits of the requests of one workflow that go on at once. They keep hundreds from
 // opening a connection each where a few dozen would serve them as quickly; but nobody
-// waits for a slow receiver.
+// waits for a slow receiver, nor for the record of an attempt whose answer is there.
 const (
-	maxAtOnce    = 64
+	maxAtOnce    = 48
 	slotPatience = 50 * time.Millisecond // when no attempt ends in it, all others begin
-	// batchPatience is after how long they all begin anyway, so that the last one's whole
+	// holdPatience is after how long they all begin anyway, so that the last one's whole
 	// timeout fits into the activity's grace, and into the lease.
-	batchPatience = 2 * time.Second
+	holdPatience = 2 * time.Second
 )
 
 // DeliverInput names deliveries that are to make their first attempts.
@@ -41,16 +41,17 @@ func (a *Activities) Deliver(ctx context.Context, in DeliverInput) ([]Report, er
 	errs := make([]error, len(targets))
 	var attempts sync.WaitGroup
 	slots, quick := make(chan struct{}, maxAtOnce), true
-	patience, cancel := context.WithTimeout(ctx, batchPatience)
+	patience, cancel := context.WithTimeout(ctx, holdPatience)
 	defer cancel()
 	for i, target := range targets {
 		quick = quick && takeSlot(patience, slots)
-		held := quick
+		answered := func() {}
+		if quick {
+			answered = sync.OnceFunc(func() { <-slots }) // there may be no request to answer
+		}
 		attempts.Go(func() {
-			if held {
-				defer func() { <-slots }()
-			}
-			reports[i], errs[i] = a.first(ctx, target, in.WorkflowID)
+			defer answered()
+			reports[i], errs[i] = a.first(ctx, target, in.WorkflowID, answered)
 		})
 	}
 	attempts.Wait()
@@ -96,15 +97,16 @@ func (a *Activities) targets(ctx context.Context, deliveryIDs []string) ([]postr
 	return targets, err
 }
 
-// first makes a delivery's first attempt for the workflow, unless that was done before.
-func (a *Activities) first(ctx context.Context, target postrider.Target, workflowID string) (report Report, err error) {
+// first makes a delivery's first attempt for the workflow, unless that was done before,
+// see attempt for answered.
+func (a *Activities) first(ctx context.Context, target postrider.Target, workflowID string, answered func()) (report Report, err error) {
 	switch {
 	case target.Delivery.AttemptCount > 0:
 		report, err = a.recorded(ctx, target)
 	case target.Delivery.WorkflowID != workflowID: // whose place is another workflow's, too
 		return a.recorded(ctx, target)
 	default:
-		report, err = a.attempt(ctx, target)
+		report, err = a.attempt(ctx, target, answered)
 	}
 	if err == nil {
 		a.FirstAttemptDone(target.Delivery.ID)

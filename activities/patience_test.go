@@ -29,7 +29,7 @@ func (p *tenacious) Post(ctx context.Context, _ egress.Request) (postrider.Attem
 	p.mu.Lock()
 	p.began = append(p.began, time.Now())
 	lasts := 30 * time.Second
-	if len(p.began) > 62 {
+	if len(p.began) > 46 {
 		lasts = 40 * time.Millisecond
 	}
 	p.mu.Unlock()
@@ -44,29 +44,66 @@ type takesAll struct{ activities.Store }
 
 func (takesAll) Record(context.Context, []postrider.Outcome) error { return nil }
 
+// deliver runs Deliver for 512 deliveries in virtual time.
+func deliver(t *testing.T, db activities.Store, poster activities.Poster) {
+	t.Helper()
+	in := activities.DeliverInput{WorkflowID: "batch/bat_1"}
+	for i := range 512 {
+		in.DeliveryIDs = append(in.DeliveryIDs, fmt.Sprintf("dlv_%d", i))
+	}
+	acts := activities.New(activities.Config{
+		Store: db, Poster: poster, Metrics: activities.NewMetrics(prometheus.NewRegistry()), Logger: slog.New(slog.DiscardHandler),
+		Now: time.Now, Random: func() float64 { return 0.5 },
+		Carried: func(id string) *postrider.Target {
+			return &postrider.Target{SigningMethod: postrider.SigningNone, Delivery: postrider.Delivery{ID: id, WorkflowID: in.WorkflowID}}
+		},
+	})
+	reports, err := acts.Deliver(t.Context(), in)
+	require.NoError(t, err)
+	require.Len(t, reports, 512)
+}
+
 // Guards against the last attempts of a batch being held back for so long that their
 // timeout would end after the activity's grace, or the lease.
 func TestABatchHoldsNothingBackForLong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		poster := &tenacious{}
-		in := activities.DeliverInput{WorkflowID: "batch/bat_1"}
-		for i := range 512 {
-			in.DeliveryIDs = append(in.DeliveryIDs, fmt.Sprintf("dlv_%d", i))
-		}
-		acts := activities.New(activities.Config{
-			Store: takesAll{}, Poster: poster, Metrics: activities.NewMetrics(prometheus.NewRegistry()), Logger: slog.New(slog.DiscardHandler),
-			Now: time.Now, Random: func() float64 { return 0.5 },
-			Carried: func(id string) *postrider.Target {
-				return &postrider.Target{SigningMethod: postrider.SigningNone, Delivery: postrider.Delivery{ID: id, WorkflowID: in.WorkflowID}}
-			},
-		})
 		asked := time.Now()
-		reports, err := acts.Deliver(t.Context(), in)
-		require.NoError(t, err)
-		require.Len(t, reports, 512)
+		deliver(t, takesAll{}, poster)
 		require.Len(t, poster.began, 512)
 		require.LessOrEqual(t, poster.began[511].Sub(asked), 2*time.Second)
 		require.Greater(t, poster.began[511].Sub(asked), time.Second, "they were held back at first")
+	})
+}
+
+// ledger is a store that records nothing before all have been answered, and the poster
+// whose receivers answer at once.
+type ledger struct {
+	activities.Store
+	posted sync.WaitGroup
+}
+
+func (l *ledger) Record(context.Context, []postrider.Outcome) error {
+	l.posted.Wait()
+	return nil
+}
+
+// Post implements [activities.Poster].
+func (l *ledger) Post(context.Context, egress.Request) (postrider.Attempt, time.Duration, error) {
+	l.posted.Done()
+	return postrider.Attempt{StartedAt: time.Now(), Result: postrider.ResultSuccess}, 0, nil
+}
+
+// Guards against attempts being held back until others, which have their answers, are
+// recorded.
+func TestRecordsHoldNothingBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &ledger{}
+		l.posted.Add(512)
+		asked := time.Now()
+		deliver(t, l, l)
+		require.Zero(t, time.Since(asked))
 	})
 }

@@ -75,7 +75,7 @@ func (a *Activities) again(ctx context.Context, target postrider.Target, known i
 	if err := a.admit(ctx, target); err != nil {
 		return Report{}, err
 	}
-	report, err := a.attempt(ctx, target)
+	report, err := a.attempt(ctx, target, func() {})
 	if err != nil {
 		a.leave(ctx, target.Delivery.ID)
 	}

@@ -15,11 +15,10 @@ import (
 	"postrider/store"
 )
 
-// Attempts that go on at once, and deliveries in a claim: half of the product's, with
-// which the floor is at its fastest.
+// Attempts that go on at once, and deliveries in a claim: the product's.
 const (
-	places   = 1000
-	maxClaim = 256
+	places   = 2000
+	maxClaim = 512
 	lease    = 45 * time.Second
 )
 
