@@ -102,8 +102,10 @@ func (c *schemaCheck) value(raw json.RawMessage, schema *huma.Schema, location s
 		if detailer, ok := err.(huma.ErrorDetailer); ok {
 			d := detailer.ErrorDetail()
 			// A parser's own words would repeat the URL, which may carry a password.
-			message, _, _ := strings.Cut(d.Message, ": parse ")
-			c.add(d.Location, message, d.Value)
+			if strings.Contains(d.Message, ": parse ") {
+				d.Message = "must be a valid URL and must start with http:// or https://"
+			}
+			c.add(d.Location, d.Message, d.Value)
 		}
 	}
 }

@@ -158,6 +158,16 @@ func TestCreateWebhookRefusals(t *testing.T) {
 	}
 }
 
+func TestAnAddressWithoutItsSchemeIsToldTheRule(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, address := range []string{"127.0.0.1:9000/hook", "localhost:9000/hook", "example.com/hook", "http://no such/hook"} {
+		refused := b.do(http.MethodPost, webhooksPath, `{"url":"`+address+`","events":["*"]}`).problem(http.StatusUnprocessableEntity)
+		require.Equal(t, "body.url", refused.Errors[0].Location)
+		require.Contains(t, refused.Errors[0].Message, "must start with http:// or https://", address)
+	}
+}
+
 func TestErrorsRepeatWhatWasSentButNoSecrets(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -188,8 +188,12 @@ func TestProvision(t *testing.T) {
 
 func TestListenCommandValidates(t *testing.T) {
 	t.Parallel()
-	valid := ListenCommand{Status: 204}
+	valid := ListenCommand{Status: 204, Method: "basic_auth", Secret: []string{"user:password"}}
 	require.NoError(t, valid.Validate())
+	for _, secret := range []string{"", "no colon"} {
+		c := ListenCommand{Status: 204, Method: "basic_auth", Secret: []string{secret}}
+		require.ErrorContains(t, c.Validate(), "--secret (POSTRIDER_RECEIVER_SECRET): ")
+	}
 	for _, c := range []ListenCommand{{Status: 99}, {Status: 600}, {Status: 200, Fail: -1}, {Status: 200, Delay: -1}, {Status: 200, RetryAfter: -1}} {
 		require.Error(t, c.Validate())
 	}

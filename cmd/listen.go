@@ -34,6 +34,14 @@ func (c *ListenCommand) Validate() error {
 	case c.Delay < 0, c.RetryAfter < 0:
 		return errors.New("--delay and --retry-after: must not be negative")
 	}
+	for _, secret := range c.Secret {
+		if secret == "" {
+			return errors.New("--secret (POSTRIDER_RECEIVER_SECRET): must not be empty; leave it out to verify nothing")
+		}
+		if broken := postrider.CheckSecret(postrider.SigningMethod(c.Method), secret); broken != "" {
+			return errors.New("--secret (POSTRIDER_RECEIVER_SECRET): " + broken)
+		}
+	}
 	return nil
 }
 
