@@ -8,7 +8,8 @@ import (
 	"postrider"
 )
 
-// attempt makes the delivery's next attempt and records it. It calls answered in between.
+// attempt makes the delivery's next attempt and records it. In between it calls answered,
+// unless there is no attempt to make.
 func (a *Activities) attempt(ctx context.Context, target postrider.Target, answered func()) (Report, error) {
 	if target.Delivery.State.Finished() {
 		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State}, nil

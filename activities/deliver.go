@@ -14,7 +14,7 @@ import (
 // waits for a slow receiver, nor for the record of an attempt whose answer is there.
 const (
 	maxAtOnce    = 48
-	slotPatience = 50 * time.Millisecond // when no attempt ends in it, all others begin
+	slotPatience = 50 * time.Millisecond // when no request ends in it, all others begin
 	// holdPatience is after how long they all begin anyway, so that the last one's whole
 	// timeout fits into the activity's grace, and into the lease.
 	holdPatience = 2 * time.Second

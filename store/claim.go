@@ -286,12 +286,11 @@ func (c *claim) take(ctx context.Context, turns []*turn, each int) (int, error) 
 			if i > 0 {
 				st.add(" UNION ALL ")
 			}
-			after := ""
-			if len(t.taken) > 0 {
-				after = t.taken[len(t.taken)-1].DeliveryID
+			st.add("SELECT * FROM (SELECT delivery_id, webhook_id, workflow_id FROM outbox WHERE ").only("webhook_id", t.webhookID)
+			if len(t.taken) > 0 { // as a pair, for the order of the webhook's index again
+				st.add(" AND (webhook_id, delivery_id) > (?, ?)", t.webhookID, t.taken[len(t.taken)-1].DeliveryID)
 			}
-			st.add("SELECT * FROM (SELECT delivery_id, webhook_id, workflow_id FROM outbox WHERE ").only("webhook_id", t.webhookID).
-				add(" AND hold_until IS NULL AND kind = 'start' AND delivery_id > ? ORDER BY webhook_id, delivery_id LIMIT ?) t", after, min(each, t.room))
+			st.add(" AND hold_until IS NULL AND kind = 'start' ORDER BY webhook_id, delivery_id LIMIT ?) t", min(each, t.room))
 		}
 		var rows []taking
 		if err := st.selectInto(ctx, c.tx, &rows); err != nil {

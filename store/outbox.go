@@ -92,8 +92,8 @@ func (s *Store) HandedOver(ctx context.Context, deliveryIDs []string) error {
 	return s.eachChunk(ctx, "hand over", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
 		err := sqlOf(`UPDATE deliveries SET state = 'delivering', handed_over = TRUE,
 			workflow_id = CASE WHEN o.workflow_id = '' THEN deliveries.workflow_id ELSE o.workflow_id END
-			FROM outbox o WHERE o.delivery_id = deliveries.id AND o.kind = 'start' AND deliveries.state IN ('pending', 'delivering') AND deliveries.id IN`).
-			in(part).run(ctx, tx)
+			FROM outbox o WHERE o.delivery_id = deliveries.id AND `+isStart+` AND deliveries.state IN ('pending', 'delivering') AND o.delivery_id IN`).
+			in(part).add(" AND deliveries.id IN").in(part).run(ctx, tx)
 		if err != nil {
 			return err
 		}

@@ -29,6 +29,11 @@ func partitionedTables() []partitioned {
 	}
 }
 
+// analyzedFrom is how many rows a day must have before PostgreSQL looks at them by itself.
+// While there are fewer than two hundred it takes any index of theirs for as good as the
+// right one, and goes on with that until it looks again.
+const analyzedFrom = "1000"
+
 // EnsurePartitions makes the partitions, one a day (UTC), from the day before now
 // to a week after it, where they are missing. Call it every few hours. A day for
 // which rows came before its partition keeps them in the default partition. It
@@ -50,7 +55,7 @@ func (s *Store) EnsurePartitions(ctx context.Context, now time.Time) error {
 				continue
 			}
 			bounds := "FROM ('" + postrider.IDFloor(p.prefix, day) + "') TO ('" + postrider.IDFloor(p.prefix, day.AddDate(0, 0, 1)) + "')"
-			if err := s.makePartition(ctx, name, "PARTITION OF "+p.table+" FOR VALUES "+bounds+" WITH (fillfactor = "+p.fill+")"); err != nil {
+			if err := s.makePartition(ctx, name, "PARTITION OF "+p.table+" FOR VALUES "+bounds+" WITH (fillfactor = "+p.fill+", autovacuum_analyze_threshold = "+analyzedFrom+")"); err != nil {
 				return err
 			}
 		}

@@ -51,6 +51,9 @@ func TestPartitions(t *testing.T) {
 	require.Len(t, made(), 3*10) // yesterday, today, a week, and the default
 	require.NoError(t, b.EnsurePartitions(ctx, b.Clock.Now()))
 	require.Len(t, made(), 3*10)
+	var unanalyzed int
+	require.NoError(t, b.Raw(t).GetContext(ctx, &unanalyzed, "SELECT COUNT(*) FROM pg_class WHERE 'autovacuum_analyze_threshold=1000' = ANY(reloptions)"))
+	require.Equal(t, 3*9, unanalyzed, "every day, while it is nearly empty")
 
 	b.PublishTo(t, w.ID, 2)
 	b.Clock.Advance(24 * time.Hour)

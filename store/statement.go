@@ -46,9 +46,10 @@ type list []string
 func (st *statement) in(values []string) *statement { return st.add(" ?", list(values)) }
 
 // only appends that the column is the value, as a list of one. A statement that orders by
-// the column as well is then read from the index that begins with it. Given = instead,
-// PostgreSQL drops the column from the order, and where it takes the value for a frequent
-// one it walks another index through everybody's rows.
+// the column first, and gives no other index anything to look up, is then read from the
+// index that begins with the column. Given = instead, PostgreSQL drops the column from the
+// order, and where it takes the value for a frequent one it walks another index through
+// everybody's rows.
 func (st *statement) only(column, value string) *statement {
 	return st.add(column + " IN").in([]string{value})
 }
