@@ -29,9 +29,9 @@ func partitionedTables() []partitioned {
 	}
 }
 
-// analyzedFrom is how many rows a day must have before PostgreSQL looks at them by itself.
-// While there are fewer than two hundred it takes any index of theirs for as good as the
-// right one, and goes on with that until it looks again.
+// analyzedFrom is how many changes a day must have seen before PostgreSQL analyzes it by
+// itself. While there are fewer than two hundred rows it takes any index of theirs for as
+// good as the right one, and goes on with that until it looks again.
 const analyzedFrom = "1000"
 
 // EnsurePartitions makes the partitions, one a day (UTC), from the day before now

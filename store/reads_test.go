@@ -90,7 +90,8 @@ func readsOf(t *testing.T, raw *sqlx.DB) map[string]int {
 	return of
 }
 
-// life does with a webhook of its own, beside a crowded one, what the store can.
+// life does with a webhook of its own, beside a crowded one, what the store can for a single
+// one's deliveries.
 type life struct {
 	*storetest.Bundle
 	raw     *sqlx.DB
@@ -242,15 +243,20 @@ func (l *life) list(t *testing.T, w postrider.Webhook, deliveryID string) {
 	require.NoError(t, err)
 	for _, f := range []postrider.DeliveryFilter{
 		{WebhookID: w.ID},
-		{WebhookID: w.ID, Since: l.Clock.Now().Add(-time.Minute)},
+		{WebhookID: w.ID, EventType: d.EventType, Since: l.Clock.Now().Add(-time.Minute), Until: l.Clock.Now().Add(time.Minute)},
 		{WebhookID: w.ID, State: postrider.StateFailed},
 		{WebhookID: w.ID, State: postrider.StateRetrying},
 		{WebhookID: w.ID, State: postrider.StateSucceeded},
+		{WebhookID: w.ID, State: postrider.StatePending},
+		{WebhookID: w.ID, State: postrider.StateDelivering},
+		{WebhookID: w.ID, State: postrider.StateCancelled},
 		{EventID: d.EventID},
 		{WebhookID: w.ID, EventID: d.EventID},
 	} {
-		page, err := l.Deliveries(t.Context(), l.Workspace, f, postrider.Page{})
+		page, err := l.Deliveries(t.Context(), l.Workspace, f, postrider.Page{Limit: 1})
 		require.NoError(t, err)
 		require.NotEmpty(t, page.Items)
+		_, err = l.Deliveries(t.Context(), l.Workspace, f, postrider.Page{After: page.Items[0].ID})
+		require.NoError(t, err)
 	}
 }
