@@ -12,7 +12,9 @@
 package activities
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"time"
 
@@ -23,27 +25,60 @@ import (
 
 // Store is what the activities need of the database.
 type Store interface {
-	// Targets returns what an attempt of each delivery needs, in the order asked.
-	// Returns [postrider.CodeNotFound] if one is unknown.
+	// Targets returns what an attempt of each delivery needs, in the order asked and
+	// without those that are unknown.
 	Targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error)
-	// Attempts returns the attempts recorded for a delivery, by number.
-	Attempts(ctx context.Context, deliveryID string) ([]postrider.Attempt, error)
+	// Carried returns the deliveries whose first attempts the workflow is to make.
+	Carried(ctx context.Context, workflowID string) ([]string, error)
+	// AttemptsOf returns the attempts recorded for deliveries, by delivery and in the
+	// order of their numbers, without response bodies.
+	AttemptsOf(ctx context.Context, deliveryIDs []string) (map[string][]postrider.Attempt, error)
 	// Record commits attempts and what they mean for their deliveries. Returns
 	// [postrider.CodeConflict] for one that another call recorded before, or whose
 	// delivery was finished before: what is stored stands.
 	Record(ctx context.Context, outcomes []postrider.Outcome) error
-	// Admit asks for a place for a retry under its webhook's limits.
-	Admit(ctx context.Context, d postrider.Delivery, ask postrider.Ask) (postrider.Admission, error)
-	// Leave gives up the place of a retry that made no attempt.
-	Leave(ctx context.Context, deliveryID string) error
+	// AcquirePermit asks for a place for a retry under its webhook's limits.
+	AcquirePermit(ctx context.Context, request postrider.PermitRequest) (postrider.Permit, error)
+	// ReleasePermit gives up the place of a retry that made no attempt.
+	ReleasePermit(ctx context.Context, deliveryID string) error
+	// Leave makes retries that the workflow carries ready for another.
+	Leave(ctx context.Context, workflowID string, deliveryIDs []string) error
+	// Keep says that the workflow goes on carrying retries that it will not attempt
+	// before the time.
+	Keep(ctx context.Context, workflowID string, deliveryIDs []string, until time.Time) error
 	// CancelDelivery makes an unfinished delivery cancelled.
 	CancelDelivery(ctx context.Context, deliveryID string) error
 }
 
-// Reporter tells a running Delivery workflow about an attempt that one of its
+// Process is what the activities need of the process that they run in.
+type Process interface {
+	// Feed returns what the process claims for a workflow's first attempts, once; nil
+	// when that is not this process's.
+	Feed(workflowID string) Feed
+	// Reserve waits for a place for an attempt among the process's. It returns an error
+	// only when ctx is done.
+	Reserve(ctx context.Context, target postrider.Target) error
+	// Done is told each delivery whose attempt has ended, or will not be made.
+	Done(deliveryID string)
+}
+
+// Feed brings deliveries that are to make their first attempts.
+type Feed interface {
+	// Next waits for the next ones, and returns none when there will be no more, or when
+	// ctx is done.
+	Next(ctx context.Context) []Arrival
+}
+
+// Arrival is a delivery of a [Feed]. Target is nil when it must be read.
+type Arrival struct {
+	DeliveryID string
+	Target     *postrider.Target
+}
+
+// Reporter tells a running Delivery workflow about attempts that one of its
 // activity's tries made, so that its query knows before the activity ends.
 type Reporter interface {
-	Report(ctx context.Context, workflowID, runID string, report Report) error
+	Report(ctx context.Context, workflowID, runID string, reports Reports) error
 }
 
 // Config is what New needs; every field is required unless it says otherwise.
@@ -55,13 +90,9 @@ type Config struct {
 	Logger   *slog.Logger
 	Now      func() time.Time
 	Random   func() float64 // 0 to 1, for jitter
-	// Carried returns, once, what a delivery's first attempt needs, where this process
-	// has it at hand since it claimed the delivery, or will in a moment, for which it
-	// waits. Optional.
-	Carried func(deliveryID string) *postrider.Target
-	// FirstAttemptDone is told each delivery whose first attempt is recorded, so
-	// that the dispatcher can let the next one go. Optional.
-	FirstAttemptDone func(deliveryID string)
+	// Process is the dispatcher of this process. Optional: without it deliveries are read
+	// from the database, and nothing but their webhooks limits their attempts.
+	Process Process
 	// Tracer makes spans of attempts. Optional: without it nothing is traced.
 	Tracer trace.Tracer
 	// TraceReceivers sends an attempt's trace context to its receiver, as traceparent
@@ -77,14 +108,18 @@ type Activities struct {
 
 // New returns the activities.
 func New(config Config) *Activities {
-	if config.FirstAttemptDone == nil {
-		config.FirstAttemptDone = func(string) {}
-	}
-	if config.Carried == nil {
-		config.Carried = func(string) *postrider.Target { return nil }
+	if config.Process == nil {
+		config.Process = nobody{}
 	}
 	return &Activities{Config: config}
 }
+
+// nobody is the process where none claims.
+type nobody struct{}
+
+func (nobody) Feed(string) Feed                                { return nil }
+func (nobody) Reserve(context.Context, postrider.Target) error { return nil }
+func (nobody) Done(string)                                     {}
 
 // Report is what the attempts made so far mean for a delivery.
 type Report struct {
@@ -93,6 +128,23 @@ type Report struct {
 	// Attempts are new ones, or all: who gets a report merges by number.
 	Attempts      []postrider.Attempt `json:"attempts,omitempty"`
 	NextAttemptAt *time.Time          `json:"next_attempt_at,omitempty"` // set when State is retrying
+	// Left says that another workflow goes on with the delivery, or none.
+	Left bool `json:"left,omitempty"`
+	// Policy is the delivery's, where its workflow does not know it.
+	Policy *postrider.Policy `json:"policy,omitempty"`
+}
+
+// Reports are what an activity or a signal brings to a workflow.
+type Reports []Report
+
+// UnmarshalJSON also takes a single report for a list of one: histories of earlier
+// versions hold such.
+func (r *Reports) UnmarshalJSON(text []byte) error {
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
+		*r = make(Reports, 1)
+		return json.Unmarshal(text, &(*r)[0])
+	}
+	return json.Unmarshal(text, (*[]Report)(r))
 }
 
 // Cancel records that a delivery's workflow was cancelled.
@@ -108,19 +160,18 @@ func (a *Activities) Cancel(ctx context.Context, deliveryID string) error {
 	return nil
 }
 
+// CancelAll records that a workflow was cancelled that carries deliveries.
+func (a *Activities) CancelAll(ctx context.Context, deliveryIDs []string) error {
+	for _, id := range deliveryIDs {
+		if err := a.Cancel(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // recorded reports on a delivery from the database alone.
-func (a *Activities) recorded(ctx context.Context, target postrider.Target) (Report, error) {
-	attempts, err := a.Store.Attempts(ctx, target.Delivery.ID)
-	if err != nil {
-		return Report{}, err
-	}
-	for i := range attempts {
-		attempts[i] = attempts[i].WithoutBody()
-	}
-	return Report{
-		DeliveryID:    target.Delivery.ID,
-		State:         target.Delivery.State,
-		Attempts:      attempts,
-		NextAttemptAt: target.Delivery.NextAttemptAt,
-	}, nil
+func (a *Activities) recorded(ctx context.Context, d postrider.Delivery) (Report, error) {
+	attempts, err := a.Store.AttemptsOf(ctx, []string{d.ID})
+	return Report{DeliveryID: d.ID, State: d.State, Attempts: attempts[d.ID], NextAttemptAt: d.NextAttemptAt}, err
 }

@@ -8,9 +8,9 @@ import (
 	"postrider"
 )
 
-// attempt makes the delivery's next attempt and records it. In between it calls answered,
-// unless there is no attempt to make.
-func (a *Activities) attempt(ctx context.Context, target postrider.Target, answered func()) (Report, error) {
+// attempt makes the delivery's next attempt for the workflow and records it. In between
+// it calls answered, unless there is no attempt to make.
+func (a *Activities) attempt(ctx context.Context, target postrider.Target, workflowID string, answered func()) (Report, error) {
 	if target.Delivery.State.Finished() {
 		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State}, nil
 	}
@@ -21,6 +21,8 @@ func (a *Activities) attempt(ctx context.Context, target postrider.Target, answe
 	}
 	verdict := target.Delivery.Policy.Judge(made, retryAfter, a.Random())
 	outcome := outcomeOf(target.Delivery, made, verdict)
+	outcome.WorkflowID = workflowID
+	outcome.Leaves = outcome.State == postrider.StateRetrying && postrider.FirstAttemptsOnly(workflowID)
 	err = a.Store.Record(ctx, []postrider.Outcome{outcome})
 	if postrider.CodeOf(err) == postrider.CodeConflict {
 		return a.overtaken(ctx, outcome.DeliveryID)
@@ -35,6 +37,7 @@ func (a *Activities) attempt(ctx context.Context, target postrider.Target, answe
 		State:         outcome.State,
 		Attempts:      []postrider.Attempt{made.WithoutBody()},
 		NextAttemptAt: outcome.NextAttempt,
+		Left:          outcome.Leaves,
 	}, nil
 }
 
@@ -43,10 +46,10 @@ func (a *Activities) attempt(ctx context.Context, target postrider.Target, answe
 // The receiver's answer counts for nothing then, as after any crash.
 func (a *Activities) overtaken(ctx context.Context, deliveryID string) (Report, error) {
 	targets, err := a.Store.Targets(ctx, []string{deliveryID})
-	if err != nil {
-		return Report{}, err
+	if err != nil || len(targets) == 0 {
+		return Report{DeliveryID: deliveryID, Left: true}, err
 	}
-	return a.recorded(ctx, targets[0])
+	return a.recorded(ctx, targets[0].Delivery)
 }
 
 // post sends the request, or says why there is no sense in sending it.
@@ -79,7 +82,7 @@ func callOff(target postrider.Target) string {
 func outcomeOf(d postrider.Delivery, made postrider.Attempt, verdict postrider.Verdict) postrider.Outcome {
 	outcome := postrider.Outcome{
 		DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID,
-		Attempt: made, State: verdict.State, WorkflowID: d.WorkflowID,
+		Attempt: made, State: verdict.State,
 	}
 	if verdict.State == postrider.StateRetrying {
 		next := outcome.FinishedAt().Add(verdict.Wait)

@@ -50,7 +50,7 @@ func (s *Server) wireWorker(poster *egress.Client) {
 	s.worker = worker.New(s.temporal, worker.Config{
 		Activities: activities.New(activities.Config{
 			Store: s.store, Poster: poster, Reporter: s.flows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
-			Now: time.Now, Random: mathrand.Float64, Carried: s.dispatcher.Carried, FirstAttemptDone: s.dispatcher.FirstAttemptDone,
+			Now: time.Now, Random: mathrand.Float64, Process: s.dispatcher,
 			Tracer: s.tracing.tracer, TraceReceivers: s.settings.TracesToReceivers,
 		}),
 		Maintenance: &activities.Maintenance{Keeper: s.store, Now: time.Now, Retention: time.Duration(s.shape.Worker.Retention)},

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 
 	"postrider"
 )
@@ -33,16 +34,22 @@ const selectStored = `SELECT id, workspace_id, webhook_id, event_id, event_key, 
 	attempt_count, next_attempt_at, last_error, replay_of, created_at, due_at, finished_at, workflow_id,
 	COALESCE(trace_context, '') AS trace_context FROM deliveries WHERE `
 
-// carrier is the workflow that a delivery, d, is leased for, if it is. A join would let
-// PostgreSQL read the whole outbox where it has seen it nearly empty.
-const carrier = "(SELECT o.workflow_id FROM outbox o WHERE o.delivery_id = d.id AND " + isLeased + " AND " + isStart + ")"
+// Parts of a query of deliveries, d, that look into the outbox. A join would let
+// PostgreSQL read the whole of it where it has seen it nearly empty.
+const (
+	ofOutbox = "FROM outbox o WHERE o.delivery_id = d.id AND "
+	// onItsWay is there for a delivery whose first attempt is leased to a workflow.
+	onItsWay = "(SELECT 1 " + ofOutbox + isLeased + " AND " + isStart + ")"
+	// carrier is the workflow that carries a delivery, null or '' when none does.
+	carrier = "(SELECT o.workflow_id " + ofOutbox + "(" + isRetry + " OR " + isLeased + " AND " + isStart + "))"
+)
 
-// selectDeliveries begins a query of deliveries, d. One whose outbox row is leased is on
-// its way: nothing else is written for that.
+// selectDeliveries begins a query of deliveries, d. Nothing but the outbox says which
+// workflow carries one: the row itself names the workflow that made the latest attempt.
 const selectDeliveries = `SELECT d.id, d.workspace_id, d.webhook_id, d.event_id, d.event_key, d.event_type,
-	CASE WHEN d.state = 'pending' AND ` + carrier + ` IS NOT NULL THEN 'delivering' ELSE d.state END AS state,
+	CASE WHEN d.state = 'pending' AND ` + onItsWay + ` IS NOT NULL THEN 'delivering' ELSE d.state END AS state,
 	d.timeout_ms, d.max_retries, d.backoff_ms, d.attempt_count, d.next_attempt_at, d.last_error, d.replay_of, d.created_at, d.due_at, d.finished_at,
-	CASE WHEN d.workflow_id = '' THEN COALESCE(` + carrier + `, '') ELSE d.workflow_id END AS workflow_id,
+	COALESCE(NULLIF(` + carrier + `, ''), d.workflow_id) AS workflow_id,
 	COALESCE(d.trace_context, '') AS trace_context
 	FROM deliveries d WHERE `
 
@@ -50,13 +57,6 @@ func (r deliveryRow) cursor() string { return r.ID }
 
 func (r deliveryRow) policy() postrider.Policy {
 	return postrider.Policy{TimeoutMS: r.TimeoutMS, MaxRetries: r.MaxRetries, BackoffMS: r.BackoffMS}
-}
-
-func (r deliveryRow) dispatch() postrider.Dispatch {
-	return postrider.Dispatch{
-		DeliveryID: r.ID, WorkspaceID: r.WorkspaceID, WebhookID: r.WebhookID, EventType: r.EventType,
-		Policy: r.policy(), AcceptedAt: r.CreatedAt.Time, WorkflowID: r.WorkflowID, TraceContext: r.TraceContext,
-	}
 }
 
 func (r deliveryRow) item() (postrider.Delivery, error) {
@@ -143,6 +143,13 @@ type attemptRow struct {
 	RemoteIP          *string `db:"remote_ip"`
 }
 
+func (r attemptRow) attempt() postrider.Attempt {
+	return postrider.Attempt{
+		Number: r.Number, StartedAt: r.StartedAt.Time, DurationMS: r.DurationMS, StatusCode: r.StatusCode, Result: r.Result,
+		Error: r.Error, ResponseExcerpt: r.ResponseExcerpt, ResponseTruncated: r.ResponseTruncated, RemoteIP: r.RemoteIP,
+	}
+}
+
 // Attempts returns the attempts recorded for a delivery, by number; none for an
 // unknown one.
 func (s *Store) Attempts(ctx context.Context, deliveryID string) ([]postrider.Attempt, error) {
@@ -154,10 +161,38 @@ func (s *Store) Attempts(ctx context.Context, deliveryID string) ([]postrider.At
 	}
 	attempts := make([]postrider.Attempt, len(rows))
 	for i, r := range rows {
-		attempts[i] = postrider.Attempt{
-			Number: r.Number, StartedAt: r.StartedAt.Time, DurationMS: r.DurationMS, StatusCode: r.StatusCode, Result: r.Result,
-			Error: r.Error, ResponseExcerpt: r.ResponseExcerpt, ResponseTruncated: r.ResponseTruncated, RemoteIP: r.RemoteIP,
-		}
+		attempts[i] = r.attempt()
 	}
 	return attempts, nil
+}
+
+// attemptsOf returns the attempts of deliveries, by delivery, as Temporal may hold them.
+func (s *Store) attemptsOf(ctx context.Context, deliveries []postrider.Delivery) (map[string][]postrider.Attempt, error) {
+	wanted := make([]string, len(deliveries))
+	for i, d := range deliveries {
+		wanted[i] = d.ID
+	}
+	return s.AttemptsOf(ctx, wanted)
+}
+
+// AttemptsOf returns the attempts recorded for deliveries, by delivery and in the order
+// of their numbers, without response bodies.
+func (s *Store) AttemptsOf(ctx context.Context, deliveryIDs []string) (map[string][]postrider.Attempt, error) {
+	of := make(map[string][]postrider.Attempt, len(deliveryIDs))
+	sorted := slices.Compact(slices.Sorted(slices.Values(deliveryIDs)))
+	for part := range slices.Chunk(sorted, chunkSize) {
+		var rows []struct {
+			DeliveryID string `db:"delivery_id"`
+			attemptRow
+		}
+		err := sqlOf(`SELECT delivery_id, number, started_at, duration_ms, status_code, result, error, response_truncated, remote_ip
+			FROM attempts WHERE `).within("delivery_id", part).add(" ORDER BY delivery_id, number").selectInto(ctx, s.reading, &rows)
+		if err != nil {
+			return nil, failure("read attempts", err)
+		}
+		for _, row := range rows {
+			of[row.DeliveryID] = append(of[row.DeliveryID], row.attempt())
+		}
+	}
+	return of, nil
 }

@@ -10,16 +10,42 @@ import (
 	"postrider"
 )
 
+// The outbox has a row for every delivery that is not finished or parked, and for
+// workflows that are to be cancelled. A row is in one of these states:
+//
+//	kind    hold_until  leased  workflow_id
+//	start   null        no      '' or who had it  ready: the first attempt may be made
+//	start   a time      no      ''                waits for its time (deliver_at)
+//	start   a time      yes     its carrier       the first attempt is under way, or about to be: a place of the webhook's
+//	retry   null        no      ''                ready: a carrier is to be started
+//	retry   a time      no      its carrier       waits for its next attempt in the carrier, which is lost when the time is over
+//	retry   a time      yes     its carrier       an attempt is under way: a place of the webhook's
+//	cancel  null        no      a carrier         ready: the carrier is to be cancelled
+//	cancel  a time      yes     a carrier         that is being asked for
+//
+// A hold that is over makes the row ready again. The row goes when the delivery is
+// finished or parked: a record turns start into retry, and either into nothing.
+//
+// queue is the workspace's id and the webhook's, joined by a stroke: by it claims go
+// round.
+
+// queueOf returns the queue of a webhook's rows.
+func queueOf(workspaceID, webhookID string) string { return workspaceID + "/" + webhookID }
+
 // Conditions for outbox rows that are looked up by their deliveries. They are written so
 // that no partial index serves them: PostgreSQL plans a statement once, and if the table
 // is empty then, it would go on to read all that is ready, or all that is leased, for a
 // few rows that it has the keys of.
 const (
-	isStart  = "kind || '' = 'start'"
-	isRetry  = "kind || '' = 'retry'"
-	isLeased = "leased IS NOT FALSE"
-	isDue    = "COALESCE(hold_until, hold_until) <= ?"
+	isStart   = "kind || '' = 'start'"
+	isRetry   = "kind || '' = 'retry'"
+	isLeased  = "leased IS NOT FALSE"
+	notLeased = "leased IS NOT TRUE"
+	isDue     = "COALESCE(hold_until, hold_until) <= ?"
 )
+
+// readyAgain is what makes a row ready: a retry is to be handed over.
+const readyAgain = "hold_until = NULL, leased = FALSE, workflow_id = CASE kind WHEN 'retry' THEN '' ELSE workflow_id END"
 
 // NextDue returns when the next row becomes claimable that is not so now: the end
 // of a lease or of a delivery's delay, or the time at which a rate-limited webhook
@@ -30,8 +56,8 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 		Held  *moment
 		Paced *moment
 	}
-	err := sqlOf(hops, "").add(`SELECT (SELECT MIN(hold_until) FROM outbox WHERE hold_until IS NOT NULL) AS held,
-		(SELECT MIN((SELECT p.next_at FROM webhook_pace p WHERE p.webhook_id = hop.webhook_id AND p.next_at > ?)) FROM hop) AS paced`, s.now()).
+	err := sqlOf(hops("start"), "").add(`SELECT (SELECT MIN(hold_until) FROM outbox WHERE hold_until IS NOT NULL) AS held,
+		(SELECT MIN((SELECT p.next_at FROM webhook_pace p WHERE p.webhook_id = `+webhookOfHop+` AND p.next_at > ?)) FROM hop) AS paced`, s.now()).
 		get(ctx, s.reading, &row)
 	if err != nil {
 		return time.Time{}, false, failure("look for what is due next", err)
@@ -59,15 +85,12 @@ func (s *Store) Leased(ctx context.Context, deliveryIDs []string) ([]string, err
 }
 
 // Release gives claimed deliveries back: they are ready again at once. The outbox
-// remembers the workflow that each was to be handed to, which may have been started
-// although nobody knows. Retries give up their places. Deliveries that are not leased
-// are left alone.
+// remembers the workflow that was to make a first attempt, which may have been started
+// although nobody knows. Deliveries that are not leased, or wait for no retry, are left
+// alone.
 func (s *Store) Release(ctx context.Context, deliveryIDs []string) error {
 	err := s.eachChunk(ctx, "release", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
-		if err := sqlOf("DELETE FROM outbox WHERE "+isRetry+" AND delivery_id IN").in(part).run(ctx, tx); err != nil {
-			return err
-		}
-		return sqlOf("UPDATE outbox SET hold_until = NULL, leased = FALSE WHERE "+isLeased+" AND delivery_id IN").in(part).run(ctx, tx)
+		return sqlOf("UPDATE outbox SET "+readyAgain+" WHERE ("+isLeased+" OR "+isRetry+") AND delivery_id IN").in(part).run(ctx, tx)
 	})
 	if err == nil && len(deliveryIDs) > 0 {
 		s.notify()
@@ -84,22 +107,6 @@ func (s *Store) ReleaseOrphans(ctx context.Context) error {
 		return failure("look for orphans", err)
 	}
 	return s.Release(ctx, leased)
-}
-
-// HandedOver takes deliveries off the outbox whose workflow is known to exist, or
-// whose workflow's cancellation was asked for.
-func (s *Store) HandedOver(ctx context.Context, deliveryIDs []string) error {
-	return s.eachChunk(ctx, "hand over", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
-		err := sqlOf(`UPDATE deliveries SET state = 'delivering', handed_over = TRUE,
-			workflow_id = CASE WHEN o.workflow_id = '' THEN deliveries.workflow_id ELSE o.workflow_id END
-			FROM outbox o WHERE o.delivery_id = deliveries.id AND `+isStart+` AND deliveries.state IN ('pending', 'delivering') AND o.delivery_id IN`).
-			in(part).add(" AND deliveries.id IN").in(part).run(ctx, tx)
-		if err != nil {
-			return err
-		}
-		// A retry that has its place already keeps it.
-		return sqlOf("DELETE FROM outbox WHERE kind <> 'retry' AND delivery_id IN").in(part).run(ctx, tx)
-	})
 }
 
 // eachChunk runs work in a transaction for so many ids at a time.
@@ -124,20 +131,20 @@ func (s *Store) CancelDelivery(ctx context.Context, deliveryID string) error {
 		if len(known) == 0 {
 			return postrider.NotFound("delivery")
 		}
-		if _, err := cancelDeliveries(ctx, tx, known, nil, s.now()); err != nil {
+		if _, err := cancelDeliveries(ctx, tx, known, s.now()); err != nil {
 			return err
 		}
 		return dropOutbox(ctx, tx, known)
 	})
 }
 
-// Backlog counts the deliveries that are due and that no dispatcher holds.
+// Backlog counts the deliveries that are due and that no workflow carries.
 func (s *Store) Backlog(ctx context.Context) (postrider.Backlog, error) {
 	var row struct {
 		Pending int64
 		Oldest  *moment
 	}
-	err := sqlOf("SELECT COUNT(*) AS pending, MIN(due_at) AS oldest FROM outbox WHERE kind = 'start' AND (hold_until IS NULL OR hold_until <= ?)", s.now()).
+	err := sqlOf("SELECT COUNT(*) AS pending, MIN(due_at) AS oldest FROM outbox WHERE kind <> 'cancel' AND (hold_until IS NULL OR hold_until <= ?)", s.now()).
 		get(ctx, s.reading, &row)
 	return postrider.Backlog{Pending: row.Pending, OldestAt: timeOf(row.Oldest)}, failure("count the backlog", err)
 }

@@ -126,7 +126,7 @@ func (b *batch) add(p postrider.Publication, e postrider.Event, to []subscriber)
 		state := postrider.StateParked
 		if w.Status == postrider.WebhookActive {
 			state = postrider.StatePending
-			b.outbox = append(b.outbox, []any{id, w.ID, "start", hold, false, due})
+			b.outbox = append(b.outbox, []any{id, w.ID, queueOf(p.WorkspaceID, w.ID), "start", hold, false, due})
 		}
 		b.deliveries = append(b.deliveries, []any{
 			id, p.WorkspaceID, w.ID, e.ID, e.Key, e.Type, state, w.TimeoutMS, w.MaxRetries, w.BackoffMS, 0, b.now, due, "", trace,
@@ -142,7 +142,7 @@ func publicationRows() *bulk {
 			"occurred_at timestamptz, deliver_at timestamptz, body bytea, created_at timestamptz"},
 		table{name: "deliveries", columns: "id text, workspace_id text, webhook_id text, event_id text, event_key text, event_type text, state text, " +
 			"timeout_ms integer, max_retries integer, backoff_ms integer, attempt_count integer, created_at timestamptz, due_at timestamptz, workflow_id text, trace_context text"},
-		table{name: "outbox", columns: "delivery_id text, webhook_id text, kind text, hold_until timestamptz, leased boolean, due_at timestamptz"},
+		table{name: "outbox", columns: "delivery_id text, webhook_id text, queue text, kind text, hold_until timestamptz, leased boolean, due_at timestamptz"},
 	)
 }
 

@@ -30,9 +30,10 @@ func (s *Store) Record(ctx context.Context, outcomes []postrider.Outcome) error 
 func (s *Store) recordAll(ctx context.Context, calls [][]postrider.Outcome) ([]answer[struct{}], error) {
 	var answers []answer[struct{}]
 	var freed bool
+	var r *recorder
 	err := s.write(ctx, "record", func(tx *sqlx.Tx) error {
 		answers = make([]answer[struct{}], len(calls))
-		r := &recorder{s: s, tx: tx, stats: map[string]*tally{}, owner: map[attemptKey]int{}}
+		r = &recorder{s: s, tx: tx, stats: map[string]*tally{}, owner: map[attemptKey]int{}}
 		if err := r.load(ctx, calls); err != nil {
 			return err
 		}
@@ -61,6 +62,9 @@ func (s *Store) recordAll(ctx context.Context, calls [][]postrider.Outcome) ([]a
 	if err == nil && freed {
 		s.signal()
 	}
+	if err == nil && r.left {
+		signal(s.wakeRetries)
+	}
 	return answers, err
 }
 
@@ -72,6 +76,7 @@ type recorder struct {
 	stats map[string]*tally // by webhook
 	// owner is the call whose attempt is stored, and stays.
 	owner map[attemptKey]int
+	left  bool // retries were left to the dispatchers
 }
 
 // attemptKey is the primary key of an attempt.
@@ -91,6 +96,7 @@ func (r *recorder) overtaken(call int, o postrider.Outcome) bool {
 // life is what a delivery has come to.
 type life struct {
 	ID            string
+	WorkspaceID   string `db:"workspace_id"`
 	WebhookID     string `db:"webhook_id"`
 	State         postrider.DeliveryState
 	AttemptCount  int     `db:"attempt_count"`
@@ -98,7 +104,8 @@ type life struct {
 	LastError     *string `db:"last_error"`
 	FinishedAt    *moment `db:"finished_at"`
 	WorkflowID    string  `db:"workflow_id"`
-	wantsOwn      bool    // a workflow of its own
+	moved         bool    // a new attempt says how the delivery goes on
+	leaves        bool    // its workflow, for another
 }
 
 // tally is what a transaction adds to a webhook's stats.
@@ -131,7 +138,7 @@ func (r *recorder) load(ctx context.Context, calls [][]postrider.Outcome) error 
 	r.lives = map[string]*life{}
 	for part := range slices.Chunk(slices.Compact(slices.Sorted(slices.Values(deliveryIDs))), chunkSize) {
 		var rows []*life
-		err := sqlOf("SELECT id, webhook_id, state, attempt_count, next_attempt_at, last_error, finished_at, workflow_id FROM deliveries WHERE ").
+		err := sqlOf("SELECT id, workspace_id, webhook_id, state, attempt_count, next_attempt_at, last_error, finished_at, workflow_id FROM deliveries WHERE ").
 			within("id", part).add(" ORDER BY id"+r.s.dialect.lock("FOR UPDATE")).selectInto(ctx, r.tx, &rows)
 		if err != nil {
 			return err
@@ -149,10 +156,11 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (fr
 	if err != nil || len(news) == 0 {
 		return false, err
 	}
-	touched, webhookIDs := map[string]bool{}, map[string]bool{}
+	touched, queues := map[string]bool{}, map[string]bool{}
 	for _, o := range news {
 		r.apply(o)
-		touched[o.DeliveryID], webhookIDs[o.WebhookID] = true, true
+		d := r.lives[o.DeliveryID]
+		touched[o.DeliveryID], queues[queueOf(d.WorkspaceID, d.WebhookID)] = true, true
 	}
 	changed := slices.Sorted(maps.Keys(touched))
 	for part := range slices.Chunk(changed, maxParameters/9) {
@@ -160,7 +168,7 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (fr
 			return false, err
 		}
 	}
-	if freed, err = r.endPlaces(ctx, changed); err != nil {
+	if freed, err = r.settle(ctx, changed); err != nil {
 		return false, err
 	}
 	if err := r.disable(ctx, news); err != nil {
@@ -170,30 +178,55 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (fr
 		return false, err
 	}
 	// What waits for other webhooks' places could have been claimed before.
-	err = sqlOf(`SELECT EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind IN ('own', 'cancel'))
-		OR EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind = 'start' AND webhook_id IN`).
-		in(slices.Sorted(maps.Keys(webhookIDs))).add(")").get(ctx, r.tx, &freed)
+	err = sqlOf("SELECT EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind = 'start' AND queue IN").
+		in(slices.Sorted(maps.Keys(queues))).add(")").get(ctx, r.tx, &freed)
 	return freed, err
 }
 
-// endPlaces takes the deliveries off the outbox, but for those that want a workflow of
-// their own now, and reports whether that made room.
-func (r *recorder) endPlaces(ctx context.Context, deliveryIDs []string) (freed bool, err error) {
+// settle drops the outbox rows of deliveries that are finished, and makes those of the
+// others retries. It reports whether that made room.
+func (r *recorder) settle(ctx context.Context, deliveryIDs []string) (freed bool, err error) {
+	var finished []string
 	var rows [][]any
 	for _, id := range deliveryIDs {
-		if d := r.lives[id]; d.wantsOwn {
-			rows = append(rows, []any{id, d.WebhookID, "own", false, r.s.now()})
+		d := r.lives[id]
+		if !d.moved {
+			continue
+		}
+		if d.State != postrider.StateRetrying {
+			finished = append(finished, id)
+			continue
+		}
+		next := r.s.now()
+		if d.NextAttemptAt != nil {
+			next = d.NextAttemptAt.Time
+		}
+		row := []any{id, d.WebhookID, queueOf(d.WorkspaceID, d.WebhookID), "retry", (*time.Time)(nil), false, next, ""}
+		if !d.leaves {
+			until := carriedUntil(next, r.s.now())
+			row[4], row[7] = &until, d.WorkflowID
+		}
+		rows = append(rows, row)
+		r.left = r.left || d.leaves
+	}
+	for part := range slices.Chunk(finished, chunkSize) {
+		if err := sqlOf("DELETE FROM outbox WHERE kind <> 'cancel' AND delivery_id IN").in(part).run(ctx, r.tx); err != nil {
+			return false, err
 		}
 	}
-	for part := range slices.Chunk(deliveryIDs, chunkSize) {
-		n, err := sqlOf("DELETE FROM outbox WHERE kind <> 'cancel' AND delivery_id IN").in(part).affect(ctx, r.tx)
+	for part := range slices.Chunk(rows, maxParameters/8) {
+		st, err := r.s.rowsAs("news", `delivery_id text, webhook_id text, queue text, kind text, hold_until timestamptz, leased boolean, due_at timestamptz, workflow_id text`, part)
 		if err != nil {
 			return false, err
 		}
-		freed = freed || n > 0
+		err = st.add(`INSERT INTO outbox (delivery_id, webhook_id, queue, kind, hold_until, leased, due_at, workflow_id)
+			SELECT * FROM news WHERE TRUE ON CONFLICT (delivery_id) DO UPDATE SET kind = excluded.kind, hold_until = excluded.hold_until,
+			leased = excluded.leased, due_at = excluded.due_at, workflow_id = excluded.workflow_id WHERE outbox.kind <> 'cancel'`).run(ctx, r.tx)
+		if err != nil {
+			return false, err
+		}
 	}
-	_, err = insert(ctx, r.tx, "INSERT INTO outbox (delivery_id, webhook_id, kind, leased, due_at) VALUES", rows, "ON CONFLICT (delivery_id) DO NOTHING")
-	return freed, err
+	return true, nil
 }
 
 // insertAttempts stores the attempts and returns the outcomes of those that were
@@ -276,11 +309,8 @@ func (r *recorder) apply(o postrider.Outcome) {
 	if d.State.Finished() || !latest {
 		return
 	}
-	d.State, d.NextAttemptAt, d.wantsOwn = o.State, nil, o.WantsOwn()
-	switch {
-	case d.wantsOwn:
-		d.WorkflowID = postrider.DeliveryWorkflowID(d.ID)
-	case o.WorkflowID != "":
+	d.State, d.NextAttemptAt, d.moved, d.leaves = o.State, nil, true, o.Leaves
+	if o.WorkflowID != "" {
 		d.WorkflowID = o.WorkflowID
 	}
 	if o.Attempt.Error != nil {
@@ -326,10 +356,11 @@ func (r *recorder) updateDeliveries(ctx context.Context, deliveryIDs []string) e
 // disable disables the webhooks whose receivers want no more, and parks what
 // waits for them.
 func (r *recorder) disable(ctx context.Context, news []postrider.Outcome) error {
-	reasons := map[string]string{}
+	reasons, workspaces := map[string]string{}, map[string]string{}
 	for _, o := range news {
 		if o.DisableWebhook != "" {
-			reasons[r.lives[o.DeliveryID].WebhookID] = o.DisableWebhook
+			d := r.lives[o.DeliveryID]
+			reasons[d.WebhookID], workspaces[d.WebhookID] = o.DisableWebhook, d.WorkspaceID
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(reasons)) {
@@ -339,7 +370,7 @@ func (r *recorder) disable(ctx context.Context, news []postrider.Outcome) error 
 			return err
 		}
 		if disabled > 0 {
-			if err := r.s.park(ctx, r.tx, id); err != nil {
+			if err := r.s.park(ctx, r.tx, workspaces[id], id); err != nil {
 				return err
 			}
 		}

@@ -7,12 +7,9 @@
 //     holds the events, their deliveries and an outbox row for each delivery that
 //     is to be made. So an accepted delivery is finished, parked, in the outbox,
 //     or with a workflow; it is never in none of these.
-//   - An outbox row goes in the transaction that records the first attempt, or
-//     when its workflow is known to exist, or with a delivery that was called off.
-//     A lease that runs out makes the row claimable again.
-//     A first attempt that a workflow of many made without success turns the row into
-//     one that asks for the delivery's own (kind own), in the same transaction; so who
-//     drops or leases a row says of which kind.
+//   - An outbox row goes in the transaction that finishes or parks its delivery, and in
+//     no other way: see outbox.go for its states. A lease that runs out makes the row
+//     claimable again, so a lost workflow loses no delivery.
 //   - Secrets are stored encrypted, see [Keyring].
 //   - Everything of a workspace is read and changed with the workspace's id in the
 //     condition: another's id is an unknown one.
@@ -30,7 +27,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,22 +54,21 @@ type Store struct {
 	reading *sqlx.DB // reads; the same as db on PostgreSQL
 	leasing *sqlx.DB // claims, whose commits need not outlive a crash of PostgreSQL; on SQLite the same as db
 
-	publishing *group[postrider.Publication, []postrider.Receipt]
-	recording  *group[[]postrider.Outcome, struct{}]
-	wake       chan struct{}
-	address    string        // of PostgreSQL, for connections beside the pool
-	news       chan struct{} // for other processes' dispatchers
-	quiet      func()        // ends the notifications
+	publishing  *group[postrider.Publication, []postrider.Receipt]
+	recording   *group[[]postrider.Outcome, struct{}]
+	permitting  *group[postrider.PermitRequest, postrider.Permit]
+	wake        chan struct{}
+	wakeRetries chan struct{}
+	address     string        // of PostgreSQL, for connections beside the pool
+	news        chan struct{} // for other processes' dispatchers
+	quiet       func()        // ends the notifications
 
 	revocations atomic.Int64
 	audiences   audiences
 	publication *bulk // rows of events, deliveries and the outbox
 	repetition  *bulk // rows of idempotency keys
 
-	providing sync.WaitGroup // reads of what claimed deliveries need
-
-	cursorMu sync.Mutex
-	cursor   string // the webhook that the latest claim ended with
+	starts, retries rounds // where the latest claims ended
 }
 
 // Open opens the database at url and starts the group commits. A url that begins
@@ -87,7 +82,7 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 		return nil, errors.New("store: every field of Options but Alone is required")
 	}
 	s := &Store{
-		Options: options, wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		Options: options, wake: make(chan struct{}, 1), wakeRetries: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		audiences:   audiences{known: map[audience]knownAudience{}},
 		publication: publicationRows(), repetition: repetitionRows(),
 	}
@@ -101,6 +96,8 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	ctx = context.WithoutCancel(ctx)
 	s.publishing = newGroup(ctx, publicationWeight, s.publishAll)
 	s.recording = newGroup(ctx, func(o []postrider.Outcome) int { return len(o) }, s.recordAll)
+	s.permitting = newGroup(ctx, func(postrider.PermitRequest) int { return 1 }, s.permitAll)
+	s.starts.queues, s.retries.queues = map[string]string{}, map[string]string{}
 	s.startNotifying(ctx)
 	return s, nil
 }
@@ -116,8 +113,8 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.publishing.close()
 	s.recording.close()
+	s.permitting.close()
 	s.quiet()
-	s.providing.Wait()
 	return s.disconnect()
 }
 
@@ -125,9 +122,16 @@ func (s *Store) Close() error {
 // dispatcher can claim, and while [Store.Listen] runs, when another process did.
 func (s *Store) Wake() <-chan struct{} { return s.wake }
 
-func (s *Store) signal() {
+// WakeRetries gets a value, one for many, when this process left retries to be handed
+// over.
+func (s *Store) WakeRetries() <-chan struct{} { return s.wakeRetries }
+
+func (s *Store) signal() { signal(s.wake) }
+
+// signal puts a token into a channel of one, unless it holds one already.
+func signal(c chan<- struct{}) {
 	select {
-	case s.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

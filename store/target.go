@@ -7,9 +7,9 @@ import (
 	"postrider"
 )
 
-// Targets returns what an attempt of each delivery needs, in the order asked. A
-// delivery of a deleted webhook has the state cancelled. Returns
-// [postrider.CodeNotFound] if one is unknown.
+// Targets returns what an attempt of each delivery needs, in the order asked and
+// without those that are unknown. A delivery of a deleted webhook has the state
+// cancelled.
 func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error) {
 	targets := make([]postrider.Target, 0, len(deliveryIDs))
 	for part := range slices.Chunk(deliveryIDs, chunkSize) {
@@ -17,25 +17,35 @@ func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.
 		if err != nil {
 			return nil, failure("load targets", err)
 		}
-		rows := make([]deliveryRow, len(part))
-		for i, id := range part {
+		known := make([]postrider.Delivery, 0, len(part))
+		for _, id := range part {
 			row, found := deliveries[id]
 			if !found {
-				return nil, postrider.NotFound("delivery")
+				continue
 			}
-			rows[i] = row
+			d, err := row.item()
+			if err != nil {
+				return nil, failure("load targets", err)
+			}
+			known = append(known, d)
 		}
-		more, err := s.targets(ctx, rows)
+		more, err := s.TargetsOf(ctx, known)
 		if err != nil {
-			return nil, failure("load targets", err)
+			return nil, err
 		}
 		targets = append(targets, more...)
 	}
 	return targets, nil
 }
 
-// targets returns what an attempt of each delivery needs, in their order.
-func (s *Store) targets(ctx context.Context, deliveries []deliveryRow) ([]postrider.Target, error) {
+// TargetsOf returns what an attempt of each delivery needs beside the delivery itself,
+// in their order.
+func (s *Store) TargetsOf(ctx context.Context, deliveries []postrider.Delivery) ([]postrider.Target, error) {
+	targets, err := s.targets(ctx, deliveries)
+	return targets, failure("load targets", err)
+}
+
+func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([]postrider.Target, error) {
 	webhookIDs, eventKeys := make([]string, len(deliveries)), make([]string, len(deliveries))
 	for i, d := range deliveries {
 		webhookIDs[i], eventKeys[i] = d.WebhookID, d.EventKey
@@ -63,11 +73,7 @@ func (s *Store) targets(ctx context.Context, deliveries []deliveryRow) ([]postri
 	return targets, nil
 }
 
-func target(d deliveryRow, row webhookRow, secrets map[string][]string) (postrider.Target, error) {
-	delivery, err := d.item()
-	if err != nil {
-		return postrider.Target{}, err
-	}
+func target(delivery postrider.Delivery, row webhookRow, secrets map[string][]string) (postrider.Target, error) {
 	if row.DeletedAt != nil && !delivery.State.Finished() {
 		delivery.State = postrider.StateCancelled
 	}
@@ -75,7 +81,9 @@ func target(d deliveryRow, row webhookRow, secrets map[string][]string) (postrid
 	if err != nil {
 		return postrider.Target{}, err
 	}
-	t := postrider.Target{Delivery: delivery, WebhookStatus: w.Status, URL: w.URL, Headers: w.Headers, SigningMethod: w.SigningMethod}
+	t := postrider.Target{
+		Delivery: delivery, WebhookStatus: w.Status, URL: w.URL, Headers: w.Headers, SigningMethod: w.SigningMethod, MaxInFlight: w.MaxInFlight,
+	}
 	if w.SecretID != nil {
 		t.Secrets = secrets[*w.SecretID]
 	}

@@ -186,9 +186,9 @@ func (s *Store) saveWebhook(ctx context.Context, tx *sqlx.Tx, before, w postride
 	}
 	switch wasActive, active := before.Status == postrider.WebhookActive, w.Status == postrider.WebhookActive; {
 	case wasActive && !active:
-		return s.park(ctx, tx, w.ID)
+		return s.park(ctx, tx, w.WorkspaceID, w.ID)
 	case !wasActive && active:
-		return s.resume(ctx, tx, w.ID)
+		return s.resume(ctx, tx, w.WorkspaceID, w.ID)
 	}
 	return nil
 }
@@ -210,7 +210,7 @@ func (s *Store) DeleteWebhook(ctx context.Context, workspaceID, id string) error
 		if err := sqlOf("DELETE FROM webhook_events WHERE webhook_id = ?", id).run(ctx, tx); err != nil {
 			return err
 		}
-		return s.cancelAll(ctx, tx, id, now)
+		return s.cancelAll(ctx, tx, workspaceID, id, now)
 	})
 	if err == nil {
 		s.notify()

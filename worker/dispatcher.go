@@ -2,22 +2,21 @@
 // dispatcher that hands every accepted delivery to a workflow.
 //
 // The hand-over cannot lose a delivery. A publish commits an outbox row with each
-// delivery; a dispatcher leases rows, starts workflows for them, and a row goes in the
-// transaction that records the first attempt. A crash in between leaves the row, whose
-// lease runs out: the next claim starts the workflow again, which is refused where it
-// exists already, and that is as good as started.
+// delivery; a dispatcher leases rows for a workflow, and a row goes in the transaction
+// that finishes its delivery. A crash in between leaves the row, whose lease runs out:
+// then another workflow gets the delivery, and what the first still does for it counts
+// for nothing, since the row does not name it.
 //
-// A workflow carries one delivery, or the first attempts of all that a claim brought:
-// which of the two goes by how many workflows of one are under way, see [Batching].
+// There are two queues, and none waits for the other: first attempts ([Dispatcher.Run]
+// and batches.go), and what failed and is to be carried on by a workflow (handover.go).
+// Attempts of both kinds have their places in one table of what is under way
+// (inflight.go), under what this process gives each receiver (limiter.go).
 package worker
 
 import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
-	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -27,28 +26,38 @@ import (
 
 // Queue is what the dispatcher needs of the database.
 type Queue interface {
-	// Claim leases due deliveries, fair across webhooks and under their limits. They
-	// come back to the queue when the lease is over. What their targets are read under is
-	// ctx, so it must outlive the call.
+	// Claim leases deliveries whose first attempt is due, fair across workspaces and
+	// webhooks and under their limits. They come back to the queue when the lease is over.
 	Claim(ctx context.Context, request postrider.ClaimRequest) ([]postrider.Dispatch, error)
+	// TargetsOf returns what an attempt of each delivery needs, in their order.
+	TargetsOf(ctx context.Context, deliveries []postrider.Delivery) ([]postrider.Target, error)
 	// NextDue returns when the next delivery that is held or paced becomes due.
 	NextDue(ctx context.Context) (time.Time, bool, error)
 	// Release gives claimed deliveries back at once.
 	Release(ctx context.Context, deliveryIDs []string) error
-	// HandedOver takes deliveries off the queue that have their workflow.
-	HandedOver(ctx context.Context, deliveryIDs []string) error
 	// Leased returns those of the deliveries that are leased for a first attempt.
 	Leased(ctx context.Context, deliveryIDs []string) ([]string, error)
 	// Wake gets a value when this process made something due.
 	Wake() <-chan struct{}
+
+	// ClaimRetries returns deliveries that failed, with the workflows that are to carry
+	// their retries.
+	ClaimRetries(ctx context.Context, request postrider.HandoverRequest) ([]postrider.Handover, error)
+	// ClaimCancellations returns workflows that are to be cancelled.
+	ClaimCancellations(ctx context.Context, limit int, lease time.Duration) ([]postrider.Cancellation, error)
+	// Cancelled drops the requests to cancel the workflows of these deliveries.
+	Cancelled(ctx context.Context, deliveryIDs []string) error
+	// WakeRetries gets a value when this process left something to be handed over.
+	WakeRetries() <-chan struct{}
 }
 
-// Starter hands deliveries to Temporal.
+// Starter starts and cancels workflows. Each start returns
+// [workflows.ErrAlreadyStarted] when there is such a workflow.
 type Starter interface {
-	// Start starts the one workflow that carries all of the deliveries. Returns
-	// [workflows.ErrAlreadyStarted] when there is one.
-	Start(ctx context.Context, carried []postrider.Dispatch) error
-	Cancel(ctx context.Context, deliveryID string) error
+	StartOwn(ctx context.Context, d postrider.Dispatch) error
+	StartBatch(ctx context.Context, workflowID string, known []postrider.Dispatch, longest time.Duration) error
+	StartRetries(ctx context.Context, h postrider.Handover) error
+	Cancel(ctx context.Context, workflowID string) error
 }
 
 // Timing of the dispatcher.
@@ -58,83 +67,49 @@ const (
 	Lease = 45 * time.Second
 	// pollInterval is how long the dispatcher waits for another process's publish.
 	pollInterval = time.Second
-	// troubleInterval spaces the claims while the database or Temporal is away.
-	troubleInterval = time.Second
-	// watchInterval spaces the looks at what other workers have done, and how long a
+	// backoff spaces the claims while the database or Temporal is away.
+	backoff = time.Second
+	// reapInterval spaces the looks at what other workers have done, and how long a
 	// workflow has been started before anybody looks.
-	watchInterval = time.Second
+	reapInterval = time.Second
 	// startTimeout bounds one start of a workflow.
 	startTimeout = 10 * time.Second
-	// maxStarting is how many starts go on at once. Temporal's own work for a workflow
-	// is done by as many or fewer cores; more starts than that would only make all of
-	// them, and the workflow tasks that follow, late.
+	// maxStarting is how many starts for first attempts go on at once. Temporal's own work
+	// for a workflow is done by as many or fewer cores; more starts than that would only
+	// make all of them, and the workflow tasks that follow, late.
 	maxStarting = 16
 	// releaseTimeout bounds giving rows back while shutting down.
 	releaseTimeout = 5 * time.Second
+	// maxClaim is the most deliveries of a claim.
+	maxClaim = 512
+	// maxOwn is the most of a claim whose deliveries get a workflow each.
+	maxOwn = 8
+	// longestLinger is the most that the dispatcher lets deliveries, or places, gather
+	// between two claims: bigger claims cost less.
+	longestLinger = 8 * time.Millisecond
 )
 
-// Batching says when one workflow carries the first attempts of many deliveries.
+// Batching says when one workflow carries many deliveries.
 type Batching string
 
 // The ways to batch.
 const (
-	// BatchingAuto gives each delivery a workflow of its own for as long as these keep
-	// up, and batches what is claimed while there is more to do, or more than a few are
-	// under way: so the size of a batch follows the load.
+	// BatchingAuto gives each delivery a workflow of its own while there are but a few a
+	// second, and else lets one carry the first attempts of all that are claimed in a
+	// second. Retries of one webhook about the same time share a workflow.
 	BatchingAuto   Batching = "auto"
 	BatchingAlways Batching = "always"
-	BatchingNever  Batching = "never"
+	BatchingNever  Batching = "never" // each delivery has a workflow to itself at any time
 )
 
-// Sizes of batches.
-const (
-	maxAlone = 8   // workflows of one delivery that go on at once before auto batches
-	maxRate  = 150 // deliveries a second from which on it batches, however few are under way
-	maxBatch = 512 // a workflow's input and result are some 400 bytes a delivery
-	// maxQueued is how many workflows of one delivery wait to be started at most: what is
-	// claimed long before it can be started is only counted again and again. They are
-	// filled up when half have gone, so that claims are worth their while.
-	maxQueued = 64
-	// batchLinger is how long the dispatcher lets deliveries, or free places, gather after
-	// a batch that was not a full one: bigger batches cost less, and there is a load to
-	// share.
-	batchLinger = 25 * time.Millisecond
-)
-
-// least returns the size from which a claim is a batch, with so many workflows of one
-// delivery under way and so many deliveries a second.
-func (b Batching) least(alone int, rate float64) int {
-	switch {
-	case b == BatchingAlways:
-		return 1
-	case b == BatchingNever:
-		return math.MaxInt
-	case rate > maxRate:
-		return 2
-	default:
-		return max(maxAlone-alone+1, 2)
-	}
-}
-
-// rate is how many deliveries a second were claimed lately: what was claimed counts
-// less and less over the seconds that follow.
-type rate struct {
-	value float64
-	at    time.Time
-}
-
-// add counts deliveries that were claimed now, and returns the rate.
-func (r *rate) add(claimed int, now time.Time) float64 {
-	r.value = r.value*math.Exp(-max(now.Sub(r.at), 0).Seconds()) + float64(claimed)
-	r.at = now
-	return r.value
-}
+// batchRate is how many deliveries a second make auto batch them.
+const batchRate = 3
 
 // DispatcherConfig is what [NewDispatcher] needs; all is required.
 type DispatcherConfig struct {
 	Queue    Queue
 	Starter  Starter
-	InFlight int // first attempts that go on at once, at most
+	InFlight int // attempts that go on at once, at most
 	PerHost  int // of these, to one host and port; 0 for no limit of its own
 	Batching Batching
 	IDs      *postrider.IDs
@@ -145,7 +120,9 @@ type DispatcherConfig struct {
 // Dispatcher hands claimed deliveries to workflows, at most InFlight at once.
 type Dispatcher struct {
 	DispatcherConfig
-	places   *places
+	*inflight
+
+	batches  *batches
 	claims   rate
 	starting chan struct{} // a token for each start that goes on
 	trouble  chan struct{} // told when a start failed
@@ -153,61 +130,119 @@ type Dispatcher struct {
 
 // NewDispatcher returns a dispatcher.
 func NewDispatcher(config DispatcherConfig) *Dispatcher {
-	return &Dispatcher{DispatcherConfig: config, places: newPlaces(config.InFlight, config.PerHost, config.Now), starting: make(chan struct{}, maxStarting), trouble: make(chan struct{}, 1)}
+	table := newInflight(config.InFlight, config.PerHost, config.Now)
+	return &Dispatcher{
+		DispatcherConfig: config, inflight: table, batches: newBatches(table, config.Now),
+		starting: make(chan struct{}, maxStarting), trouble: make(chan struct{}, 1),
+	}
 }
-
-// FirstAttemptDone frees the place of a delivery whose first attempt is recorded.
-// A delivery that this dispatcher does not wait for is none of its business.
-func (d *Dispatcher) FirstAttemptDone(deliveryID string) { d.places.end(deliveryID) }
-
-// Carried returns, once, what the first attempt of a delivery needs that this
-// dispatcher claimed; nil when it must be read again. It waits for what is being read.
-func (d *Dispatcher) Carried(deliveryID string) *postrider.Target { return d.places.unload(deliveryID) }
 
 // Run claims and hands over until ctx is done, then waits for the starts that are
 // under way. It returns nil: everything that can go wrong is tried again.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	var handing sync.WaitGroup
 	defer handing.Wait()
-	handing.Go(func() { d.watch(ctx) })
+	handing.Go(func() { d.reapRemote(ctx) })
+	handing.Go(func() { d.handOver(ctx) })
 	for ctx.Err() == nil {
-		free, alone, queued := d.places.count()
-		if free == 0 || queued > maxQueued/2 {
-			d.wait(ctx, pollInterval, nil, d.places.freed)
+		if d.free() == 0 {
+			d.wait(ctx, pollInterval, nil, d.freed)
 			continue
 		}
-		within := d.places.roomAt(d.Now())
-		request := d.request(free, alone, within)
-		claimed, err := d.Queue.Claim(ctx, request)
-		d.claims.add(len(claimed), d.Now())
-		for _, carried := range byWorkflow(claimed) {
-			f := d.places.take(carried)
-			handing.Go(func() { d.hand(ctx, f) })
-		}
+		claimed, more, err := d.claim(ctx, &handing)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			d.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot claim deliveries, trying again", slog.Any("error", err))
-			d.wait(ctx, troubleInterval, nil, nil)
+			d.wait(ctx, backoff, nil, nil)
 		case d.troubled():
-			d.wait(ctx, troubleInterval, nil, nil)
-		case len(claimed) == 0 && within.tight:
-			d.wait(ctx, d.idle(ctx), d.Queue.Wake(), d.places.eased)
-		case len(claimed) == 0:
-			d.wait(ctx, d.idle(ctx), d.Queue.Wake(), nil)
-		case len(claimed) >= request.BatchMin && len(claimed) < maxBatch:
-			d.wait(ctx, batchLinger, nil, nil)
+			d.wait(ctx, backoff, nil, nil)
+		case more && len(claimed) > 0:
+			d.wait(ctx, d.linger(), nil, nil)
+		default:
+			d.wait(ctx, d.idle(ctx), d.Queue.Wake(), d.wanted)
+			d.wait(ctx, d.linger(), nil, nil)
 		}
 	}
+	d.batches.close()
 	return nil
 }
 
-func (d *Dispatcher) request(free, alone int, within *room) postrider.ClaimRequest {
-	request := postrider.ClaimRequest{Limit: min(free, maxQueued), Lease: Lease, BatchMin: d.Batching.least(alone, d.claims.add(0, d.Now())), Room: within.of}
-	if d.Batching != BatchingNever {
-		request.Limit = min(free, maxBatch)
-		request.BatchID = postrider.BatchWorkflowID(d.IDs.New(postrider.PrefixBatch))
+// claim claims what is due and has a place, and gives it to workflows. It reports whether
+// more may be waiting.
+func (d *Dispatcher) claim(ctx context.Context, handing *sync.WaitGroup) (claimed []postrider.Dispatch, more bool, err error) {
+	b := d.choose(ctx)
+	if b != nil {
+		defer b.claiming()()
+	}
+	request := d.request(b)
+	claimed, err = d.Queue.Claim(ctx, request)
+	d.claims.add(len(claimed), d.Now())
+	more = d.took(claimed, request)
+	d.dispatch(ctx, handing, claimed, b)
+	return claimed, more, err
+}
+
+// choose returns the batch that is to carry what is claimed next, nil where each delivery
+// gets a workflow of its own. It waits for one that is about to be there.
+func (d *Dispatcher) choose(ctx context.Context) *batch {
+	if d.Batching == BatchingNever || d.Batching != BatchingAlways && d.claims.add(0, d.Now()) < batchRate {
+		return nil
+	}
+	if next := d.batches.wanted(); next {
+		d.openBatch(ctx)
+	}
+	b := d.batches.current(ctx)
+	if b == nil {
+		return newBatch(postrider.BatchWorkflowID(d.IDs.New(postrider.PrefixBatch)), d.Now())
+	}
+	return b
+}
+
+// openBatch starts the next batch before the current one is full.
+func (d *Dispatcher) openBatch(ctx context.Context) {
+	b := newBatch(postrider.BatchWorkflowID(d.IDs.New(postrider.PrefixBatch)), d.Now())
+	d.batches.opening(b)
+	d.batches.starts.Go(func() {
+		if err := d.start(ctx, func(ctx context.Context) error { return d.Starter.StartBatch(ctx, b.workflowID, nil, longestBatch) }); err != nil {
+			d.batches.failed(b)
+			d.failed(ctx, b.workflowID, 0, err)
+		}
+	})
+}
+
+// request is the claim that is made next, for a batch or for workflows of one.
+func (d *Dispatcher) request(b *batch) postrider.ClaimRequest {
+	capacity := d.capacity()
+	request := postrider.ClaimRequest{Limit: min(d.free(), maxClaim), Lease: Lease, Capacity: &capacity}
+	switch {
+	case b != nil:
+		request.Limit = min(request.Limit, b.room())
+		request.WorkflowID = b.workflowID
+		request.SlowWorkflowID = postrider.BatchWorkflowID(d.IDs.New(postrider.PrefixBatch))
+	default:
+		request.Limit = min(request.Limit, maxOwn)
 	}
 	return request
+}
+
+// dispatch gives what was claimed to the workflows that are to carry it.
+func (d *Dispatcher) dispatch(ctx context.Context, handing *sync.WaitGroup, claimed []postrider.Dispatch, open *batch) {
+	for _, carried := range byWorkflow(claimed) {
+		b := open
+		if open == nil || carried[0].WorkflowID != open.workflowID {
+			b = newBatch(carried[0].WorkflowID, d.Now())
+			b.only()
+		}
+		begun := d.batches.take(b, len(carried))
+		kept := d.take(b, carried)
+		handing.Go(func() { d.prefetch(ctx, b, kept) })
+		if over := carried[len(kept):]; len(over) > 0 {
+			handing.Go(func() { d.release(ctx, b.workflowID, over) })
+		}
+		if !begun {
+			handing.Go(func() { d.begin(ctx, b, kept) })
+		}
+	}
 }
 
 // byWorkflow groups deliveries by the workflow that is to carry them, in their order.
@@ -226,6 +261,84 @@ func byWorkflow(claimed []postrider.Dispatch) [][]postrider.Dispatch {
 	return groups
 }
 
+// begin starts a workflow for what was claimed, and gives it back when that fails.
+func (d *Dispatcher) begin(ctx context.Context, b *batch, claimed []postrider.Dispatch) {
+	err := d.start(ctx, func(ctx context.Context) error {
+		if claimed[0].Alone() || !postrider.FirstAttemptsOnly(b.workflowID) {
+			return d.Starter.StartOwn(ctx, claimed[0])
+		}
+		return d.Starter.StartBatch(ctx, b.workflowID, claimed, longestBatch)
+	})
+	if err == nil || errors.Is(err, workflows.ErrAlreadyStarted) {
+		d.started(b)
+		return
+	}
+	d.batches.failed(b)
+	d.failed(ctx, b.workflowID, len(claimed), err)
+	d.release(ctx, b.workflowID, claimed)
+}
+
+// failed notes that a workflow could not be started.
+func (d *Dispatcher) failed(ctx context.Context, workflowID string, deliveries int, err error) {
+	if ctx.Err() == nil {
+		d.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot start a workflow, trying again",
+			slog.String("workflow_id", workflowID), slog.Int("deliveries", deliveries), slog.Any("error", err))
+		signal(d.trouble)
+	}
+}
+
+// start starts a workflow when it is its turn.
+func (d *Dispatcher) start(ctx context.Context, how func(context.Context) error) error {
+	select {
+	case d.starting <- struct{}{}:
+		defer func() { <-d.starting }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return how(ctx)
+}
+
+// release gives deliveries back that were not handed over, also while shutting down.
+// When that fails their leases will run out, and nothing is lost.
+func (d *Dispatcher) release(ctx context.Context, workflowID string, claimed []postrider.Dispatch) {
+	ids := make([]string, len(claimed))
+	for i, c := range claimed {
+		ids[i] = c.ID
+		d.drop(c.ID, workflowID)
+	}
+	d.releaseIDs(ctx, workflowID, ids)
+}
+
+func (d *Dispatcher) releaseIDs(ctx context.Context, workflowID string, ids []string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	if err := d.Queue.Release(ctx, ids); err != nil {
+		d.Logger.LogAttrs(ctx, slog.LevelWarn, "could not give deliveries back; their leases will expire and they will be claimed again",
+			slog.String("workflow_id", workflowID), slog.Int("deliveries", len(ids)), slog.Any("error", err))
+	}
+}
+
+// reapRemote frees the places of deliveries whose attempt was made by another worker,
+// which happens where Temporal did not give the workflow's first task to the one that
+// started it: this process is told of its own attempts only.
+func (d *Dispatcher) reapRemote(ctx context.Context) {
+	for ctx.Err() == nil {
+		d.wait(ctx, reapInterval, nil, nil)
+		d.expire()
+		waiting := d.startedElsewhere(reapInterval)
+		if len(waiting) == 0 {
+			continue
+		}
+		leased, err := d.Queue.Leased(ctx, waiting)
+		if err != nil { // the leases' ends will free them
+			continue
+		}
+		d.dropOthers(waiting, leased)
+	}
+}
+
 // idle returns how long to wait when nothing could be claimed.
 func (d *Dispatcher) idle(ctx context.Context) time.Duration {
 	due, found, err := d.Queue.NextDue(ctx)
@@ -235,9 +348,19 @@ func (d *Dispatcher) idle(ctx context.Context) time.Duration {
 	return min(max(due.Sub(d.Now()), time.Millisecond), pollInterval)
 }
 
+// linger returns how long deliveries may gather before the next claim: the longer, the
+// more of them there are.
+func (d *Dispatcher) linger() time.Duration {
+	const perSecond = 50
+	return min(time.Duration(d.claims.add(0, d.Now())/perSecond)*time.Millisecond/2, longestLinger)
+}
+
 // wait returns after the time, or at once when ctx is done or one of the two channels
 // gets a value. A nil one shortens nothing.
 func (d *Dispatcher) wait(ctx context.Context, longest time.Duration, wake, freed <-chan struct{}) {
+	if longest <= 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	select {
@@ -253,81 +376,6 @@ func (d *Dispatcher) troubled() bool {
 		return true
 	default:
 		return false
-	}
-}
-
-// hand hands deliveries over to their workflow and holds their places until their
-// first attempts have ended, here or, for all we know, elsewhere.
-func (d *Dispatcher) hand(ctx context.Context, f *flight) {
-	defer d.places.leave(f, f.deliveries()...)
-	bound, cancel := context.WithTimeout(ctx, Lease)
-	defer cancel()
-	err := d.start(ctx, f)
-	d.places.started(f)
-	switch {
-	case err == nil && f.attempts():
-		select {
-		case <-f.landed:
-		case <-bound.Done():
-		}
-	case err == nil, errors.Is(err, workflows.ErrAlreadyStarted):
-		d.settle(ctx, d.Queue.HandedOver, f)
-	default:
-		if ctx.Err() == nil {
-			d.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot hand deliveries to their workflow, trying again",
-				slog.String("workflow_id", f.carried[0].WorkflowID), slog.Int("deliveries", len(f.carried)), slog.Any("error", err))
-			signal(d.trouble)
-		}
-		d.settle(ctx, d.Queue.Release, f)
-	}
-}
-
-// watch frees the places of deliveries whose attempt was made by another worker, which
-// happens where Temporal did not give the workflow's first task to the one that started
-// it: this process is told of its own attempts only.
-func (d *Dispatcher) watch(ctx context.Context) {
-	for ctx.Err() == nil {
-		d.wait(ctx, watchInterval, nil, nil)
-		waiting := d.places.elsewhere(watchInterval)
-		if len(waiting) == 0 {
-			continue
-		}
-		leased, err := d.Queue.Leased(ctx, slices.Sorted(maps.Keys(waiting)))
-		if err != nil { // the leases' ends will free them
-			continue
-		}
-		for _, id := range leased {
-			delete(waiting, id)
-		}
-		for id, f := range waiting {
-			d.places.leave(f, id)
-		}
-	}
-}
-
-func (d *Dispatcher) start(ctx context.Context, f *flight) error {
-	select {
-	case d.starting <- struct{}{}:
-		defer func() { <-d.starting }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	if f.carried[0].Cancel {
-		return d.Starter.Cancel(ctx, f.carried[0].DeliveryID)
-	}
-	return d.Starter.Start(ctx, f.carried)
-}
-
-// settle writes the end of a hand-over, also while shutting down. When it fails,
-// the lease brings the rows back, and nothing is lost.
-func (d *Dispatcher) settle(ctx context.Context, write func(context.Context, []string) error, f *flight) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-	defer cancel()
-	if err := write(ctx, f.deliveries()); err != nil {
-		d.Logger.LogAttrs(ctx, slog.LevelWarn, "hand-over not settled, its lease will end it",
-			slog.String("workflow_id", f.carried[0].WorkflowID), slog.Int("deliveries", len(f.carried)), slog.Any("error", err))
 	}
 }
 

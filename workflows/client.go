@@ -36,8 +36,8 @@ const (
 // its task, 0 for the usual one. Asking for more time costs as much as a delivery does, so
 // slow receivers get this one. With the longest timeout it is 40 s, within the dispatcher's
 // lease: so much later does another worker take over from a lost one.
-func taskTimeout(policy postrider.Policy) time.Duration {
-	fits := time.Duration(float64(policy.Timeout()+aroundPost) / usedOfTask)
+func taskTimeout(longest time.Duration) time.Duration {
+	fits := time.Duration(float64(longest+aroundPost) / usedOfTask)
 	if fits <= usualTaskTimeout {
 		return 0
 	}
@@ -53,31 +53,60 @@ type Client struct {
 // worker must run on the very same connection.
 func NewClient(connection client.Client) *Client { return &Client{temporal: connection} }
 
-// Start starts the one workflow that carries all the deliveries given: a delivery's
-// own, or a batch's. Returns [ErrAlreadyStarted] when it runs or has completed. A
-// delivery's that was terminated before it recorded anything is started again: what is
-// handed over here is not finished.
-func (c *Client) Start(ctx context.Context, carried []postrider.Dispatch) error {
-	first := carried[0]
-	options := client.StartWorkflowOptions{
-		ID:                                       first.WorkflowID,
+// StartOwn starts the workflow of one delivery. Returns [ErrAlreadyStarted] when it runs
+// or has completed. One that was terminated before it recorded anything is started again:
+// what is handed over here is not finished.
+func (c *Client) StartOwn(ctx context.Context, d postrider.Dispatch) error {
+	options := startOptions(d.WorkflowID, []postrider.Delivery{d.Delivery})
+	if d.Slow {
+		options.WorkflowTaskTimeout = taskTimeout(d.Policy.Timeout())
+	}
+	return c.start(ctx, options, []postrider.Delivery{d.Delivery}, DeliveryInput{
+		DeliveryID: d.ID, WebhookID: d.WebhookID, EventType: d.EventType, Policy: d.Policy,
+	})
+}
+
+// StartBatch starts the workflow of the first attempts of those that this process claims
+// for it, which end within longest. The deliveries are those known by now, and may be
+// none. The error is as StartOwn's.
+func (c *Client) StartBatch(ctx context.Context, workflowID string, known []postrider.Dispatch, longest time.Duration) error {
+	deliveries := make([]postrider.Delivery, len(known))
+	slow := len(known) > 0
+	for i, d := range known {
+		deliveries[i] = d.Delivery
+		slow = slow && d.Slow
+	}
+	options := startOptions(workflowID, deliveries)
+	if slow {
+		options.WorkflowTaskTimeout = taskTimeout(longest)
+	}
+	return c.start(ctx, options, deliveries, DeliveryInput{Batch: &BatchOfFirsts{LongestMS: int(longest.Milliseconds())}})
+}
+
+// StartRetries starts the workflow of retries. The error is as StartOwn's.
+func (c *Client) StartRetries(ctx context.Context, h postrider.Handover) error {
+	first := h.Deliveries[0]
+	in := DeliveryInput{WebhookID: first.WebhookID, Policy: first.Policy, Retries: make([]Retried, len(h.Deliveries))}
+	for i, d := range h.Deliveries {
+		in.Retries[i] = Retried{DeliveryID: d.ID, Attempts: h.Attempts[d.ID], NextAttemptAt: d.NextAttemptAt}
+	}
+	return c.start(ctx, startOptions(h.WorkflowID, h.Deliveries), h.Deliveries, in)
+}
+
+// startOptions are those of a workflow that carries the deliveries.
+func startOptions(workflowID string, deliveries []postrider.Delivery) client.StartWorkflowOptions {
+	return client.StartWorkflowOptions{
+		ID:                                       workflowID,
 		TaskQueue:                                TaskQueue,
 		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		EnableEagerStart:                         true,
-		TypedSearchAttributes:                    searchAttributes(carried),
+		TypedSearchAttributes:                    searchAttributes(deliveries),
 	}
-	if first.Slow {
-		options.WorkflowTaskTimeout = taskTimeout(first.Policy)
-	}
-	ctx = traces.Context(ctx, traceOf(carried))
-	var err error
-	if first.Alone() {
-		in := DeliveryInput{DeliveryID: first.DeliveryID, WebhookID: first.WebhookID, EventType: first.EventType, Policy: first.Policy}
-		_, err = c.temporal.ExecuteWorkflow(ctx, options, nameDelivery, in)
-	} else {
-		_, err = c.temporal.ExecuteWorkflow(ctx, options, nameBatch, batchInput(carried))
-	}
+}
+
+func (c *Client) start(ctx context.Context, options client.StartWorkflowOptions, deliveries []postrider.Delivery, in DeliveryInput) error {
+	_, err := c.temporal.ExecuteWorkflow(traces.Context(ctx, traceOf(deliveries)), options, nameDelivery, in)
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &started) {
 		return ErrAlreadyStarted
@@ -85,35 +114,42 @@ func (c *Client) Start(ctx context.Context, carried []postrider.Dispatch) error 
 	return err
 }
 
-// traceOf is the trace context that all the deliveries have in common, "" for none.
-func traceOf(carried []postrider.Dispatch) string {
-	if slices.ContainsFunc(carried, func(d postrider.Dispatch) bool { return d.TraceContext != carried[0].TraceContext }) {
+// common returns what all the deliveries have in common, "" for nothing.
+func common(deliveries []postrider.Delivery, of func(postrider.Delivery) string) string {
+	if len(deliveries) == 0 {
 		return ""
 	}
-	return carried[0].TraceContext
+	value := of(deliveries[0])
+	if slices.ContainsFunc(deliveries, func(d postrider.Delivery) bool { return of(d) != value }) {
+		return ""
+	}
+	return value
+}
+
+// traceOf is the trace context that all the deliveries have in common, "" for none.
+func traceOf(deliveries []postrider.Delivery) string {
+	return common(deliveries, func(d postrider.Delivery) string { return d.TraceContext })
 }
 
 // searchAttributes are what all the deliveries have in common.
-func searchAttributes(carried []postrider.Dispatch) temporal.SearchAttributes {
-	var common []temporal.SearchAttributeUpdate
-	for key, of := range map[temporal.SearchAttributeKeyKeyword]func(postrider.Dispatch) string{
-		attributeWorkspace: func(d postrider.Dispatch) string { return d.WorkspaceID },
-		attributeWebhook:   func(d postrider.Dispatch) string { return d.WebhookID },
-		attributeEventType: func(d postrider.Dispatch) string { return d.EventType },
+func searchAttributes(deliveries []postrider.Delivery) temporal.SearchAttributes {
+	var known []temporal.SearchAttributeUpdate
+	for key, of := range map[temporal.SearchAttributeKeyKeyword]func(postrider.Delivery) string{
+		attributeWorkspace: func(d postrider.Delivery) string { return d.WorkspaceID },
+		attributeWebhook:   func(d postrider.Delivery) string { return d.WebhookID },
+		attributeEventType: func(d postrider.Delivery) string { return d.EventType },
 	} {
-		value := of(carried[0])
-		if !slices.ContainsFunc(carried, func(d postrider.Dispatch) bool { return of(d) != value }) {
-			common = append(common, key.ValueSet(value))
+		if value := common(deliveries, of); value != "" {
+			known = append(known, key.ValueSet(value))
 		}
 	}
-	return temporal.NewSearchAttributes(common...)
+	return temporal.NewSearchAttributes(known...)
 }
 
-// Cancel asks the workflow of a delivery to cancel itself. A workflow that has
-// ended, or never was, is as good as cancelled. One of many is left alone: it finds
-// the delivery cancelled in the database.
-func (c *Client) Cancel(ctx context.Context, deliveryID string) error {
-	err := c.temporal.CancelWorkflow(ctx, postrider.DeliveryWorkflowID(deliveryID), "")
+// Cancel asks a workflow to cancel itself, and what it carries. One that has ended, or
+// never was, is as good as cancelled.
+func (c *Client) Cancel(ctx context.Context, workflowID string) error {
+	err := c.temporal.CancelWorkflow(ctx, workflowID, "")
 	var missing *serviceerror.NotFound
 	if errors.As(err, &missing) {
 		return nil
@@ -139,7 +175,7 @@ func (c *Client) History(ctx context.Context, workflowID, deliveryID string) (po
 	return history, err
 }
 
-// Report signals an attempt to the running workflow whose activity made it.
-func (c *Client) Report(ctx context.Context, workflowID, runID string, report activities.Report) error {
-	return c.temporal.SignalWorkflow(ctx, workflowID, runID, signalReport, report)
+// Report signals attempts to the running workflow whose activity made them.
+func (c *Client) Report(ctx context.Context, workflowID, runID string, reports activities.Reports) error {
+	return c.temporal.SignalWorkflow(ctx, workflowID, runID, signalReport, reports)
 }

@@ -28,7 +28,7 @@ type floor struct {
 	activities *activities.Activities
 	places     chan struct{} // a token for each delivery whose attempt goes on
 	freed      chan struct{} // told when tokens came back
-	carried    sync.Map      // what claims brought along, by delivery
+	feeds      sync.Map      // what was claimed, by workflow
 	ids        *postrider.IDs
 	logger     *slog.Logger
 }
@@ -37,7 +37,7 @@ func newFloor(db *store.Store, poster activities.Poster, ids *postrider.IDs, log
 	f := &floor{store: db, ids: ids, places: make(chan struct{}, places), freed: make(chan struct{}, 1), logger: logger}
 	f.activities = activities.New(activities.Config{
 		Store: db, Poster: poster, Reporter: nobody{}, Metrics: activities.NewMetrics(prometheus.NewRegistry()), Logger: logger,
-		Now: time.Now, Random: mathrand.Float64, Carried: f.unload, FirstAttemptDone: f.done,
+		Now: time.Now, Random: mathrand.Float64, Process: f,
 	})
 	return f
 }
@@ -46,26 +46,51 @@ func newFloor(db *store.Store, poster activities.Poster, ids *postrider.IDs, log
 type nobody struct{}
 
 // Report implements [activities.Reporter].
-func (nobody) Report(context.Context, string, string, activities.Report) error {
+func (nobody) Report(context.Context, string, string, activities.Reports) error {
 	return errors.New("there are no workflows")
 }
 
-// unload returns what a claim brought along for a delivery.
-func (f *floor) unload(deliveryID string) *postrider.Target {
-	target, found := f.carried.LoadAndDelete(deliveryID)
+// Feed implements [activities.Process].
+func (f *floor) Feed(workflowID string) activities.Feed {
+	claimed, found := f.feeds.LoadAndDelete(workflowID)
 	if !found {
 		return nil
 	}
-	return target.(func() *postrider.Target)() //nolint:errcheck,forcetypeassert // nothing else is stored
+	return claimed.(*feed) //nolint:errcheck,forcetypeassert // nothing else is stored
 }
 
-// done gives a delivery's place back.
-func (f *floor) done(string) {
+// Reserve implements [activities.Process].
+func (f *floor) Reserve(context.Context, postrider.Target) error { return nil }
+
+// Done implements [activities.Process]: it gives the delivery's place back.
+func (f *floor) Done(string) {
 	<-f.places
 	select {
 	case f.freed <- struct{}{}:
 	default:
 	}
+}
+
+// feed brings what was claimed.
+type feed struct {
+	store   *store.Store
+	claimed []postrider.Dispatch
+}
+
+// Next implements [activities.Feed].
+func (f *feed) Next(ctx context.Context) []activities.Arrival {
+	arrivals := make([]activities.Arrival, len(f.claimed))
+	deliveries := make([]postrider.Delivery, len(f.claimed))
+	for i, c := range f.claimed {
+		arrivals[i].DeliveryID, deliveries[i] = c.ID, c.Delivery
+	}
+	f.claimed = nil
+	if targets, err := f.store.TargetsOf(ctx, deliveries); err == nil {
+		for i := range targets {
+			arrivals[i].Target = &targets[i]
+		}
+	}
+	return arrivals
 }
 
 // run claims and delivers until ctx is done.
@@ -75,7 +100,7 @@ func (f *floor) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		batch := postrider.BatchWorkflowID(f.ids.New(postrider.PrefixBatch))
 		claimed, err := f.store.Claim(ctx, postrider.ClaimRequest{
-			Limit: min(cap(f.places)-len(f.places), maxClaim), Lease: lease, BatchID: batch, BatchMin: 1,
+			Limit: min(cap(f.places)-len(f.places), maxClaim), Lease: lease, WorkflowID: batch,
 		})
 		if err != nil {
 			return err
@@ -84,16 +109,12 @@ func (f *floor) run(ctx context.Context) error {
 			f.wait(ctx)
 			continue
 		}
-		in := activities.DeliverInput{WorkflowID: batch, DeliveryIDs: make([]string, len(claimed))}
-		for i, c := range claimed {
+		for range claimed {
 			f.places <- struct{}{}
-			in.DeliveryIDs[i] = c.DeliveryID
-			if c.Target != nil { // an attempt is to be made
-				f.carried.Store(c.DeliveryID, c.Target)
-			}
 		}
+		f.feeds.Store(batch, &feed{store: f.store, claimed: claimed})
 		delivering.Go(func() {
-			if _, err := f.activities.Deliver(ctx, in); err != nil && ctx.Err() == nil {
+			if _, err := f.activities.Deliver(ctx, activities.DeliverInput{WorkflowID: batch}); err != nil && ctx.Err() == nil {
 				f.logger.LogAttrs(ctx, slog.LevelError, "deliveries are lost until their lease ends", slog.Any("error", err))
 			}
 		})

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -21,12 +20,12 @@ func (s *Store) lockPace(ctx context.Context, tx *sqlx.Tx, webhookID string) err
 
 // park takes the webhook's deliveries off the outbox that no dispatcher has
 // leased, and parks them.
-func (s *Store) park(ctx context.Context, tx *sqlx.Tx, webhookID string) error {
+func (s *Store) park(ctx context.Context, tx *sqlx.Tx, workspaceID, webhookID string) error {
 	if err := s.lockPace(ctx, tx, webhookID); err != nil {
 		return err
 	}
 	for {
-		waiting, err := ids(ctx, tx, waitingStarts(webhookID, " AND NOT leased").add(" LIMIT ?", chunkSize))
+		waiting, err := ids(ctx, tx, waitingStarts(workspaceID, webhookID, " AND NOT leased").add(" LIMIT ?", chunkSize))
 		if err != nil || len(waiting) == 0 {
 			return err
 		}
@@ -43,7 +42,7 @@ func (s *Store) park(ctx context.Context, tx *sqlx.Tx, webhookID string) error {
 
 // resume puts the webhook's parked deliveries back into the outbox, but for those
 // that a workflow of their own holds.
-func (s *Store) resume(ctx context.Context, tx *sqlx.Tx, webhookID string) error {
+func (s *Store) resume(ctx context.Context, tx *sqlx.Tx, workspaceID, webhookID string) error {
 	now := s.now()
 	for {
 		parked, err := ids(ctx, tx, sqlOf("UPDATE deliveries SET state = 'pending' WHERE id IN (SELECT id FROM deliveries WHERE ").
@@ -51,8 +50,8 @@ func (s *Store) resume(ctx context.Context, tx *sqlx.Tx, webhookID string) error
 		if err != nil || len(parked) == 0 {
 			return err
 		}
-		err = sqlOf(`INSERT INTO outbox (delivery_id, webhook_id, kind, hold_until, leased, due_at)
-			SELECT id, webhook_id, 'start', CASE WHEN due_at > ? THEN due_at END, FALSE, due_at FROM deliveries WHERE id IN`, now).
+		err = sqlOf(`INSERT INTO outbox (delivery_id, webhook_id, queue, kind, hold_until, leased, due_at)
+			SELECT id, webhook_id, CAST(? AS text), 'start', CASE WHEN due_at > ? THEN due_at END, FALSE, due_at FROM deliveries WHERE id IN`, queueOf(workspaceID, webhookID), now).
 			in(parked).add(" ON CONFLICT (delivery_id) DO NOTHING").run(ctx, tx)
 		if err != nil {
 			return err
@@ -63,17 +62,17 @@ func (s *Store) resume(ctx context.Context, tx *sqlx.Tx, webhookID string) error
 // waitingStarts finds the webhook's deliveries in the outbox that have made no attempt,
 // a chunk of the ready ones and one of those that are held. Of other webhooks it reads
 // only what is held: it does not matter how much waits for them.
-func waitingStarts(webhookID, condition string) *statement {
-	return sqlOf("SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE ").only("webhook_id", webhookID).
-		add(" AND hold_until IS NULL AND kind = 'start'"+condition+" ORDER BY webhook_id, delivery_id LIMIT ?) ready", chunkSize).
+func waitingStarts(workspaceID, webhookID, condition string) *statement {
+	return sqlOf("SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE ").only("queue", queueOf(workspaceID, webhookID)).
+		add(" AND hold_until IS NULL AND kind = 'start'"+condition+" ORDER BY queue, delivery_id LIMIT ?) ready", chunkSize).
 		add(" UNION ALL SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE hold_until IS NOT NULL").
 		add(" AND webhook_id = ? AND kind = 'start'"+condition+" ORDER BY hold_until LIMIT ?) held", webhookID, chunkSize)
 }
 
 // unfinished finds a chunk of a webhook's unfinished deliveries without reading through
 // the finished ones: they are in the outbox, or their state is one of trouble.
-func unfinished(webhookID string) *statement {
-	st := waitingStarts(webhookID, "")
+func unfinished(workspaceID, webhookID string) *statement {
+	st := waitingStarts(workspaceID, webhookID, "")
 	for _, state := range []postrider.DeliveryState{postrider.StateRetrying, postrider.StateParked, postrider.StateDelivering} {
 		st.add(" UNION SELECT id FROM (SELECT id FROM deliveries WHERE ").only("webhook_id", webhookID).
 			add(" AND trouble = ? ORDER BY webhook_id, id LIMIT ?) "+string(state), state, chunkSize)
@@ -81,53 +80,62 @@ func unfinished(webhookID string) *statement {
 	return st.add(" LIMIT ?", chunkSize)
 }
 
-// cancelAll makes a webhook's unfinished deliveries cancelled. A delivery that may
-// have a workflow gets an outbox row that asks for the workflow's cancellation.
-func (s *Store) cancelAll(ctx context.Context, tx *sqlx.Tx, webhookID string, now time.Time) error {
+// cancelAll makes a webhook's unfinished deliveries cancelled. One that a workflow
+// carries with others of the webhook, or alone, gets an outbox row that asks for the
+// workflow's cancellation.
+func (s *Store) cancelAll(ctx context.Context, tx *sqlx.Tx, workspaceID, webhookID string, now time.Time) error {
 	if err := s.lockPace(ctx, tx, webhookID); err != nil {
 		return err
 	}
 	for {
-		open, err := ids(ctx, tx, unfinished(webhookID))
+		open, err := ids(ctx, tx, unfinished(workspaceID, webhookID))
 		if err != nil || len(open) == 0 {
 			return err
 		}
-		begun, err := ids(ctx, tx, sqlOf("SELECT delivery_id FROM outbox WHERE workflow_id <> '' AND delivery_id IN").in(open))
+		carriers, err := carriersOf(ctx, tx, open)
 		if err != nil {
 			return err
 		}
-		running, err := cancelDeliveries(ctx, tx, open, begun, now)
+		cancelled, err := cancelDeliveries(ctx, tx, open, now)
 		if err != nil {
 			return err
 		}
 		if err := dropOutbox(ctx, tx, open); err != nil {
 			return err
 		}
-		rows := make([][]any, len(running))
-		for i, id := range running {
-			rows[i] = []any{id, webhookID, "cancel", false, now}
+		asked := map[string]bool{}
+		var rows [][]any
+		for _, id := range cancelled {
+			if by := carriers[id]; postrider.CancelledWith(by) && !asked[by] {
+				asked[by] = true
+				rows = append(rows, []any{id, webhookID, queueOf(workspaceID, webhookID), "cancel", false, now, by})
+			}
 		}
-		if _, err := insert(ctx, tx, "INSERT INTO outbox (delivery_id, webhook_id, kind, leased, due_at) VALUES", rows, ""); err != nil {
+		if _, err := insert(ctx, tx, "INSERT INTO outbox (delivery_id, webhook_id, queue, kind, leased, due_at, workflow_id) VALUES", rows, ""); err != nil {
 			return err
 		}
 	}
 }
 
-// cancelDeliveries makes those of the deliveries cancelled that are not finished,
-// and returns which of these may have a workflow: their row says so, or begun does.
-func cancelDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs, begun []string, now time.Time) (running []string, err error) {
-	var cancelled []struct {
-		ID         string
+// carriersOf returns the workflows that carry deliveries, or may, by delivery.
+func carriersOf(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) (map[string]string, error) {
+	var rows []struct {
+		DeliveryID string `db:"delivery_id"`
 		WorkflowID string `db:"workflow_id"`
 	}
-	err = sqlOf("UPDATE deliveries SET state = ?, finished_at = ?, next_attempt_at = NULL WHERE finished_at IS NULL AND id IN", postrider.StateCancelled, now).
-		in(deliveryIDs).add(" RETURNING id, workflow_id").selectInto(ctx, tx, &cancelled)
-	for _, d := range cancelled {
-		if d.WorkflowID != "" || slices.Contains(begun, d.ID) {
-			running = append(running, d.ID)
-		}
+	err := sqlOf("SELECT delivery_id, workflow_id FROM outbox WHERE workflow_id <> '' AND delivery_id IN").in(deliveryIDs).selectInto(ctx, tx, &rows)
+	of := make(map[string]string, len(rows))
+	for _, row := range rows {
+		of[row.DeliveryID] = row.WorkflowID
 	}
-	return running, err
+	return of, err
+}
+
+// cancelDeliveries makes those of the deliveries cancelled that are not finished,
+// and returns them.
+func cancelDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, now time.Time) ([]string, error) {
+	return ids(ctx, tx, sqlOf("UPDATE deliveries SET state = ?, finished_at = ?, next_attempt_at = NULL WHERE finished_at IS NULL AND id IN", postrider.StateCancelled, now).
+		in(deliveryIDs).add(" RETURNING id"))
 }
 
 // dropWaiting drops the rows of deliveries that wait for their first attempt. One whose

@@ -1,0 +1,468 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"postrider"
+)
+
+// Claim leases deliveries whose first attempt is due and says which workflow is to
+// carry each. What it costs depends on the limit and on the number of webhooks that
+// have something waiting, not on how much waits.
+//
+// It is fair: workspaces take turns and share the limit evenly, and so do the webhooks
+// of each, over several claims too. No webhook has more than its max_in_flight leased,
+// retries included, nor gets more than its rate_limit, however many processes claim.
+// Retries that are due are left up to half of the places. Deliveries of a webhook that
+// is not active any more are parked instead.
+func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]postrider.Dispatch, error) {
+	if request.Limit < 1 {
+		return nil, nil
+	}
+	due, err := s.lookForDue(ctx, "start")
+	if err != nil || due == (dueRows{}) {
+		return nil, err
+	}
+	if due.Held {
+		if err := s.endHolds(ctx, request.Limit); err != nil {
+			return nil, err
+		}
+	}
+	// Webhooks that another claim is at are passed over. If that leaves nothing, it
+	// is worth waiting for them: that other claim takes milliseconds.
+	for _, wait := range []bool{false, true} {
+		var c *claim
+		err := writeOn(ctx, s.leasing, "claim", func(tx *sqlx.Tx) error {
+			now := s.now()
+			c = &claim{s: s, tx: tx, request: request, now: now, until: now.Add(request.Lease), wait: wait}
+			if request.Capacity != nil {
+				c.unproven = request.Capacity.Unproven
+			}
+			return c.run(ctx)
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.starts.ended(c.turns, len(c.dispatches) == request.Limit)
+		if len(c.dispatches) > 0 || !c.passed {
+			return c.dispatches, nil
+		}
+	}
+	return nil, nil
+}
+
+// dueRows says which rows a claim finds in the outbox.
+type dueRows struct {
+	Held  bool // a lease or a delay is over
+	Ready bool // of the kind that is looked for
+}
+
+// lookForDue looks what there is before a transaction is begun: most claims are made
+// to find nothing.
+func (s *Store) lookForDue(ctx context.Context, kind string) (dueRows, error) {
+	var due dueRows
+	err := sqlOf(`SELECT EXISTS (SELECT 1 FROM outbox WHERE hold_until <= ?) AS held,
+		EXISTS (SELECT 1 FROM outbox WHERE hold_until IS NULL AND kind = '`+kind+`') AS ready`, s.now()).get(ctx, s.reading, &due)
+	return due, failure("look for what is due", err)
+}
+
+// holdsChunk is how many holds a claim ends at least, if there are so many.
+const holdsChunk = chunkSize
+
+// endHolds makes rows ready whose lease ran out or whose time has come, so many
+// that a claim has enough to choose from. It is a transaction of its own: inside
+// the claim's it would lock outbox before deliveries, against the order.
+func (s *Store) endHolds(ctx context.Context, limit int) error {
+	now := s.now()
+	due, err := ids(ctx, s.reading, sqlOf("SELECT delivery_id FROM outbox WHERE hold_until <= ? ORDER BY hold_until LIMIT ?", now, max(limit, holdsChunk)))
+	if err != nil || len(due) == 0 {
+		return failure("end holds", err)
+	}
+	return s.write(ctx, "end holds", func(tx *sqlx.Tx) error {
+		free, err := ids(ctx, tx, sqlOf("SELECT delivery_id FROM outbox WHERE "+isDue+" AND delivery_id IN", now).
+			in(due).add(" ORDER BY delivery_id"+s.dialect.lock("FOR UPDATE SKIP LOCKED")))
+		if err != nil || len(free) == 0 {
+			return err
+		}
+		return sqlOf("UPDATE outbox SET "+readyAgain+" WHERE delivery_id IN").in(free).run(ctx, tx)
+	})
+}
+
+// claim is one run of [Store.Claim].
+type claim struct {
+	s        *Store
+	tx       *sqlx.Tx
+	request  postrider.ClaimRequest
+	now      time.Time
+	until    time.Time // the lease's end
+	wait     bool      // for webhooks that another claim has locked
+	unproven int       // places left for receivers that are not proven, where that is limited
+
+	passed     bool // a webhook was passed over because it was locked
+	turns      []*turn
+	dispatches []postrider.Dispatch
+	leased     map[string]deliveryRow // those that are to make their first attempt
+}
+
+// turn is a webhook's part in a claim.
+type turn struct {
+	queue       string
+	workspaceID string
+	webhookID   string
+	url         string
+	room        int // how many more it may be given
+	want        int // of these, how many in the pass that goes on
+	pace        *pace
+	slow        bool // its deliveries join no batch
+	taken       []taking
+	dry         bool // nothing more is ready
+}
+
+// taking is an outbox row that a claim takes.
+type taking struct {
+	DeliveryID string `db:"delivery_id"`
+	Queue      string
+	WorkflowID string `db:"workflow_id"` // that it was handed to before, "" for none
+	url        string // the webhook's
+	slow       bool   // it joins no batch
+}
+
+func (c *claim) run(ctx context.Context) error {
+	if err := c.findWebhooks(ctx); err != nil {
+		return err
+	}
+	if err := allocate(ctx, c.tx, "start", c.turns, c.request.Limit); err != nil {
+		return err
+	}
+	return c.lease(ctx)
+}
+
+// queuesPage is the least number of queues that are looked at together.
+const queuesPage = 64
+
+// findWebhooks finds webhooks that have ready rows and may be given some, the same
+// number of each workspace while there are so many.
+func (c *claim) findWebhooks(ctx context.Context) error {
+	walks, err := c.s.starts.walks(ctx, c.tx, "start")
+	if err != nil {
+		return err
+	}
+	for len(c.turns) < c.request.Limit && len(walks) > 0 {
+		each := max(max(c.request.Limit, queuesPage)/len(walks), 1)
+		found, err := next(ctx, c.tx, "start", walks, each)
+		if err != nil {
+			return err
+		}
+		if err := c.admitWebhooks(ctx, found); err != nil {
+			return err
+		}
+		walks = slices.DeleteFunc(walks, func(w *walk) bool { return w.ended })
+		if c.wait { // locks that are waited for are taken in one order by all
+			break
+		}
+	}
+	return nil
+}
+
+// webhookLimits is a webhook with what limits it.
+type webhookLimits struct {
+	ID          string
+	WorkspaceID string `db:"workspace_id"`
+	URL         string
+	Status      postrider.WebhookStatus
+	MaxInFlight int    `db:"max_in_flight"`
+	RateLimit   *int   `db:"rate_limit"`
+	NextAt      moment `db:"next_at"`
+	Leased      int    // attempts that have a place
+	Retries     int    // that are due and have none, as far as it matters
+}
+
+// limits reads webhooks whose pace the transaction has locked. It must be a statement
+// after the one that locked: only then is what counts visible.
+func limits(ctx context.Context, tx *sqlx.Tx, webhookIDs []string, now time.Time) ([]webhookLimits, error) {
+	var found []webhookLimits
+	err := sqlOf(`SELECT w.id, w.workspace_id, w.url, w.status, w.max_in_flight, w.rate_limit, p.next_at,
+		(SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = w.id AND o.leased AND o.kind <> 'cancel') AS leased,
+		(SELECT COUNT(*) FROM (SELECT 1 FROM outbox o WHERE o.webhook_id = w.id AND o.kind = 'retry' AND NOT o.leased AND o.due_at <= ?
+			ORDER BY o.webhook_id, o.due_at LIMIT ?) r) AS retries
+		FROM webhooks w JOIN webhook_pace p ON p.webhook_id = w.id WHERE w.id IN`, now, (postrider.MaxMaxInFlight+1)/2).
+		in(webhookIDs).selectInto(ctx, tx, &found)
+	slices.SortFunc(found, func(a, b webhookLimits) int { return strings.Compare(a.ID, b.ID) })
+	return found, err
+}
+
+// lockPaces locks the webhooks' paces, but for those, unless it waits for them, that
+// another transaction has locked, and returns whose it locked.
+func (s *Store) lockPaces(ctx context.Context, tx *sqlx.Tx, webhookIDs []string, wait bool) ([]string, error) {
+	clause := "FOR UPDATE SKIP LOCKED"
+	if wait {
+		clause = "FOR UPDATE"
+	}
+	return ids(ctx, tx, sqlOf("SELECT webhook_id FROM webhook_pace WHERE webhook_id IN").in(webhookIDs).
+		add(" ORDER BY webhook_id"+s.dialect.lock(clause)))
+}
+
+// admitWebhooks gives turns to those of the webhooks that have room, and parks what
+// waits for those that are not active.
+func (c *claim) admitWebhooks(ctx context.Context, queues []string) error {
+	if len(queues) == 0 {
+		return nil
+	}
+	webhookIDs := make([]string, len(queues))
+	for i, queue := range queues {
+		_, webhookIDs[i] = split(queue)
+	}
+	locked, err := c.s.lockPaces(ctx, c.tx, webhookIDs, c.wait)
+	if err != nil {
+		return err
+	}
+	c.passed = c.passed || len(locked) < len(queues)
+	if len(locked) == 0 {
+		return nil
+	}
+	found, err := limits(ctx, c.tx, locked, c.now)
+	if err != nil {
+		return err
+	}
+	of := make(map[string]webhookLimits, len(found))
+	for _, w := range found {
+		of[w.ID] = w
+	}
+	for _, id := range webhookIDs { // in the order of the walk
+		w, known := of[id]
+		switch {
+		case !known:
+		case w.Status != postrider.WebhookActive:
+			if err := c.s.park(ctx, c.tx, w.WorkspaceID, w.ID); err != nil {
+				return err
+			}
+		default:
+			if t := c.turnOf(w); t.room > 0 {
+				c.turns = append(c.turns, t)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *claim) turnOf(w webhookLimits) *turn {
+	// Retries come when they come, so what they may have is kept for them.
+	kept := min(w.Retries, (w.MaxInFlight+1)/2)
+	t := &turn{
+		queue: queueOf(w.WorkspaceID, w.ID), workspaceID: w.WorkspaceID, webhookID: w.ID, url: w.URL, room: w.MaxInFlight - w.Leased - kept,
+	}
+	if w.RateLimit != nil {
+		p := paceAt(*w.RateLimit, w.NextAt.Time, c.now)
+		t.pace, t.room = &p, min(t.room, p.allowed(c.now))
+	}
+	if c.request.Capacity != nil && t.room > 0 {
+		c.limitTo(*c.request.Capacity, t)
+	}
+	return t
+}
+
+// limitTo limits the turn to what the claimer can begin. Receivers that are not proven
+// share what there is for them: each gets half of what is left.
+func (c *claim) limitTo(capacity postrider.Capacity, t *turn) {
+	receiver, known := capacity.Receivers[t.webhookID]
+	if !known {
+		receiver = postrider.ReceiverCapacity{Room: capacity.Unknown, Unproven: true}
+	}
+	t.slow, t.room = receiver.Slow, min(t.room, receiver.Room)
+	if receiver.Unproven {
+		t.room = min(t.room, (c.unproven+1)/2)
+		c.unproven -= max(t.room, 0)
+	}
+}
+
+// allocate takes ready rows of the kind for the turns: in each pass an even share of
+// what is left to every workspace, and of that to every webhook, until the limit is
+// reached or nothing is left.
+func allocate(ctx context.Context, tx *sqlx.Tx, kind string, turns []*turn, limit int) error {
+	open := slices.Clone(turns)
+	for limit > 0 && len(open) > 0 {
+		asked := share(open, limit)
+		took, err := take(ctx, tx, kind, asked)
+		if err != nil {
+			return err
+		}
+		limit -= took
+		open = slices.DeleteFunc(open, func(t *turn) bool { return t.dry || t.room == 0 })
+	}
+	return nil
+}
+
+// share says how many rows each turn is to take of so many, and returns the turns that
+// are to take any.
+func share(open []*turn, limit int) []*turn {
+	of := map[string][]*turn{}
+	var workspaces []string
+	for _, t := range open {
+		if of[t.workspaceID] == nil {
+			workspaces = append(workspaces, t.workspaceID)
+		}
+		of[t.workspaceID] = append(of[t.workspaceID], t)
+	}
+	var asked []*turn
+	each := max(limit/len(workspaces), 1)
+	for _, workspaceID := range workspaces {
+		left := min(each, limit)
+		limit -= left
+		mine := of[workspaceID]
+		for i, t := range mine {
+			t.want = min(max(left/(len(mine)-i), 1), left, t.room)
+			left -= t.want
+			if t.want > 0 {
+				asked = append(asked, t)
+			}
+		}
+		limit += left
+	}
+	return asked
+}
+
+// maxCompound is how many SELECTs one statement joins: SQLite takes 500.
+const maxCompound = 200
+
+// take takes for every turn as many rows as it wants, and returns how many it took.
+func take(ctx context.Context, tx *sqlx.Tx, kind string, turns []*turn) (int, error) {
+	took := 0
+	for part := range slices.Chunk(turns, maxCompound) {
+		st := &statement{}
+		for i, t := range part {
+			if i > 0 {
+				st.add(" UNION ALL ")
+			}
+			st.add("SELECT * FROM (SELECT delivery_id, queue, workflow_id FROM outbox WHERE ").only("queue", t.queue)
+			if len(t.taken) > 0 { // as a pair, for the order of the queue's index again
+				st.add(" AND (queue, delivery_id) > (?, ?)", t.queue, t.taken[len(t.taken)-1].DeliveryID)
+			}
+			st.add(" AND hold_until IS NULL AND kind = '"+kind+"' ORDER BY queue, delivery_id LIMIT ?) t", t.want)
+		}
+		var rows []taking
+		if err := st.selectInto(ctx, tx, &rows); err != nil {
+			return took, err
+		}
+		of := map[string][]taking{}
+		for _, row := range rows {
+			of[row.Queue] = append(of[row.Queue], row)
+		}
+		for _, t := range part {
+			got := of[t.queue]
+			slices.SortFunc(got, func(a, b taking) int { return strings.Compare(a.DeliveryID, b.DeliveryID) })
+			t.dry = len(got) < t.want
+			t.taken = append(t.taken, got...)
+			t.room -= len(got)
+			took += len(got)
+		}
+	}
+	return took, nil
+}
+
+// lease leases what was taken and makes it the claim's answer.
+func (c *claim) lease(ctx context.Context) error {
+	var taken []taking
+	var paces [][]any
+	for _, t := range c.turns {
+		for i := range t.taken {
+			t.taken[i].slow, t.taken[i].url = t.slow, t.url
+		}
+		taken = append(taken, t.taken...)
+		if t.pace != nil && len(t.taken) > 0 {
+			paces = append(paces, []any{t.webhookID, t.pace.after(len(t.taken))})
+		}
+	}
+	if _, err := insert(ctx, c.tx, "INSERT INTO webhook_pace (webhook_id, next_at) VALUES", paces,
+		"ON CONFLICT (webhook_id) DO UPDATE SET next_at = excluded.next_at"); err != nil {
+		return err
+	}
+	c.leased = make(map[string]deliveryRow, len(taken))
+	for part := range slices.Chunk(taken, chunkSize) {
+		if err := c.leasePart(ctx, part); err != nil {
+			return err
+		}
+	}
+	for _, t := range taken { // in this order: each webhook's as they were accepted
+		if row, found := c.leased[t.DeliveryID]; found {
+			d, err := row.item()
+			if err != nil {
+				return err
+			}
+			c.dispatches = append(c.dispatches, postrider.Dispatch{Delivery: d, Slow: t.slow, URL: t.url})
+		}
+	}
+	return nil
+}
+
+// leasePart leases outbox rows, each for the workflow that is to carry the delivery. It
+// drops those of deliveries that turned out to want no attempt any more.
+func (c *claim) leasePart(ctx context.Context, part []taking) error {
+	wanted := make([]string, len(part))
+	for i, t := range part {
+		wanted[i] = t.DeliveryID
+	}
+	rows, err := keyed(ctx, c.tx, selectStored, "id", wanted, deliveryRow.cursor)
+	if err != nil {
+		return err
+	}
+	var stale []string
+	carried := map[string][]string{} // deliveries by workflow; "" is each one's own
+	for _, t := range part {
+		row, found := rows[t.DeliveryID]
+		if !found || row.State != postrider.StatePending && row.State != postrider.StateDelivering {
+			stale = append(stale, t.DeliveryID)
+			continue
+		}
+		row.State, row.WorkflowID = postrider.StateDelivering, c.workflowOf(t)
+		rows[t.DeliveryID] = row
+		by := row.WorkflowID
+		if by == postrider.DeliveryWorkflowID(row.ID) {
+			by = ""
+		}
+		carried[by] = append(carried[by], t.DeliveryID)
+	}
+	for by, deliveries := range carried {
+		st := sqlOf("UPDATE outbox SET hold_until = ?, leased = TRUE, workflow_id = ", c.until)
+		if by == "" {
+			st.add("? || delivery_id", postrider.DeliveryWorkflowID(""))
+		} else {
+			st.add("?", by)
+		}
+		// A late attempt of an earlier lease may have been recorded since the rows were
+		// taken: then they are gone, or ask for something else.
+		leased, err := ids(ctx, c.tx, st.add(" WHERE "+isStart+" AND hold_until IS NULL AND delivery_id IN").in(deliveries).add(" RETURNING delivery_id"))
+		if err != nil {
+			return err
+		}
+		for _, id := range leased {
+			c.leased[id] = rows[id]
+		}
+	}
+	if len(stale) == 0 {
+		return nil
+	}
+	return dropWaiting(ctx, c.tx, stale)
+}
+
+// workflowOf returns the workflow that is to carry a delivery. One that was to have its
+// own before gets another: should its own have been started and ended, as it may have
+// when the database lost a moment, it would not be started again.
+func (c *claim) workflowOf(t taking) string {
+	by := c.request.WorkflowID
+	if t.slow {
+		by = c.request.SlowWorkflowID
+	}
+	switch own := postrider.DeliveryWorkflowID(t.DeliveryID); {
+	case by != "":
+		return by
+	case t.WorkflowID == "" || !strings.HasPrefix(t.WorkflowID, own):
+		return own
+	default:
+		return own + "/" + c.s.IDs.New(postrider.PrefixBatch)
+	}
+}

@@ -1,0 +1,169 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// Queues are walked in the order of their keys, from workspace to workspace and from
+// webhook to webhook, by hopping from one key to the next in the index that holds what
+// is ready: no row between them is read.
+
+// hops makes a table of the queues that have ready rows of the kind, after the one
+// given, in order, and a last NULL.
+func hops(kind string) string {
+	ready := "WHERE o.hold_until IS NULL AND o.kind = '" + kind + "' AND o.queue > "
+	return `WITH RECURSIVE hop (queue) AS (
+		SELECT * FROM (SELECT o.queue FROM outbox o ` + ready + `? ORDER BY o.queue LIMIT 1) f
+		UNION ALL
+		SELECT (SELECT o.queue FROM outbox o ` + ready + `hop.queue ORDER BY o.queue LIMIT 1) FROM hop WHERE hop.queue IS NOT NULL
+	) `
+}
+
+// Parts of a queue's key in a table of hops: what ids are made of is taken off its end.
+const (
+	idCharacters      = "'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-'"
+	workspaceOfHop    = "RTRIM(hop.queue, " + idCharacters + ")" // with its stroke
+	webhookOfHop      = "REPLACE(hop.queue, " + workspaceOfHop + ", '')"
+	afterAll          = "~" // comes after all that ids are made of
+	workspacesAtATime = 64
+)
+
+// workspaceHops makes a table of one queue a workspace that has ready rows of the kind,
+// after the workspace given, in order, and a last NULL.
+func workspaceHops(kind string) string {
+	ready := "WHERE o.hold_until IS NULL AND o.kind = '" + kind + "' AND o.queue > "
+	return `WITH RECURSIVE hop (queue) AS (
+		SELECT * FROM (SELECT o.queue FROM outbox o ` + ready + `? ORDER BY o.queue LIMIT 1) f
+		UNION ALL
+		SELECT (SELECT o.queue FROM outbox o ` + ready + workspaceOfHop + ` || '` + afterAll + `' ORDER BY o.queue LIMIT 1) FROM hop WHERE hop.queue IS NOT NULL
+	) `
+}
+
+// split returns the workspace and the webhook of a queue.
+func split(queue string) (workspaceID, webhookID string) {
+	workspaceID, webhookID, _ = strings.Cut(queue, "/")
+	return workspaceID, webhookID
+}
+
+// rounds remembers where walks ended, so that the next go on there. It is safe for
+// concurrent use.
+type rounds struct {
+	mu        sync.Mutex
+	workspace string            // the last that had a turn, where others have not had theirs
+	queues    map[string]string // the last queue of a workspace that had a turn
+}
+
+// maxRounds bounds how many workspaces' walks are remembered.
+const maxRounds = 4096
+
+// ended notes which turns got something. When the limit was not reached, all had what
+// they wanted, and the next walks begin at the first.
+func (r *rounds) ended(turns []*turn, full bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !full || len(r.queues) > maxRounds {
+		r.workspace, r.queues = "", map[string]string{}
+	}
+	if !full {
+		return
+	}
+	for _, t := range turns {
+		if len(t.taken) > 0 {
+			r.workspace, r.queues[t.workspaceID] = t.workspaceID, t.queue
+		}
+	}
+}
+
+// walk goes once around the queues of one workspace.
+type walk struct {
+	workspaceID string
+	start       string // the queue after which it began; "" at the first
+	after       string
+	wrapped     bool
+	ended       bool
+}
+
+// walks returns a walk for each of the workspaces whose turn it is.
+func (r *rounds) walks(ctx context.Context, q querier, kind string) ([]*walk, error) {
+	find := func(after string) ([]string, error) {
+		return ids(ctx, q, sqlOf(workspaceHops(kind), after).add("SELECT queue FROM hop WHERE queue IS NOT NULL LIMIT ?", workspacesAtATime))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	after := ""
+	if r.workspace != "" {
+		after = r.workspace + "/" + afterAll
+	}
+	found, err := find(after)
+	if err == nil && after != "" && len(found) < workspacesAtATime {
+		var more []string
+		more, err = find("")
+		found = append(found, more...)
+	}
+	var walks []*walk
+	seen := map[string]bool{}
+	for _, queue := range found {
+		workspaceID, _ := split(queue)
+		if seen[workspaceID] || len(walks) == workspacesAtATime {
+			continue
+		}
+		seen[workspaceID] = true
+		start := r.queues[workspaceID]
+		walks = append(walks, &walk{workspaceID: workspaceID, start: start, after: max(start, workspaceID+"/")})
+	}
+	return walks, err
+}
+
+// next returns the next queues of the walks, up to each of every one, and says which
+// walks have ended.
+func next(ctx context.Context, tx *sqlx.Tx, kind string, walks []*walk, each int) ([]string, error) {
+	var found []string
+	for part := range slices.Chunk(walks, maxCompound) {
+		st := &statement{}
+		for i, w := range part {
+			if i > 0 {
+				st.add(" UNION ALL ")
+			}
+			st.add("SELECT * FROM ("+hops(kind), w.after).
+				add("SELECT queue FROM hop WHERE queue < ? LIMIT ?) w", w.workspaceID+"/"+afterAll, each)
+		}
+		queues, err := ids(ctx, tx, st)
+		if err != nil {
+			return nil, err
+		}
+		of := map[string][]string{}
+		for _, queue := range queues {
+			workspaceID, _ := split(queue)
+			of[workspaceID] = append(of[workspaceID], queue)
+		}
+		for _, w := range part {
+			found = append(found, w.went(of[w.workspaceID], each)...)
+		}
+	}
+	return found, nil
+}
+
+// went moves the walk over the queues found, of each that it asked for, and returns
+// those that are new to it.
+func (w *walk) went(queues []string, each int) []string {
+	slices.Sort(queues)
+	full := len(queues) == each
+	if full {
+		w.after = queues[each-1]
+	}
+	if w.wrapped {
+		around := slices.DeleteFunc(queues, func(queue string) bool { return queue > w.start })
+		w.ended = !full || len(around) < each
+		return around
+	}
+	if !full {
+		w.wrapped, w.after = true, w.workspaceID+"/"
+		w.ended = w.start == ""
+	}
+	return queues
+}
