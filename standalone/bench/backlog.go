@@ -13,28 +13,29 @@ const (
 
 // backlog is what waits when a process starts. It is published to an API without a
 // worker; then the subject starts on the same database.
-func backlog() part {
+func backlog(name string, with settings) part {
 	return part{
 		start: func(ctx context.Context, b *bench, m mode) (*subject, error) { return b.startAPI(ctx, m) },
-		steps: []step{{name: "backlog", measure: measureBacklog}},
+		steps: []step{{name: name, settings: with.words, measure: func(ctx context.Context, b *bench, api *subject) (metrics, error) {
+			return measureBacklog(ctx, b.newCourse(api, name, 1), with)
+		}}},
 	}
 }
 
-func measureBacklog(ctx context.Context, b *bench, api *subject) (measured metrics, err error) {
-	c := b.newCourse(api, "backlog", 1)
+func measureBacklog(ctx context.Context, c *course, with settings) (measured metrics, err error) {
 	defer func() { err = errors.Join(err, c.close()) }()
-	if err := c.lay(ctx, arrayConnections); err != nil {
+	if err := c.lay(ctx, arrayConnections, with); err != nil {
 		return nil, err
 	}
 	n := waiting
-	if api.mode == single {
+	if c.mode == single {
 		n = waitingSingle
 	}
 	shots, err := c.load.fire(ctx, &atOnce{n: max(c.scaled(n)/arraySize, 1)}, c.load.arrays(c.random(), c.eventType()))
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(api.Kill(), b.ear.reset(ctx)); err != nil {
+	if err := errors.Join(c.Kill(), c.ear.reset(ctx)); err != nil {
 		return nil, err
 	}
 	before, err := c.cpu()
@@ -42,7 +43,7 @@ func measureBacklog(ctx context.Context, b *bench, api *subject) (measured metri
 		return nil, err
 	}
 	before[serverProcess] = 0 // it is another process's
-	s, err := b.start(ctx, api.mode, setup{address: api.address, env: []string{api.setting("POSTRIDER_ENCRYPTION_KEYS")}})
+	s, err := c.start(ctx, c.mode, setup{address: c.address, env: []string{c.setting("POSTRIDER_ENCRYPTION_KEYS")}})
 	if err != nil {
 		return nil, err
 	}
@@ -55,9 +56,9 @@ func measureBacklog(ctx context.Context, b *bench, api *subject) (measured metri
 		}
 		// The rate is counted from the first receipt: starting is not delivering. So the
 		// latencies mean nothing, and the CPU time has the start in it.
-		m, err := c.numbers(v, v.firstCame, before)
+		m := c.numbers(v, v.firstCame, before)
 		delete(m, p50)
 		delete(m, p99)
-		return m, err
+		return m, nil
 	})
 }

@@ -21,12 +21,12 @@ const (
 // bigTable compares a database that has a long past with an empty one.
 func bigTable() []part {
 	return []part{
-		{steps: []step{burst("bigtable-empty-burst", 5000, 1), paced("bigtable-empty-paced50", 50)}},
+		{steps: []step{burst("bigtable-empty-burst", 5000, 1, wide()), paced("bigtable-empty-paced50", 50, wide())}},
 		{
 			start: startOnPast,
 			steps: []step{
-				against("bigtable-empty-burst", burst("bigtable-burst", 5000, 1)),
-				against("bigtable-empty-paced50", paced("bigtable-paced50", 50)),
+				against("bigtable-empty-burst", burst("bigtable-burst", 5000, 1, wide())),
+				against("bigtable-empty-paced50", paced("bigtable-paced50", 50, wide())),
 			},
 		},
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"postrider/standalone/instance"
@@ -52,14 +53,25 @@ func (e *ear) alive() error {
 	}
 }
 
-// count is how many requests came since the last reset.
-func (e *ear) count(ctx context.Context) (n int, err error) {
+// count is how many requests came since the last reset and were accepted.
+func (e *ear) count(ctx context.Context) (int, error) {
+	all, refused, err := e.counts(ctx)
+	return all - refused, err
+}
+
+// refused is how many requests came since the last reset and were answered 500.
+func (e *ear) refused(ctx context.Context) (int, error) {
+	_, refused, err := e.counts(ctx)
+	return refused, err
+}
+
+func (e *ear) counts(ctx context.Context) (all, refused int, err error) {
 	text, err := e.ask(ctx, http.MethodGet, "/count", nil)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	_, err = fmt.Sscan(string(text), &n)
-	return n, err
+	_, err = fmt.Sscan(string(text), &all, &refused)
+	return all, refused, err
 }
 
 // reset forgets what came.
@@ -83,6 +95,12 @@ type receipt struct {
 	at              time.Time
 	event, delivery string
 	unsigned        bool
+	refused         bool // it was answered 500
+}
+
+// accepted are the receipts that were not refused.
+func accepted(receipts []receipt) []receipt {
+	return slices.DeleteFunc(slices.Clone(receipts), func(r receipt) bool { return r.refused })
 }
 
 // receipts are all that came since the last reset.
@@ -96,7 +114,7 @@ func (e *ear) receipts(ctx context.Context) ([]receipt, error) {
 	for lines.Scan() {
 		var r receipt
 		var at int64
-		if _, err := fmt.Sscan(lines.Text(), &at, &r.event, &r.delivery, &r.unsigned); err != nil {
+		if _, err := fmt.Sscan(lines.Text(), &at, &r.event, &r.delivery, &r.unsigned, &r.refused); err != nil {
 			return nil, err
 		}
 		r.at = time.Unix(0, at)

@@ -14,7 +14,7 @@ const (
 // idle measures a process at rest, and how long it takes to start again on what
 // there is.
 func idle(name string) step {
-	return onCourse(name, 1, func(ctx context.Context, c *course) (metrics, error) {
+	return onCourse(name, 1, wide(), func(ctx context.Context, c *course) (metrics, error) {
 		m, err := c.rest(ctx)
 		if err != nil {
 			return nil, err

@@ -28,10 +28,10 @@ func ingest() part {
 // accept publishes the requests for the time, and checks that the database has
 // what was acknowledged.
 func accept(name string, connections int, requests func(*course) [][]byte) step {
-	return step{name: name, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
+	return step{name: name, settings: wide().words, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
 		c := b.newCourse(s, name, 1)
 		defer func() { err = errors.Join(err, c.close()) }()
-		if err := c.lay(ctx, connections); err != nil {
+		if err := c.lay(ctx, connections, wide()); err != nil {
 			return nil, err
 		}
 		return c.profiled(ctx, s, name, func() (metrics, error) {
@@ -90,5 +90,7 @@ func (c *course) acknowledged(shots []shot, before map[string]time.Duration) (me
 		events: float64(len(shots)), eventsPerS: float64(len(shots)) / span, publishesPerS: float64(len(requests)) / span,
 		p50: milliseconds(percentile(latencies, 50)), p99: milliseconds(percentile(latencies, 99)),
 	}
-	return m, c.addCPU(m, len(shots), before)
+	after, err := c.cpu()
+	m.charge(len(shots), before, after)
+	return m, err
 }

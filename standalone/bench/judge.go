@@ -10,9 +10,10 @@ import (
 type verdict struct {
 	deliveries  int
 	duplicates  int
-	first, last time.Time       // first publish, last receipt
-	firstCame   time.Time       // first receipt
-	latencies   []time.Duration // from publish to receipt, sorted
+	first, last time.Time                // first publish, last receipt
+	firstCame   time.Time                // first receipt
+	latencies   []time.Duration          // from publish to receipt, sorted
+	taken       map[string]time.Duration // of the CPU, by process, when all was recorded
 }
 
 // judge matches what was published with what was received. It returns an error

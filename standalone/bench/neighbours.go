@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"postrider"
 	"postrider/standalone/instance"
 )
 
@@ -44,7 +45,7 @@ func neighbours() []part {
 
 // neighbourly is the neighbours' life beside some trouble.
 func neighbourly(name string, with trouble) step {
-	return step{name: name, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
+	return step{name: name, settings: patient().words, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
 		c := b.newCourse(s, name, 1)
 		defer func() { err = errors.Join(err, c.close()) }()
 		eventTypes, healthy, err := c.settle(ctx, with == hanging)
@@ -80,7 +81,7 @@ func (c *course) flyBeside(ctx context.Context, eventTypes []string) (metrics, e
 		shots, err := c.load.fire(ctx, steadily(ctx, neighbourRate, c.span(neighbourSpan)), requests)
 		var judged []shot
 		for _, s := range shots {
-			if !troubles(s.number % neighbourCount) {
+			if !isTrouble(s.number % neighbourCount) {
 				judged = append(judged, s)
 			}
 		}
@@ -92,12 +93,20 @@ func (c *course) flyBeside(ctx context.Context, eventTypes []string) (metrics, e
 	return measured, err
 }
 
-func troubles(neighbour int) bool { return neighbour%troubleEvery == 0 }
+// patient are the neighbours' settings: the usual ones, with time enough to hang.
+func patient() settings {
+	return settings{words: usual().words + ", timeout 30 s", fields: map[string]any{"timeout_ms": postrider.MaxTimeoutMS}}
+}
+
+func isTrouble(neighbour int) bool { return neighbour%troubleEvery == 0 }
 
 // flood publishes many events to one more webhook, which it returns.
 func (c *course) flood(ctx context.Context) (w instance.Webhook, err error) {
 	eventType := c.eventType() + ".flood"
-	if w, err = c.subscribe(ctx, unnotedPath+"flood", eventType, nil); err != nil {
+	if w, err = c.subscribe(ctx, unnotedPath+"flood", eventType, usual()); err != nil {
+		return w, err
+	}
+	if err := c.ear.learn(ctx, c.secrets); err != nil {
 		return w, err
 	}
 	l, err := newLoad(ctx, c.Client, arrayConnections)
@@ -121,6 +130,8 @@ func (c *course) stillFlooded(ctx context.Context, flood instance.Webhook) error
 		return err
 	case waiting == "":
 		return errors.New("the flood ended before its neighbours' time: it must be bigger")
+	case flood.Stats.FailedDeliveries > 0:
+		return fmt.Errorf("%d deliveries of the flood failed", flood.Stats.FailedDeliveries)
 	case flood.Stats.TotalDeliveries == 0:
 		return errors.New("none of the flood was delivered")
 	}
@@ -135,19 +146,19 @@ func (c *course) settle(ctx context.Context, hanging bool) (all, healthy []strin
 		all = append(all, eventType)
 		path := fmt.Sprintf("/%s/%d", c.name, i)
 		switch {
-		case troubles(i) && hanging:
+		case isTrouble(i) && hanging:
 			path = hangingPath + strconv.Itoa(i)
-		case troubles(i):
+		case isTrouble(i):
 			path = unnotedPath + strconv.Itoa(i)
 		}
 		var w instance.Webhook
-		if w, err = c.subscribe(ctx, path, eventType, map[string]any{"timeout_ms": 30_000}); err != nil {
+		if w, err = c.subscribe(ctx, path, eventType, patient()); err != nil {
 			return nil, nil, err
 		}
-		if !troubles(i) {
+		if !isTrouble(i) {
 			healthy = append(healthy, eventType)
 			c.hooks = append(c.hooks, w)
 		}
 	}
-	return all, healthy, nil
+	return all, healthy, c.ear.learn(ctx, c.secrets)
 }

@@ -81,6 +81,7 @@ type note struct {
 	at              int64 // Unix time, nanoseconds
 	event, delivery [idLength]byte
 	unsigned        bool // it was checked, and its signature is wrong
+	refused         bool // it was answered 500
 }
 
 // idLength is that of "evt_" and "dlv_" with a UUID in hexadecimal.
@@ -89,9 +90,10 @@ const idLength = 36
 // receiver answers webhooks at once and notes what came, unless the path says
 // otherwise.
 type receiver struct {
-	notes []note
-	count atomic.Int64 // of requests; those above len(notes) are not noted
-	now   func() time.Time
+	notes   []note
+	count   atomic.Int64 // of requests; those above len(notes) are not noted
+	refused atomic.Int64 // of them that were answered 500
+	now     func() time.Time
 
 	mu      sync.Mutex
 	secrets map[string]string // by path
@@ -99,6 +101,7 @@ type receiver struct {
 
 // Paths that are not like the others.
 const (
+	failingPath = "/fail/"    // answered 500
 	hangingPath = "/hang/"    // nothing is answered until the sender leaves
 	unnotedPath = "/unnoted/" // answered, and not counted
 )
@@ -157,16 +160,29 @@ func (r *receiver) serve(conn net.Conn) error {
 		at := r.now()
 		n.at = at.UnixNano()
 		n.unsigned = header != nil && !r.signed(path, header, body[:h.length], at)
+		n.refused = strings.HasPrefix(path, failingPath)
 		if !strings.HasPrefix(path, unnotedPath) {
 			r.note(n)
 		}
-		if _, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"); err != nil {
+		if _, err := io.WriteString(conn, answerTo(n)); err != nil {
 			return err
 		}
 	}
 }
 
+// answerTo is the answer to a request.
+func answerTo(n note) string {
+	status := "200 OK"
+	if n.refused {
+		status = "500 Internal Server Error"
+	}
+	return "HTTP/1.1 " + status + "\r\nContent-Length: 0\r\n\r\n"
+}
+
 func (r *receiver) note(n note) {
+	if n.refused {
+		r.refused.Add(1)
+	}
 	if i := r.count.Add(1) - 1; i < int64(len(r.notes)) {
 		r.notes[i] = n
 	}
@@ -182,8 +198,11 @@ func (r *receiver) signed(path string, header http.Header, body []byte, now time
 // control is how the benchmark asks and tells.
 func (r *receiver) control() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, r.count.Load()) })
-	mux.HandleFunc("POST /reset", func(http.ResponseWriter, *http.Request) { r.count.Store(0) })
+	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, r.count.Load(), r.refused.Load()) })
+	mux.HandleFunc("POST /reset", func(http.ResponseWriter, *http.Request) {
+		r.count.Store(0)
+		r.refused.Store(0)
+	})
 	mux.HandleFunc("PUT /secrets", func(w http.ResponseWriter, request *http.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -194,7 +213,7 @@ func (r *receiver) control() http.Handler {
 	mux.HandleFunc("GET /notes", func(w http.ResponseWriter, _ *http.Request) {
 		out := bufio.NewWriter(w)
 		for _, n := range r.notes[:min(int(r.count.Load()), len(r.notes))] {
-			fmt.Fprintf(out, "%d %s %s %t\n", n.at, trim(n.event), trim(n.delivery), n.unsigned)
+			fmt.Fprintf(out, "%d %s %s %t %t\n", n.at, trim(n.event), trim(n.delivery), n.unsigned, n.refused)
 		}
 		_ = out.Flush() // a benchmark that is gone needs no notes
 	})

@@ -54,6 +54,20 @@ func (r *results) tables() []table {
 			{"memory MB", residentMemory, "%.0f"},
 			{"start to first event s", startSeconds, "%.2f"},
 		}},
+		{title: "Beside a storm of failures", columns: slices.Concat([]column{
+			{"failing events", stormEvents, "%.0f"},
+			{"attempts", attempts, "%.0f"},
+			{"attempts/s", attemptsPerS, "%.0f"},
+			{"first to last s", stormSeconds, "%.1f"},
+			{"× policy", stormToPolicy, "%.2f"},
+			{"retries' wait p50 × policy", retryToPolicyP50, "%.2f"},
+			{"p99 × policy", retryToPolicyP99, "%.2f"},
+			{"good events/s", offeredPerS, "%.0f"},
+			{"good p50 ms", p50, "%.1f"},
+			{"good p99 ms", p99, "%.1f"},
+			{"p99 × baseline", p99ToBaseline, "%.2f"},
+			{"CPU s/1000 attempts", cpuPer1000, "%.2f"},
+		}, cost[1:])},
 	}
 	for _, measured := range r.Results {
 		kind := measured.kind()
@@ -64,12 +78,20 @@ func (r *results) tables() []table {
 
 // kind is the number of the table that a row belongs to.
 func (r row) kind() int {
-	for i, metric := range []string{residentMemory, publishesPerS, offeredPerS} {
+	for i, metric := range []string{attempts, residentMemory, publishesPerS, offeredPerS} {
 		if _, measured := r.Median[metric]; measured {
-			return 3 - i
+			return 4 - i
 		}
 	}
 	return 0
+}
+
+// settingsTitle is that of the column which tells the webhooks' settings.
+const settingsTitle = "settings"
+
+// told reports whether the webhooks' settings are known: older results lack them.
+func (t table) told() bool {
+	return slices.ContainsFunc(t.rows, func(r row) bool { return r.Settings != "" })
 }
 
 // cells are the table as text, its head first, without columns that are empty.
@@ -78,6 +100,12 @@ func (t table) cells() [][]string {
 	lines := make([][]string, 1+len(t.rows))
 	for i, r := range t.rows {
 		lines[1+i] = []string{r.Scenario, string(r.Mode)}
+	}
+	if t.told() {
+		head = append(head, settingsTitle)
+		for i, r := range t.rows {
+			lines[1+i] = append(lines[1+i], r.Settings)
+		}
 	}
 	for _, c := range t.columns {
 		if !slices.ContainsFunc(t.rows, func(r row) bool { return c.cell(r.Median) != "" }) {
@@ -167,7 +195,11 @@ func (r *results) markdown() string {
 		for i, line := range t.cells() {
 			fmt.Fprintf(&page, "| %s |\n", strings.Join(line, " | "))
 			if i == 0 {
-				page.WriteString("|---|---|" + strings.Repeat("---:|", len(line)-2) + "\n")
+				texts := 2
+				if t.told() {
+					texts = 3
+				}
+				page.WriteString("|" + strings.Repeat("---|", texts) + strings.Repeat("---:|", len(line)-texts) + "\n")
 			}
 		}
 	}

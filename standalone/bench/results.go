@@ -15,32 +15,40 @@ type metrics map[string]float64
 
 // Names of metrics. Times are of the machine's clock.
 const (
-	events          = "events"        // published
-	deliveries      = "deliveries"    // made of them
-	offeredPerS     = "offered_per_s" // events a second that a steady load publishes
-	deliveriesPerS  = "deliveries_per_s"
-	p50             = "p50_ms" // from a publish's sending to its receipt
-	p99             = "p99_ms"
-	duplicates      = "duplicates"     // deliveries that were received more than once
-	cpuPer1000      = "cpu_s_per_1000" // CPU seconds for a thousand deliveries; by process with a suffix
-	publishesPerS   = "publishes_per_s"
-	eventsPerS      = "events_per_s"
-	cpuPercent      = "cpu_percent" // of one core
-	residentMemory  = "rss_mb"
-	startSeconds    = "start_s" // from the start of the process to its first accepted event
-	toNaive         = "deliveries_per_s_to_naive"
-	toFloor         = "deliveries_per_s_to_floor"
-	toBaseline      = "deliveries_per_s_to_baseline"
-	p99ToBaseline   = "p99_to_baseline"
-	serverProcess   = "server"
-	loadProcess     = "load" // load and receiver, which are not measured
-	postgresProcess = "postgres"
+	events           = "events"        // published
+	deliveries       = "deliveries"    // made of them
+	offeredPerS      = "offered_per_s" // events a second that a steady load publishes
+	deliveriesPerS   = "deliveries_per_s"
+	p50              = "p50_ms" // from a publish's sending to its receipt
+	p99              = "p99_ms"
+	duplicates       = "duplicates"     // deliveries that were received more than once
+	cpuPer1000       = "cpu_s_per_1000" // CPU seconds for a thousand deliveries, in a storm attempts; by process with a suffix
+	publishesPerS    = "publishes_per_s"
+	eventsPerS       = "events_per_s"
+	cpuPercent       = "cpu_percent" // of one core
+	residentMemory   = "rss_mb"
+	startSeconds     = "start_s"                 // from the start of the process to its first accepted event
+	stormEvents      = "storm_events"            // published at once for a receiver that refuses all
+	attempts         = "attempts"                // that came of them
+	attemptsPerS     = "attempts_per_s"          // from their first publish to the last attempt
+	stormSeconds     = "storm_s"                 // from their first publish to the last attempt
+	stormToPolicy    = "storm_to_policy"         // that time, to the sum of the policy's waits
+	retryToPolicyP50 = "retry_gap_to_policy_p50" // the time between two attempts, to the policy's wait
+	retryToPolicyP99 = "retry_gap_to_policy_p99"
+	toNaive          = "deliveries_per_s_to_naive"
+	toFloor          = "deliveries_per_s_to_floor"
+	toBaseline       = "deliveries_per_s_to_baseline"
+	p99ToBaseline    = "p99_to_baseline"
+	serverProcess    = "server"
+	loadProcess      = "load" // load and receiver, which are not measured
+	postgresProcess  = "postgres"
 )
 
 // row is the outcome of a scenario in a mode.
 type row struct {
 	Scenario string
 	Mode     mode
+	Settings string // of its webhooks, in words; "" in older results
 	Median   metrics
 	Runs     []metrics
 }
@@ -48,6 +56,9 @@ type row struct {
 // MarshalJSON puts the medians beside the names.
 func (r row) MarshalJSON() ([]byte, error) {
 	flat := map[string]any{"scenario": r.Scenario, "mode": r.Mode, "runs": r.Runs}
+	if r.Settings != "" {
+		flat["settings"] = r.Settings
+	}
 	for name, value := range r.Median {
 		flat[name] = value
 	}
@@ -59,6 +70,7 @@ func (r *row) UnmarshalJSON(text []byte) error {
 	var named struct {
 		Scenario string    `json:"scenario"`
 		Mode     mode      `json:"mode"`
+		Settings string    `json:"settings"`
 		Runs     []metrics `json:"runs"`
 	}
 	if err := json.Unmarshal(text, &named); err != nil {
@@ -68,7 +80,7 @@ func (r *row) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &flat); err != nil {
 		return err
 	}
-	*r = row{Scenario: named.Scenario, Mode: named.Mode, Runs: named.Runs, Median: metrics{}}
+	*r = row{Scenario: named.Scenario, Mode: named.Mode, Settings: named.Settings, Runs: named.Runs, Median: metrics{}}
 	for name, value := range flat {
 		if number, ok := value.(float64); ok {
 			r.Median[name] = number
@@ -111,6 +123,7 @@ func (r *results) conclude(steps []step) {
 	slices.SortFunc(r.Results, func(a, b row) int { return place(a) - place(b) })
 	for i := range r.Results {
 		r.Results[i].Median = medians(r.Results[i].Runs)
+		r.Results[i].Settings = settingsOf(steps, r.Results[i])
 	}
 	for _, each := range steps {
 		for _, m := range modes() {
@@ -123,6 +136,18 @@ func (r *results) conclude(steps []step) {
 			}
 		}
 	}
+}
+
+// settingsOf are those of a row's webhooks, in words.
+func settingsOf(steps []step, r row) string {
+	at := slices.IndexFunc(steps, func(s step) bool { return s.name == r.Scenario })
+	switch {
+	case at < 0:
+		return ""
+	case r.Mode == naive:
+		return noSettings
+	}
+	return steps[at].settings
 }
 
 // ratio notes what a metric is to a base's, when both are there.

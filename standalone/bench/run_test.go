@@ -13,7 +13,7 @@ func TestPlan(t *testing.T) {
 	plan, err := c.plan()
 	require.NoError(t, err)
 	require.Len(t, plan, 3)
-	require.Len(t, plan[0].parts[0].steps, 2, "burst and fanout share a subject")
+	require.Len(t, plan[0].parts[0].steps, 4, "burst and fanout share a subject")
 	require.Equal(t, modes(), plan[0].modes)
 	require.NotContains(t, plan[1].modes, naive)
 	require.Len(t, plan[2].parts, 2)
