@@ -39,7 +39,8 @@ func besideHanging(name string, hanging int) step {
 		h.under = hangingPath
 		defer func() { err = errors.Join(err, h.close()) }()
 		timeout := c.hangingTimeout()
-		if err := h.layApart(ctx, c.scaled(hanging), settings{fields: map[string]any{"max_retries": 0, "timeout_ms": timeout.Milliseconds()}}); err != nil {
+		theirs := settings{fields: map[string]any{"max_retries": 0, "timeout_ms": timeout.Milliseconds()}}
+		if err := h.layApart(ctx, c.scaled(hanging), theirs); err != nil {
 			return nil, err
 		}
 		n := hangingEvents * len(h.hooks)
