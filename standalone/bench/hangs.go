@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -53,8 +54,18 @@ func besideHanging(name string, hanging int) step {
 		}
 		// The CPU time is mostly theirs that hang, whose deliveries are not counted.
 		maps.DeleteFunc(m, func(name string, _ float64) bool { return strings.HasPrefix(name, cpuPer1000) })
-		return m, errors.Join(h.failAll(ctx, n, wait{stall: stall + timeout, bound: hangingBound}), h.noneLeft(ctx))
+		return m, errors.Join(h.failAll(ctx, n, wait{stall: stall + timeout, bound: hangingBound}), h.noneLeft(ctx), h.allHung(ctx, n))
 	})
+}
+
+// allHung returns an error unless n requests came that were not answered: deliveries can
+// fail for other reasons.
+func (c *course) allHung(ctx context.Context, n int) error {
+	came, err := c.ear.counts(ctx)
+	if err == nil && came.Hung < n {
+		err = fmt.Errorf("%d requests hung, of %d", came.Hung, n)
+	}
+	return err
 }
 
 // hangingTimeout is the longest that there is, unless the scale is small.

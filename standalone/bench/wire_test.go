@@ -128,6 +128,7 @@ func TestReceiverAgainstNetHTTP(t *testing.T) {
 
 	client.Timeout = 20 * time.Millisecond
 	require.Error(t, post(hangingPath+"1", secret))
+	require.EqualValues(t, 1, r.hung.Load())
 }
 
 func TestReadHeadNoticesACut(t *testing.T) {
