@@ -314,18 +314,15 @@ func (c *course) unfinished(ctx context.Context) error {
 // all that there are, and all failed.
 func (c *course) failAll(ctx context.Context, n int, w wait) error {
 	w.what, w.want = "deliveries were recorded", n
-	failed := 0
-	err := c.await(ctx, w, func(ctx context.Context) (finished int, err error) {
+	var finished, failed int
+	err := c.await(ctx, w, func(ctx context.Context) (_ int, err error) {
 		finished, failed, err = c.tally(ctx)
 		return finished, err
 	})
-	if err != nil {
-		return err
+	if err == nil && (finished != n || failed != n) {
+		err = fmt.Errorf("%d deliveries ended and %d of them failed, and %d had to", finished, failed, n)
 	}
-	if failed != n {
-		return fmt.Errorf("%d deliveries failed, of %d that had to", failed, n)
-	}
-	return nil
+	return err
 }
 
 // noneLeft returns an error when a delivery of the course is not finished.

@@ -55,23 +55,22 @@ func (e *ear) alive() error {
 
 // count is how many requests came since the last reset and were accepted.
 func (e *ear) count(ctx context.Context) (int, error) {
-	all, refused, err := e.counts(ctx)
-	return all - refused, err
+	c, err := e.counts(ctx)
+	return c.All - c.Refused, err
 }
 
 // refused is how many requests came since the last reset and were answered 500.
 func (e *ear) refused(ctx context.Context) (int, error) {
-	_, refused, err := e.counts(ctx)
-	return refused, err
+	c, err := e.counts(ctx)
+	return c.Refused, err
 }
 
-func (e *ear) counts(ctx context.Context) (all, refused int, err error) {
+func (e *ear) counts(ctx context.Context) (c counts, err error) {
 	text, err := e.ask(ctx, http.MethodGet, "/count", nil)
-	if err != nil {
-		return 0, 0, err
+	if err == nil {
+		err = json.Unmarshal(text, &c)
 	}
-	_, err = fmt.Sscan(string(text), &all, &refused)
-	return all, refused, err
+	return c, err
 }
 
 // reset forgets what came.

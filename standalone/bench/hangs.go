@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -39,7 +40,8 @@ func besideHanging(name string, hanging int) step {
 		h.under = hangingPath
 		defer func() { err = errors.Join(err, h.close()) }()
 		timeout := c.hangingTimeout()
-		if err := h.layApart(ctx, c.scaled(hanging), settings{fields: map[string]any{"max_retries": 0, "timeout_ms": timeout.Milliseconds()}}); err != nil {
+		theirs := settings{fields: map[string]any{"max_retries": 0, "timeout_ms": timeout.Milliseconds()}}
+		if err := h.layApart(ctx, c.scaled(hanging), theirs); err != nil {
 			return nil, err
 		}
 		n := hangingEvents * len(h.hooks)
@@ -52,8 +54,18 @@ func besideHanging(name string, hanging int) step {
 		}
 		// The CPU time is mostly theirs that hang, whose deliveries are not counted.
 		maps.DeleteFunc(m, func(name string, _ float64) bool { return strings.HasPrefix(name, cpuPer1000) })
-		return m, errors.Join(h.failAll(ctx, n, wait{stall: stall + timeout, bound: hangingBound}), h.noneLeft(ctx))
+		return m, errors.Join(h.failAll(ctx, n, wait{stall: stall + timeout, bound: hangingBound}), h.noneLeft(ctx), h.allHung(ctx, n))
 	})
+}
+
+// allHung returns an error unless n requests came that were not answered: deliveries can
+// fail for other reasons.
+func (c *course) allHung(ctx context.Context, n int) error {
+	came, err := c.ear.counts(ctx)
+	if err == nil && came.Hung < n {
+		err = fmt.Errorf("%d requests hung, of %d", came.Hung, n)
+	}
+	return err
 }
 
 // hangingTimeout is the longest that there is, unless the scale is small.

@@ -93,6 +93,7 @@ type receiver struct {
 	notes   []note
 	count   atomic.Int64 // of requests; those above len(notes) are not noted
 	refused atomic.Int64 // of them that were answered 500
+	hung    atomic.Int64 // requests that are not answered, which are not in count
 	now     func() time.Time
 
 	mu      sync.Mutex
@@ -148,6 +149,7 @@ func (r *receiver) serve(conn net.Conn) error {
 		}
 		path := strings.Split(h.first, " ")[1]
 		if strings.HasPrefix(path, hangingPath) {
+			r.hung.Add(1)
 			_, err := io.Copy(io.Discard, in)
 			return err
 		}
@@ -195,13 +197,23 @@ func (r *receiver) signed(path string, header http.Header, body []byte, now time
 	return known && signing.Verify(postrider.SigningHMACSHA256, []string{secret}, header, body, now, signing.DefaultTolerance) == nil
 }
 
+// counts is how many requests came since the last reset.
+type counts struct {
+	All     int `json:"all"`     // that were noted
+	Refused int `json:"refused"` // of them, with 500
+	Hung    int `json:"hung"`    // that are not answered
+}
+
 // control is how the benchmark asks and tells.
 func (r *receiver) control() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, r.count.Load(), r.refused.Load()) })
+	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(counts{All: int(r.count.Load()), Refused: int(r.refused.Load()), Hung: int(r.hung.Load())})
+	})
 	mux.HandleFunc("POST /reset", func(http.ResponseWriter, *http.Request) {
 		r.count.Store(0)
 		r.refused.Store(0)
+		r.hung.Store(0)
 	})
 	mux.HandleFunc("PUT /secrets", func(w http.ResponseWriter, request *http.Request) {
 		r.mu.Lock()

@@ -86,9 +86,6 @@ func (r row) kind() int {
 	return 0
 }
 
-// settingsTitle is that of the column which tells the webhooks' settings.
-const settingsTitle = "settings"
-
 // told reports whether the webhooks' settings are known: older results lack them.
 func (t table) told() bool {
 	return slices.ContainsFunc(t.rows, func(r row) bool { return r.Settings != "" })
@@ -102,7 +99,7 @@ func (t table) cells() [][]string {
 		lines[1+i] = []string{r.Scenario, string(r.Mode)}
 	}
 	if t.told() {
-		head = append(head, settingsTitle)
+		head = append(head, "settings")
 		for i, r := range t.rows {
 			lines[1+i] = append(lines[1+i], r.Settings)
 		}

@@ -81,8 +81,8 @@ func steadyLoads() []scenario {
 			modes: notNaive(), parts: shared(paced("paced500", 500, wide())),
 		},
 		{
-			name: "curve", about: "5, 20, 50, 100, 140, 200 and 500 events a second, each for 20 s, to one webhook with default settings", extra: true,
-			modes: []mode{batch, floor}, parts: shared(curve(5, 20, 50, 100, 140, 200, 500)...),
+			name: "curve", about: "5, 20, 50, 100, 140, 200 and 500 events a second, each for 20 s, to one webhook with default settings",
+			extra: true, modes: []mode{batch, floor}, parts: shared(curve(5, 20, 50, 100, 140, 200, 500)...),
 		},
 		{
 			name: "spread", about: "1,000 webhooks with default settings get 200 events a second in turn for 20 s", extra: true,
@@ -95,13 +95,13 @@ func steadyLoads() []scenario {
 func queues() []scenario {
 	return []scenario{
 		{
-			name: "backlog", about: "20,000 deliveries that wait when the process starts, from the first that is made to the last; single gets 4,000. " +
-				"Settings as in burst (backlog-1000)",
+			name: "backlog", about: "20,000 deliveries that wait when the process starts, from the first that is made to the last; " +
+				"single gets 4,000. Settings as in burst (backlog-1000)",
 			modes: notNaive(), parts: []part{backlog("backlog", usual()), backlog("backlog-1000", wide())},
 		},
 		{
-			name: "ingest", about: "publishes that are acknowledged by 'postrider api' alone in 10 s, single events on 64 connections and arrays of 500 on 8; " +
-				"the mode says nothing",
+			name: "ingest", about: "publishes that are acknowledged by 'postrider api' alone in 10 s, single events on 64 connections " +
+				"and arrays of 500 on 8; the mode says nothing",
 			modes: []mode{batch}, parts: []part{ingest()},
 		},
 	}
@@ -112,8 +112,8 @@ func troubles() []scenario {
 	return []scenario{
 		{
 			name: "storm", about: "2,000 events at once to a webhook whose receiver answers 500 to every attempt, " +
-				"8 s after 20 events a second began to go to another for 40 s: the other's latency, compared with the same without the storm (storm-alone), " +
-				"and how well retries keep to their policy. All settings are the defaults", extra: true,
+				"8 s after 20 events a second began to go to another for 40 s: the other's latency, compared with the same without the storm " +
+				"(storm-alone), and how well retries keep to their policy. All settings are the defaults", extra: true,
 			modes: product(), parts: storm("storm", stormSize, fresh),
 		},
 		{
@@ -125,9 +125,9 @@ func troubles() []scenario {
 			modes: product(), parts: storm("storm-sqlite", stormSize, sqlite),
 		},
 		{
-			name: "hangs", about: "20 webhooks get 20 events a second in turn for 40 s, from the moment on at which 100 webhooks that never answer, " +
-				"and of which nothing is known, get 32 events each: the others' latency, compared with the same without these (hangs-alone)", extra: true,
-			modes: product(), parts: hangs("hangs", fresh),
+			name: "hangs", about: "20 webhooks get 20 events a second in turn for 40 s, from the moment on at which 100 webhooks that never " +
+				"answer, and of which nothing is known, get 32 events each: the others' latency, compared with the same without these (hangs-alone)",
+			extra: true, modes: product(), parts: hangs("hangs", fresh),
 		},
 		{
 			name: "hangs-sqlite", about: "hangs on SQLite", extra: true,
@@ -146,8 +146,8 @@ func troubles() []scenario {
 func states() []scenario {
 	return []scenario{
 		{
-			name: "bigtable", about: "burst-1000 and paced50 on a database with --table finished deliveries and 100,000 webhooks in 1,000 workspaces, " +
-				"compared with an empty one", extra: true,
+			name: "bigtable", about: "burst-1000 and paced50 on a database with --table finished deliveries and 100,000 webhooks in 1,000 " +
+				"workspaces, compared with an empty one", extra: true,
 			modes: notNaive(), parts: bigTable(),
 		},
 		{
@@ -236,31 +236,40 @@ func against(baseline string, s step) step {
 	return s
 }
 
+// measurement is what a step does on its course.
+type measurement func(ctx context.Context, c *course) (metrics, error)
+
 // onCourse is a step on a course of its own, whose events go to fan webhooks each, after
 // a warm-up.
-func onCourse(name string, fan int, with settings, measure func(context.Context, *course) (metrics, error)) step {
-	lay := func(ctx context.Context, c *course) error { return c.lay(ctx, connections, with) }
-	return warmed(name, fan, with, lay, measure)
-}
-
-// apart is a step on a course of n webhooks that get events in turn, after a warm-up.
-func apart(name string, n int, with settings, measure func(context.Context, *course) (metrics, error)) step {
-	lay := func(ctx context.Context, c *course) error { return c.layApart(ctx, c.scaled(n), with) }
-	return warmed(name, 1, with, lay, measure)
-}
-
-func warmed(name string, fan int, with settings, lay func(context.Context, *course) error, measure func(context.Context, *course) (metrics, error)) step {
+func onCourse(name string, fan int, with settings, measure measurement) step {
 	return step{name: name, settings: with.words, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
 		c := b.newCourse(s, name, fan)
 		defer func() { err = errors.Join(err, c.close()) }()
-		if err := lay(ctx, c); err != nil {
+		if err := c.lay(ctx, connections, with); err != nil {
 			return nil, err
 		}
-		if err := c.warmUp(ctx); err != nil {
-			return nil, err
-		}
-		return measure(ctx, c)
+		return c.warmed(ctx, measure)
 	}}
+}
+
+// apart is a step on a course of n webhooks that get events in turn, after a warm-up.
+func apart(name string, n int, with settings, measure measurement) step {
+	return step{name: name, settings: with.words, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
+		c := b.newCourse(s, name, 1)
+		defer func() { err = errors.Join(err, c.close()) }()
+		if err := c.layApart(ctx, c.scaled(n), with); err != nil {
+			return nil, err
+		}
+		return c.warmed(ctx, measure)
+	}}
+}
+
+// warmed measures after a warm-up.
+func (c *course) warmed(ctx context.Context, measure measurement) (metrics, error) {
+	if err := c.warmUp(ctx); err != nil {
+		return nil, err
+	}
+	return measure(ctx, c)
 }
 
 // fresh is a part on an empty database.

@@ -18,12 +18,21 @@ func TestEverythingRuns(t *testing.T) {
 		want             []string // scenario/mode
 	}{
 		{"burst,fanout,paced50", "naive,single,floor", []string{
-			"burst/naive", "burst/single", "burst/floor", "fanout/naive", "fanout/single", "fanout/floor", "paced50/naive", "paced50/single", "paced50/floor",
+			"burst/naive", "burst/single", "burst/floor", "burst-1000/naive", "burst-1000/single", "burst-1000/floor",
+			"fanout/naive", "fanout/single", "fanout/floor", "fanout-1000/naive", "fanout-1000/single", "fanout-1000/floor",
+			"paced50/naive", "paced50/single", "paced50/floor",
 		}},
 		{"paced500,bigtable", "floor", []string{
 			"paced500/floor", "bigtable-empty-burst/floor", "bigtable-empty-paced50/floor", "bigtable-burst/floor", "bigtable-paced50/floor",
 		}},
-		{"backlog,neighbours", "single", []string{"backlog/single", "neighbours-alone/single", "neighbours/single", "neighbours-flooded/single"}},
+		{"backlog,neighbours", "single", []string{
+			"backlog/single", "backlog-1000/single", "neighbours-alone/single", "neighbours/single", "neighbours-flooded/single",
+		}},
+		{"storm,hangs", "batch", []string{"storm-alone/batch", "storm/batch", "hangs-alone/batch", "hangs/batch"}},
+		{"storm-sqlite,hangs-sqlite", "single", []string{"storm-sqlite-alone/single", "storm-sqlite/single", "hangs-sqlite-alone/single", "hangs-sqlite/single"}},
+		{"curve,spread", "floor", []string{
+			"curve5/floor", "curve20/floor", "curve50/floor", "curve100/floor", "curve140/floor", "curve200/floor", "curve500/floor", "spread/floor",
+		}},
 		{"ingest,sqlite,idle", "batch", []string{"ingest/batch", "ingest-arrays/batch", "sqlite-burst/batch", "sqlite-paced50/batch", "idle/batch", "idle-sqlite/batch"}},
 	} {
 		t.Run(c.scenarios, func(t *testing.T) {
@@ -42,6 +51,7 @@ func TestEverythingRuns(t *testing.T) {
 			for _, measured := range r.Results {
 				got = append(got, measured.Scenario+"/"+string(measured.Mode))
 				require.Len(t, measured.Runs, 1)
+				require.NotEmpty(t, measured.Settings)
 			}
 			require.ElementsMatch(t, c.want, got)
 			if strings.Contains(c.modes, "single") {

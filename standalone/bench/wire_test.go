@@ -95,7 +95,11 @@ func TestReceiverAgainstNetHTTP(t *testing.T) {
 		request.Header.Set(signing.HeaderDeliveryID, "dlv_1")
 		response, err := client.Do(request)
 		if err == nil {
-			require.Equal(t, http.StatusOK, response.StatusCode)
+			want := http.StatusOK
+			if strings.HasPrefix(path, failingPath) {
+				want = http.StatusInternalServerError
+			}
+			require.Equal(t, want, response.StatusCode)
 			require.NoError(t, response.Body.Close())
 		}
 		return err
@@ -116,8 +120,15 @@ func TestReceiverAgainstNetHTTP(t *testing.T) {
 	}
 	require.EqualValues(t, 4, r.count.Load())
 
+	r.count.Store(0)
+	require.NoError(t, post(failingPath+"1", secret))
+	require.EqualValues(t, 1, r.count.Load())
+	require.EqualValues(t, 1, r.refused.Load())
+	require.True(t, r.notes[0].refused)
+
 	client.Timeout = 20 * time.Millisecond
 	require.Error(t, post(hangingPath+"1", secret))
+	require.EqualValues(t, 1, r.hung.Load())
 }
 
 func TestReadHeadNoticesACut(t *testing.T) {
