@@ -33,8 +33,10 @@ func (s *server) getHistory(ctx context.Context, in *deliveryInput) (*output[del
 	shown := deliveryHistory{DeliveryID: d.ID, State: d.State, Policy: d.Policy, NextAttemptAt: d.NextAttemptAt}
 	if told, answered := s.askWorkflow(ctx, d); answered {
 		shown.Source, shown.RunID = "workflow", &told.RunID
-		shown.State, shown.Policy, shown.NextAttemptAt = told.State, told.Policy, told.NextAttemptAt
-		shown.Attempts = told.Attempts
+		shown.State, shown.NextAttemptAt, shown.Attempts = told.State, told.NextAttemptAt, told.Attempts
+		if told.Policy != (postrider.Policy{}) { // one of many does not know it before it has ended
+			shown.Policy = told.Policy
+		}
 	} else {
 		shown.Source = "database"
 		if shown.Attempts, err = s.Store.Attempts(ctx, d.ID); err != nil {
@@ -52,7 +54,8 @@ func (s *server) getHistory(ctx context.Context, in *deliveryInput) (*output[del
 }
 
 // askWorkflow returns what the delivery's workflow tells, and false when there is
-// none or it does not answer: the database then does, so why does not matter here.
+// none, or it does not answer, or it knows less than the database, which then does: so
+// why does not matter here.
 func (s *server) askWorkflow(ctx context.Context, d postrider.Delivery) (postrider.History, bool) {
 	if s.Histories == nil || d.WorkflowID == "" {
 		return postrider.History{}, false
@@ -60,7 +63,8 @@ func (s *server) askWorkflow(ctx context.Context, d postrider.Delivery) (postrid
 	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
 	defer cancel()
 	history, err := s.Histories.History(ctx, d.WorkflowID, d.ID)
-	return history, err == nil
+	// The workflow that made the latest attempt is not told of a cancellation since.
+	return history, err == nil && (history.State.Finished() || !d.State.Finished())
 }
 
 // temporalUIURL returns where Temporal's web UI shows a workflow, nil when nobody

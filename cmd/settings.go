@@ -63,9 +63,9 @@ type APISettings struct {
 // WorkerSettings are those of a process that delivers.
 type WorkerSettings struct {
 	Retention   days   `env:"POSTRIDER_RETENTION" default:"30d" help:"How long finished deliveries and their events are kept, in days (30d) or hours (720h), a day at least; 0 keeps them for ever. All workers must have the same."`
-	Batching    string `env:"POSTRIDER_BATCHING" default:"auto" enum:"auto,always,never" help:"When one workflow carries the first attempts of many deliveries: ${enum}; auto is when workflows of one delivery do not keep up."`
+	Batching    string `env:"POSTRIDER_BATCHING" default:"auto" enum:"auto,always,never" help:"When one workflow carries many deliveries: ${enum}. With auto, first attempts share one from three deliveries a second on, and retries of one webhook that are due about the same time always; with never, each delivery has a workflow to itself at any time, which costs many times the CPU."`
 	MaxPerHost  int    `env:"POSTRIDER_MAX_IN_FLIGHT_PER_HOST" name:"max-in-flight-per-host" default:"0" help:"Of these, how many go to one host and port at once, whichever webhooks they are of; 0 sets no limit."`
-	MaxInFlight int    `env:"POSTRIDER_MAX_IN_FLIGHT" default:"2000" help:"First attempts that go on at once in this process (1 to 2000)."`
+	MaxInFlight int    `env:"POSTRIDER_MAX_IN_FLIGHT" default:"2000" help:"Attempts that go on at once in this process (1 to 2000)."`
 }
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.

@@ -184,8 +184,8 @@ func TestPlansWithoutScans(t *testing.T) {
 	deliveryIDs := make([]string, len(claimed))
 	outcomes := make([]postrider.Outcome, len(claimed))
 	for i, d := range claimed {
-		deliveryIDs[i] = d.DeliveryID
-		outcomes[i] = b.Outcome(t, d.DeliveryID, 1, postrider.StateSucceeded)
+		deliveryIDs[i] = d.ID
+		outcomes[i] = b.Outcome(t, d.ID, 1, postrider.StateSucceeded)
 	}
 	_, err = b.Targets(t.Context(), deliveryIDs)
 	require.NoError(t, err)

@@ -36,14 +36,19 @@ func benchmarkDeliver(b *testing.B, together int) {
 // many there were.
 func carry(b *testing.B, bundle *storetest.Bundle, together int) int {
 	b.Helper()
-	claimed, err := bundle.Claim(b.Context(), postrider.ClaimRequest{Limit: together, Lease: time.Minute, BatchID: "batch/bench", BatchMin: 1})
+	claimed, err := bundle.Claim(b.Context(), postrider.ClaimRequest{Limit: together, Lease: time.Minute, WorkflowID: "batch/bench"})
+	require.NoError(b, err)
+	deliveries := make([]postrider.Delivery, len(claimed))
+	for i, d := range claimed {
+		deliveries[i] = d.Delivery
+	}
+	_, err = bundle.TargetsOf(b.Context(), deliveries)
 	require.NoError(b, err)
 	status, text := 200, "ok"
 	outcomes := make([]postrider.Outcome, len(claimed))
 	for i, d := range claimed {
-		require.NotNil(b, d.Target()) // read by now
 		outcomes[i] = postrider.Outcome{
-			DeliveryID: d.DeliveryID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, State: postrider.StateSucceeded, WorkflowID: d.WorkflowID,
+			DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, State: postrider.StateSucceeded, WorkflowID: d.WorkflowID,
 			Attempt: postrider.Attempt{Number: 1, StartedAt: bundle.Clock.Now(), DurationMS: 12, StatusCode: &status, Result: postrider.ResultSuccess, ResponseExcerpt: &text},
 		}
 	}

@@ -56,7 +56,7 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 		Held  *moment
 		Paced *moment
 	}
-	err := sqlOf(hops("start"), "").add(`SELECT (SELECT MIN(hold_until) FROM outbox WHERE hold_until IS NOT NULL) AS held,
+	err := hops("start", "", afterAll).add(`SELECT (SELECT MIN(hold_until) FROM outbox WHERE hold_until IS NOT NULL) AS held,
 		(SELECT MIN((SELECT p.next_at FROM webhook_pace p WHERE p.webhook_id = `+webhookOfHop+` AND p.next_at > ?)) FROM hop) AS paced`, s.now()).
 		get(ctx, s.reading, &row)
 	if err != nil {

@@ -148,22 +148,25 @@ const queuesPage = 64
 // findWebhooks finds webhooks that have ready rows and may be given some, the same
 // number of each workspace while there are so many.
 func (c *claim) findWebhooks(ctx context.Context) error {
-	walks, err := c.s.starts.walks(ctx, c.tx, "start")
-	if err != nil {
-		return err
-	}
-	for len(c.turns) < c.request.Limit && len(walks) > 0 {
-		each := max(max(c.request.Limit, queuesPage)/len(walks), 1)
-		found, err := next(ctx, c.tx, "start", walks, each)
+	looked := seen{workspaces: map[string]bool{}}
+	for len(c.turns) < c.request.Limit && !looked.all {
+		walks, err := c.s.starts.walks(ctx, c.tx, "start", &looked)
 		if err != nil {
 			return err
 		}
-		if err := c.admitWebhooks(ctx, found); err != nil {
-			return err
-		}
-		walks = slices.DeleteFunc(walks, func(w *walk) bool { return w.ended })
-		if c.wait { // locks that are waited for are taken in one order by all
-			break
+		for len(c.turns) < c.request.Limit && len(walks) > 0 {
+			each := max(max(c.request.Limit, queuesPage)/len(walks), 1)
+			found, err := next(ctx, c.tx, "start", walks, each)
+			if err != nil {
+				return err
+			}
+			if err := c.admitWebhooks(ctx, found); err != nil {
+				return err
+			}
+			if c.wait { // locks that are waited for are taken in one order by all
+				return nil
+			}
+			walks = slices.DeleteFunc(walks, func(w *walk) bool { return w.ended })
 		}
 	}
 	return nil
@@ -179,7 +182,28 @@ type webhookLimits struct {
 	RateLimit   *int   `db:"rate_limit"`
 	NextAt      moment `db:"next_at"`
 	Leased      int    // attempts that have a place
+	OfRetries   int    `db:"of_retries"` // of these, how many are retries
 	Retries     int    // that are due and have none, as far as it matters
+	Waiting     bool   // first attempts are due and have none
+}
+
+// half is what first attempts and retries leave each other of the webhook's places,
+// where both want more.
+func (w webhookLimits) half() int { return (w.MaxInFlight + 1) / 2 }
+
+// roomForFirsts is how many more first attempts may begin.
+func (w webhookLimits) roomForFirsts() int {
+	kept := max(w.OfRetries, min(w.OfRetries+w.Retries, w.half()))
+	return w.MaxInFlight - (w.Leased - w.OfRetries) - kept
+}
+
+// roomForRetries is how many more retries may begin.
+func (w webhookLimits) roomForRetries() int {
+	room := w.MaxInFlight - w.Leased
+	if w.Waiting {
+		room = min(room, w.half()-w.OfRetries)
+	}
+	return room
 }
 
 // limits reads webhooks whose pace the transaction has locked. It must be a statement
@@ -188,6 +212,9 @@ func limits(ctx context.Context, tx *sqlx.Tx, webhookIDs []string, now time.Time
 	var found []webhookLimits
 	err := sqlOf(`SELECT w.id, w.workspace_id, w.url, w.status, w.max_in_flight, w.rate_limit, p.next_at,
 		(SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = w.id AND o.leased AND o.kind <> 'cancel') AS leased,
+		(SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = w.id AND o.leased AND o.kind <> 'cancel' AND o.kind = 'retry') AS of_retries,
+		(SELECT o.queue FROM outbox o WHERE o.queue = w.workspace_id || '/' || w.id AND o.hold_until IS NULL AND o.kind = 'start'
+			ORDER BY o.queue LIMIT 1) IS NOT NULL AS waiting,
 		(SELECT COUNT(*) FROM (SELECT 1 FROM outbox o WHERE o.webhook_id = w.id AND o.kind = 'retry' AND NOT o.leased AND o.due_at <= ?
 			ORDER BY o.webhook_id, o.due_at LIMIT ?) r) AS retries
 		FROM webhooks w JOIN webhook_pace p ON p.webhook_id = w.id WHERE w.id IN`, now, (postrider.MaxMaxInFlight+1)/2).
@@ -251,11 +278,7 @@ func (c *claim) admitWebhooks(ctx context.Context, queues []string) error {
 }
 
 func (c *claim) turnOf(w webhookLimits) *turn {
-	// Retries come when they come, so what they may have is kept for them.
-	kept := min(w.Retries, (w.MaxInFlight+1)/2)
-	t := &turn{
-		queue: queueOf(w.WorkspaceID, w.ID), workspaceID: w.WorkspaceID, webhookID: w.ID, url: w.URL, room: w.MaxInFlight - w.Leased - kept,
-	}
+	t := &turn{queue: queueOf(w.WorkspaceID, w.ID), workspaceID: w.WorkspaceID, webhookID: w.ID, url: w.URL, room: w.roomForFirsts()}
 	if w.RateLimit != nil {
 		p := paceAt(*w.RateLimit, w.NextAt.Time, c.now)
 		t.pace, t.room = &p, min(t.room, p.allowed(c.now))
@@ -449,9 +472,9 @@ func (c *claim) leasePart(ctx context.Context, part []taking) error {
 	return dropWaiting(ctx, c.tx, stale)
 }
 
-// workflowOf returns the workflow that is to carry a delivery. One that was to have its
-// own before gets another: should its own have been started and ended, as it may have
-// when the database lost a moment, it would not be started again.
+// workflowOf returns the workflow that is to carry a delivery. One that was claimed before
+// gets another than its own: should that have been started and ended, as it may have when
+// the database lost a moment, it would not be started again.
 func (c *claim) workflowOf(t taking) string {
 	by := c.request.WorkflowID
 	if t.slow {
@@ -460,7 +483,7 @@ func (c *claim) workflowOf(t taking) string {
 	switch own := postrider.DeliveryWorkflowID(t.DeliveryID); {
 	case by != "":
 		return by
-	case t.WorkflowID == "" || !strings.HasPrefix(t.WorkflowID, own):
+	case t.WorkflowID == "":
 		return own
 	default:
 		return own + "/" + c.s.IDs.New(postrider.PrefixBatch)

@@ -83,7 +83,7 @@ func (h *handover) run(ctx context.Context) error {
 // findWebhooks gives every webhook that has ready rows a turn, as long as there may be
 // something left for it: no limit holds up who makes no request now.
 func (h *handover) findWebhooks(ctx context.Context) error {
-	walks, err := h.s.retries.walks(ctx, h.tx, "retry")
+	walks, err := h.s.retries.walks(ctx, h.tx, "retry", &seen{workspaces: map[string]bool{}})
 	if err != nil {
 		return err
 	}
@@ -234,9 +234,10 @@ func (s *Store) Leave(ctx context.Context, workflowID string, deliveryIDs []stri
 // Keep says that the workflow goes on carrying retries that could not be attempted at
 // their time, and will not before the one given.
 func (s *Store) Keep(ctx context.Context, workflowID string, deliveryIDs []string, until time.Time) error {
+	until = postrider.Timestamp(until)
 	return s.eachChunk(ctx, "keep", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
-		return sqlOf("UPDATE outbox SET hold_until = ? WHERE "+isRetry+" AND "+notLeased+" AND workflow_id || '' = ? AND delivery_id IN",
-			carriedUntil(until, s.now()), workflowID).in(part).run(ctx, tx)
+		return sqlOf("UPDATE outbox SET hold_until = ?, due_at = ? WHERE "+isRetry+" AND "+notLeased+" AND workflow_id || '' = ? AND delivery_id IN",
+			carriedUntil(until, s.now()), until, workflowID).in(part).run(ctx, tx)
 	})
 }
 
@@ -250,8 +251,13 @@ func (s *Store) Carried(ctx context.Context, workflowID string) ([]string, error
 // lease of so long.
 func (s *Store) ClaimCancellations(ctx context.Context, limit int, lease time.Duration) ([]postrider.Cancellation, error) {
 	due, err := s.lookForDue(ctx, "cancel")
-	if err != nil || !due.Ready {
+	if err != nil || due == (dueRows{}) {
 		return nil, err
+	}
+	if due.Held {
+		if err := s.endHolds(ctx, limit); err != nil {
+			return nil, err
+		}
 	}
 	var made []postrider.Cancellation
 	err = s.write(ctx, "claim cancellations", func(tx *sqlx.Tx) error {

@@ -99,7 +99,7 @@ func (p *permits) decide(r postrider.PermitRequest) postrider.Permit {
 	if !waits || w == nil || row.WorkflowID != r.WorkflowID {
 		return postrider.Permit{Elsewhere: true}
 	}
-	if !row.Leased && w.limits.Leased >= w.limits.MaxInFlight {
+	if !row.Leased && w.limits.roomForRetries() <= 0 {
 		return postrider.Permit{}
 	}
 	var wait time.Duration
@@ -111,6 +111,7 @@ func (p *permits) decide(r postrider.PermitRequest) postrider.Permit {
 	}
 	if !row.Leased {
 		w.limits.Leased++
+		w.limits.OfRetries++
 	}
 	row.Leased = true
 	p.rows[r.DeliveryID] = row

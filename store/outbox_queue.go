@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -13,15 +14,15 @@ import (
 // webhook to webhook, by hopping from one key to the next in the index that holds what
 // is ready: no row between them is read.
 
-// hops makes a table of the queues that have ready rows of the kind, after the one
-// given, in order, and a last NULL.
-func hops(kind string) string {
-	ready := "WHERE o.hold_until IS NULL AND o.kind = '" + kind + "' AND o.queue > "
-	return `WITH RECURSIVE hop (queue) AS (
-		SELECT * FROM (SELECT o.queue FROM outbox o ` + ready + `? ORDER BY o.queue LIMIT 1) f
+// hops begins a statement with a table of the queues that have ready rows of the kind,
+// between the two given, in order, and a last NULL.
+func hops(kind, after, before string) *statement {
+	ready := "WHERE o.hold_until IS NULL AND o.kind = '" + kind + "' AND o.queue < ? AND o.queue > "
+	return sqlOf(`WITH RECURSIVE hop (queue) AS (
+		SELECT * FROM (SELECT o.queue FROM outbox o `+ready+`? ORDER BY o.queue LIMIT 1) f
 		UNION ALL
-		SELECT (SELECT o.queue FROM outbox o ` + ready + `hop.queue ORDER BY o.queue LIMIT 1) FROM hop WHERE hop.queue IS NOT NULL
-	) `
+		SELECT (SELECT o.queue FROM outbox o `+ready+`hop.queue ORDER BY o.queue LIMIT 1) FROM hop WHERE hop.queue IS NOT NULL
+	) `, before, after, before)
 }
 
 // Parts of a queue's key in a table of hops: what ids are made of is taken off its end.
@@ -88,16 +89,17 @@ type walk struct {
 	ended       bool
 }
 
-// walks returns a walk for each of the workspaces whose turn it is.
-func (r *rounds) walks(ctx context.Context, q querier, kind string) ([]*walk, error) {
+// walks returns walks for the workspaces whose turn it is, after those seen already, which
+// it notes; and whether there may be more.
+func (r *rounds) walks(ctx context.Context, q querier, kind string, seen *seen) ([]*walk, error) {
 	find := func(after string) ([]string, error) {
 		return ids(ctx, q, sqlOf(workspaceHops(kind), after).add("SELECT queue FROM hop WHERE queue IS NOT NULL LIMIT ?", workspacesAtATime))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	after := ""
-	if r.workspace != "" {
-		after = r.workspace + "/" + afterAll
+	last, after := cmp.Or(seen.last, r.workspace), ""
+	if last != "" {
+		after = last + "/" + afterAll
 	}
 	found, err := find(after)
 	if err == nil && after != "" && len(found) < workspacesAtATime {
@@ -105,23 +107,44 @@ func (r *rounds) walks(ctx context.Context, q querier, kind string) ([]*walk, er
 		more, err = find("")
 		found = append(found, more...)
 	}
+	seen.all = len(found) < workspacesAtATime
 	var walks []*walk
-	seen := map[string]bool{}
 	for _, queue := range found {
 		workspaceID, _ := split(queue)
-		if seen[workspaceID] || len(walks) == workspacesAtATime {
+		if seen.workspaces[workspaceID] || len(walks) == workspacesAtATime {
 			continue
 		}
-		seen[workspaceID] = true
+		seen.workspaces[workspaceID], seen.last = true, workspaceID
 		start := r.queues[workspaceID]
 		walks = append(walks, &walk{workspaceID: workspaceID, start: start, after: max(start, workspaceID+"/")})
 	}
+	seen.all = seen.all || len(walks) == 0
 	return walks, err
 }
 
+// seen is the workspaces that a claim has looked at.
+type seen struct {
+	workspaces map[string]bool
+	last       string
+	all        bool // there are no more
+}
+
 // next returns the next queues of the walks, up to each of every one, and says which
-// walks have ended.
+// walks have ended. A walk that comes to its workspace's last queue goes on at the first
+// at once: otherwise other workspaces' might leave it none.
 func next(ctx context.Context, tx *sqlx.Tx, kind string, walks []*walk, each int) ([]string, error) {
+	first := slices.DeleteFunc(slices.Clone(walks), func(w *walk) bool { return w.wrapped })
+	found, err := page(ctx, tx, kind, walks, each)
+	if err != nil {
+		return nil, err
+	}
+	around := slices.DeleteFunc(first, func(w *walk) bool { return !w.wrapped || w.ended })
+	more, err := page(ctx, tx, kind, around, each)
+	return append(found, more...), err
+}
+
+// page makes each walk go over as many queues.
+func page(ctx context.Context, tx *sqlx.Tx, kind string, walks []*walk, each int) ([]string, error) {
 	var found []string
 	for part := range slices.Chunk(walks, maxCompound) {
 		st := &statement{}
@@ -129,8 +152,8 @@ func next(ctx context.Context, tx *sqlx.Tx, kind string, walks []*walk, each int
 			if i > 0 {
 				st.add(" UNION ALL ")
 			}
-			st.add("SELECT * FROM ("+hops(kind), w.after).
-				add("SELECT queue FROM hop WHERE queue < ? LIMIT ?) w", w.workspaceID+"/"+afterAll, each)
+			hop := hops(kind, w.after, w.workspaceID+"/"+afterAll)
+			st.add("SELECT * FROM ("+hop.text.String(), hop.args...).add("SELECT queue FROM hop WHERE queue IS NOT NULL LIMIT ?) w", each)
 		}
 		queues, err := ids(ctx, tx, st)
 		if err != nil {

@@ -25,7 +25,7 @@ func (s *Store) park(ctx context.Context, tx *sqlx.Tx, workspaceID, webhookID st
 		return err
 	}
 	for {
-		waiting, err := ids(ctx, tx, waitingStarts(workspaceID, webhookID, " AND NOT leased").add(" LIMIT ?", chunkSize))
+		waiting, err := ids(ctx, tx, waitingStarts(workspaceID, webhookID).add(" LIMIT ?", chunkSize))
 		if err != nil || len(waiting) == 0 {
 			return err
 		}
@@ -59,20 +59,21 @@ func (s *Store) resume(ctx context.Context, tx *sqlx.Tx, workspaceID, webhookID 
 	}
 }
 
-// waitingStarts finds the webhook's deliveries in the outbox that have made no attempt,
-// a chunk of the ready ones and one of those that are held. Of other webhooks it reads
-// only what is held: it does not matter how much waits for them.
-func waitingStarts(workspaceID, webhookID, condition string) *statement {
+// waitingStarts finds the webhook's deliveries in the outbox that wait for their first
+// attempt, a chunk of the ready ones and one of those whose time is to come.
+func waitingStarts(workspaceID, webhookID string) *statement {
 	return sqlOf("SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE ").only("queue", queueOf(workspaceID, webhookID)).
-		add(" AND hold_until IS NULL AND kind = 'start'"+condition+" ORDER BY queue, delivery_id LIMIT ?) ready", chunkSize).
-		add(" UNION ALL SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE hold_until IS NOT NULL").
-		add(" AND webhook_id = ? AND kind = 'start'"+condition+" ORDER BY hold_until LIMIT ?) held", webhookID, chunkSize)
+		add(" AND hold_until IS NULL AND kind = 'start' ORDER BY queue, delivery_id LIMIT ?) ready", chunkSize).
+		add(" UNION ALL SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE ").only("webhook_id", webhookID).
+		add(" AND hold_until IS NOT NULL AND kind = 'start' AND NOT leased ORDER BY webhook_id LIMIT ?) scheduled", chunkSize)
 }
 
 // unfinished finds a chunk of a webhook's unfinished deliveries without reading through
 // the finished ones: they are in the outbox, or their state is one of trouble.
 func unfinished(workspaceID, webhookID string) *statement {
-	st := waitingStarts(workspaceID, webhookID, "")
+	st := waitingStarts(workspaceID, webhookID).
+		add(" UNION SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE ").only("webhook_id", webhookID).
+		add(" AND leased AND kind <> 'cancel' ORDER BY webhook_id LIMIT ?) leased", chunkSize)
 	for _, state := range []postrider.DeliveryState{postrider.StateRetrying, postrider.StateParked, postrider.StateDelivering} {
 		st.add(" UNION SELECT id FROM (SELECT id FROM deliveries WHERE ").only("webhook_id", webhookID).
 			add(" AND trouble = ? ORDER BY webhook_id, id LIMIT ?) "+string(state), state, chunkSize)

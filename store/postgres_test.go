@@ -107,10 +107,12 @@ func TestPlans(t *testing.T) {
 		"event_key_id_idx":          "SELECT * FROM deliveries WHERE event_key = 'e' ORDER BY id DESC LIMIT 50",
 		"workspace_id_key_idx":      "SELECT * FROM events WHERE workspace_id = 'w' ORDER BY key DESC LIMIT 50",
 		"workspace_id_id_idx":       "SELECT * FROM events WHERE workspace_id = 'w' AND id = 'i' AND id <> key",
-		"outbox_ready":              "SELECT webhook_id FROM outbox WHERE hold_until IS NULL AND kind = 'start' AND webhook_id > 'w' ORDER BY webhook_id LIMIT 1",
+		"outbox_ready":              "SELECT queue FROM outbox WHERE hold_until IS NULL AND kind = 'start' AND queue > 'w' ORDER BY queue LIMIT 1",
+		"outbox_handover":           "SELECT queue FROM outbox WHERE hold_until IS NULL AND kind = 'retry' AND queue > 'w' ORDER BY queue LIMIT 1",
 		"outbox_held":               "SELECT MIN(hold_until) FROM outbox WHERE hold_until IS NOT NULL",
-		"outbox_busy":               "SELECT COUNT(*) FROM outbox WHERE webhook_id = 'w' AND (leased OR kind = 'retry') AND kind NOT IN ('own', 'cancel') AND leased",
-		"outbox_unpaced":            "SELECT delivery_id FROM outbox WHERE hold_until IS NULL AND kind IN ('own', 'cancel') ORDER BY delivery_id LIMIT 5",
+		"outbox_leased":             "SELECT COUNT(*) FROM outbox WHERE webhook_id = 'w' AND leased AND kind <> 'cancel'",
+		"outbox_retrying":           "SELECT 1 FROM outbox WHERE webhook_id = 'w' AND kind = 'retry' AND NOT leased AND due_at <= now() ORDER BY due_at LIMIT 500",
+		"outbox_cancel":             "SELECT delivery_id FROM outbox WHERE hold_until IS NULL AND kind = 'cancel' ORDER BY delivery_id LIMIT 5",
 	} {
 		plan := planOf(t, b, query)
 		require.Contains(t, plan, index, query)

@@ -50,6 +50,14 @@ func TestReadsWhatItNeeds(t *testing.T) {
 			l.finish(t, l.PublishTo(t, l.crowded.ID, 2*crowd)[crowd:])
 			l.exec(t, "VACUUM ANALYZE")
 		},
+		"planned before a crowd failed": func(t *testing.T, l *life) {
+			t.Helper()
+			l.plan(t)
+			l.PublishTo(t, l.crowded.ID, crowd)
+			l.exec(t, `UPDATE outbox SET kind = 'retry', hold_until = CASE WHEN delivery_id LIKE '%0' THEN NULL ELSE due_at + interval '1 year' END,
+				workflow_id = CASE WHEN delivery_id LIKE '%0' THEN '' ELSE 'retry/crowd' END WHERE webhook_id = $1 AND NOT leased`, l.crowded.ID)
+			l.exec(t, "VACUUM outbox") // of what the update left behind
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -62,7 +70,7 @@ func TestReadsWhatItNeeds(t *testing.T) {
 			}
 			settle(t, l.raw)
 			after := readsOf(t, l.raw)
-			for _, index := range []string{"outbox_ready", "outbox_held", "outbox_busy", "outbox_unpaced"} {
+			for _, index := range []string{"outbox_ready", "outbox_held", "outbox_leased", "outbox_handover", "outbox_retrying", "outbox_cancel"} {
 				require.Greater(t, after[index], before[index], "%s is used", index)
 			}
 			for name := range after {
@@ -141,6 +149,7 @@ func (l *life) live(t *testing.T) {
 	claimed := l.claim(t, w.ID, 8)
 	l.dispatch(t, claimed)
 	l.retry(t, claimed[2])
+	l.handOver(t, w.ID, claimed[5])
 	l.list(t, w, claimed[2])
 
 	// Some are leased, and come back when their time is over.
@@ -161,18 +170,20 @@ func (l *life) live(t *testing.T) {
 	require.Equal(t, postrider.StatePending, l.State(t, published[11]))
 	require.NoError(t, l.DeleteWebhook(t.Context(), l.Workspace, w.ID))
 	require.Equal(t, postrider.StateCancelled, l.State(t, published[11]))
-	require.NoError(t, l.HandedOver(t.Context(), l.claim(t, w.ID, 2))) // whose workflows are cancelled
+	cancelled, err := l.ClaimCancellations(t.Context(), 100, time.Minute)
+	require.NoError(t, err)
+	require.NotEmpty(t, cancelled)
+	for _, c := range cancelled {
+		require.NoError(t, l.Cancelled(t.Context(), []string{c.DeliveryID}))
+	}
 }
 
 // claim claims so many of the webhook's deliveries, beside some of the crowd's. It records
 // the first of each, and gives back what else it has of the crowd's.
 func (l *life) claim(t *testing.T, webhookID string, n int) []string {
 	t.Helper()
-	claimed, err := l.Claim(t.Context(), postrider.ClaimRequest{Limit: 3 * n, Lease: time.Minute, Room: func(id, _ string) (int, bool) {
-		if id == webhookID {
-			return n, false
-		}
-		return 2, false
+	claimed, err := l.Claim(t.Context(), postrider.ClaimRequest{Limit: 3 * n, Lease: time.Minute, Capacity: &postrider.Capacity{
+		Receivers: map[string]postrider.ReceiverCapacity{webhookID: {Room: n}}, Unknown: 2, Unproven: 1000,
 	}})
 	require.NoError(t, err)
 	var own, others []string
@@ -182,9 +193,9 @@ func (l *life) claim(t *testing.T, webhookID string, n int) []string {
 		if d.WebhookID != webhookID {
 			of = &others
 		}
-		*of = append(*of, d.DeliveryID)
-		if len(*of) == 1 && !d.Cancel { // the crowd's, which is old, beside the latest
-			outcomes = append(outcomes, l.Outcome(t, d.DeliveryID, 1, postrider.StateRetrying))
+		*of = append(*of, d.ID)
+		if len(*of) == 1 { // the crowd's, which is old, beside the latest
+			outcomes = append(outcomes, l.Outcome(t, d.ID, 1, postrider.StateRetrying))
 		}
 	}
 	require.NoError(t, l.Record(t.Context(), outcomes))
@@ -198,17 +209,21 @@ func (l *life) dispatch(t *testing.T, claimed []string) {
 	require.Len(t, claimed, 8)
 	_, err := l.Leased(t.Context(), claimed)
 	require.NoError(t, err)
+	_, err = l.Carried(t.Context(), "delivery/"+claimed[1])
+	require.NoError(t, err)
 	_, err = l.Targets(t.Context(), claimed)
 	require.NoError(t, err)
 	_, _, err = l.NextDue(t.Context())
 	require.NoError(t, err)
+	left := l.Outcome(t, claimed[5], 1, postrider.StateRetrying)
+	left.Leaves = true
 	require.NoError(t, l.Record(t.Context(), []postrider.Outcome{
 		l.Outcome(t, claimed[1], 1, postrider.StateSucceeded),
 		l.Outcome(t, claimed[2], 1, postrider.StateRetrying),
 		l.Outcome(t, claimed[3], 1, postrider.StateFailed),
+		left,
 	}))
-	require.NoError(t, l.Release(t.Context(), claimed[4:6]))
-	require.NoError(t, l.HandedOver(t.Context(), claimed[6:7]))
+	require.NoError(t, l.Release(t.Context(), claimed[4:5])) // the next has its first attempt under way
 	require.NoError(t, l.CancelDelivery(t.Context(), claimed[7]))
 }
 
@@ -217,16 +232,41 @@ func (l *life) retry(t *testing.T, deliveryID string) {
 	t.Helper()
 	d, err := l.Delivery(t.Context(), l.Workspace, deliveryID)
 	require.NoError(t, err)
-	ask := postrider.Ask{Hold: time.Minute, Again: time.Second}
+	require.NoError(t, l.Keep(t.Context(), d.WorkflowID, []string{d.ID}, l.Clock.Now().Add(time.Minute)))
+	request := postrider.PermitRequest{DeliveryID: d.ID, WebhookID: d.WebhookID, WorkflowID: d.WorkflowID, Hold: time.Minute}
 	for range 2 {
-		admission, err := l.Admit(t.Context(), d, ask)
+		permit, err := l.AcquirePermit(t.Context(), request)
 		require.NoError(t, err)
-		require.True(t, admission.Granted)
-		require.NoError(t, l.Leave(t.Context(), deliveryID))
+		require.True(t, permit.Granted)
+		require.NoError(t, l.ReleasePermit(t.Context(), deliveryID))
 	}
-	_, err = l.Admit(t.Context(), d, ask)
+	_, err = l.AcquirePermit(t.Context(), request)
 	require.NoError(t, err)
 	require.NoError(t, l.Record(t.Context(), []postrider.Outcome{l.Outcome(t, deliveryID, 2, postrider.StateRetrying)}))
+}
+
+// handOver gives a retry of the webhook's to a carrier, and to another, beside some of the
+// crowd's.
+func (l *life) handOver(t *testing.T, webhookID, deliveryID string) {
+	t.Helper()
+	for range 2 {
+		made, err := l.ClaimRetries(t.Context(), postrider.HandoverRequest{Limit: 8, Lease: time.Minute})
+		require.NoError(t, err)
+		var others []string
+		for _, h := range made {
+			for _, d := range h.Deliveries {
+				if d.WebhookID == webhookID {
+					require.Equal(t, deliveryID, d.ID)
+					require.NoError(t, l.Leave(t.Context(), h.WorkflowID, []string{d.ID}))
+					_, err = l.AttemptsOf(t.Context(), []string{d.ID})
+					require.NoError(t, err)
+				} else {
+					others = append(others, d.ID)
+				}
+			}
+		}
+		require.NoError(t, l.Release(t.Context(), others))
+	}
 }
 
 // list reads what people and programs read of a webhook and one of its deliveries.

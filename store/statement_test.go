@@ -42,14 +42,22 @@ func TestLookupsUseIndexesOnSQLite(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	require.NoError(t, s.Migrate(t.Context()))
 	pairs, triples := [][]any{{"a", "b"}, {"c", "d"}}, [][]any{{"a", "b", "c"}, {"d", "e", "f"}}
-	for table, st := range map[string]*statement{
-		"idempotency_keys": sqlOf("SELECT answer FROM idempotency_keys WHERE (workspace_id, kind, value) IN").inRows(triples),
-		"e":                sqlOf("SELECT w.id FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id WHERE (e.workspace_id, e.pattern, e.persona_id) IN").inRows(triples),
-		"events":           sqlOf("SELECT body FROM events WHERE id = key AND (workspace_id, key) IN").inRows(pairs),
-		"outbox":           sqlOf(nextWebhooks, "wh_1", 5),
-		"o":                sqlOf("SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = ? AND o.leased AND o.kind = 'start'", "wh_1"),
-		"deliveries":       unfinished("wh_1"),
+	for _, lookup := range []struct {
+		table string // as the statement names it
+		st    *statement
+	}{
+		{"idempotency_keys", sqlOf("SELECT answer FROM idempotency_keys WHERE (workspace_id, kind, value) IN").inRows(triples)},
+		{"e", sqlOf("SELECT w.id FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id WHERE (e.workspace_id, e.pattern, e.persona_id) IN").inRows(triples)},
+		{"events", sqlOf("SELECT body FROM events WHERE id = key AND (workspace_id, key) IN").inRows(pairs)},
+		{"o", hops("start", "wsp_1/wh_1", "wsp_1/~").add("SELECT queue FROM hop WHERE queue IS NOT NULL LIMIT ?", 5)},
+		{"o", hops("retry", "wsp_1/wh_1", "wsp_1/~").add("SELECT queue FROM hop WHERE queue IS NOT NULL LIMIT ?", 5)},
+		{"o", sqlOf(workspaceHops("start"), "").add("SELECT queue FROM hop WHERE queue IS NOT NULL LIMIT ?", 5)},
+		{"o", sqlOf("SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = ? AND o.leased AND o.kind <> 'cancel'", "wh_1")},
+		{"o", sqlOf("SELECT 1 FROM outbox o WHERE o.webhook_id = ? AND o.kind = 'retry' AND NOT o.leased AND o.due_at <= ? ORDER BY o.webhook_id, o.due_at", "wh_1", "")},
+		{"outbox", unfinished("wsp_1", "wh_1")},
+		{"deliveries", unfinished("wsp_1", "wh_1")},
 	} {
+		st := lookup.st
 		var steps []struct {
 			ID, Parent, Notused int
 			Detail              string
@@ -58,9 +66,9 @@ func TestLookupsUseIndexesOnSQLite(t *testing.T) {
 		require.NoError(t, explain.selectInto(t.Context(), s.db, &steps))
 		used := false
 		for _, step := range steps {
-			require.NotRegexp(t, "^SCAN "+table+"( |$)", step.Detail)
-			used = used || strings.HasPrefix(step.Detail, "SEARCH "+table+" USING")
+			require.NotRegexp(t, "^SCAN "+lookup.table+"( |$)", step.Detail)
+			used = used || strings.HasPrefix(step.Detail, "SEARCH "+lookup.table+" USING")
 		}
-		require.True(t, used, "%s: %v", table, steps)
+		require.True(t, used, "%s: %v", lookup.table, steps)
 	}
 }

@@ -84,9 +84,10 @@ const (
 	maxClaim = 512
 	// maxOwn is the most of a claim whose deliveries get a workflow each.
 	maxOwn = 8
-	// longestLinger is the most that the dispatcher lets deliveries, or places, gather
-	// between two claims: bigger claims cost less.
-	longestLinger = 8 * time.Millisecond
+	// lingerFor is how long the dispatcher lets deliveries, or places, gather between two
+	// claims for each delivery a second, up to the longest: bigger claims cost less.
+	lingerFor     = 10 * time.Microsecond
+	longestLinger = 3 * time.Millisecond
 )
 
 // Batching says when one workflow carries many deliveries.
@@ -233,14 +234,17 @@ func (d *Dispatcher) dispatch(ctx context.Context, handing *sync.WaitGroup, clai
 			b = newBatch(carried[0].WorkflowID, d.Now())
 			b.only()
 		}
-		begun := d.batches.take(b, len(carried))
-		kept := d.take(b, carried)
-		handing.Go(func() { d.prefetch(ctx, b, kept) })
-		if over := carried[len(kept):]; len(over) > 0 {
+		kept, over := d.take(b, carried)
+		if len(over) > 0 {
 			handing.Go(func() { d.release(ctx, b.workflowID, over) })
 		}
+		if len(kept) == 0 {
+			continue
+		}
+		begun := d.batches.take(b, len(kept))
+		handing.Go(func() { d.prefetch(ctx, b, kept) })
 		if !begun {
-			handing.Go(func() { d.begin(ctx, b, kept) })
+			handing.Go(func() { d.startFor(ctx, b, kept) })
 		}
 	}
 }
@@ -261,8 +265,8 @@ func byWorkflow(claimed []postrider.Dispatch) [][]postrider.Dispatch {
 	return groups
 }
 
-// begin starts a workflow for what was claimed, and gives it back when that fails.
-func (d *Dispatcher) begin(ctx context.Context, b *batch, claimed []postrider.Dispatch) {
+// startFor starts a workflow for what was claimed, and gives it back when that fails.
+func (d *Dispatcher) startFor(ctx context.Context, b *batch, claimed []postrider.Dispatch) {
 	err := d.start(ctx, func(ctx context.Context) error {
 		if claimed[0].Alone() || !postrider.FirstAttemptsOnly(b.workflowID) {
 			return d.Starter.StartOwn(ctx, claimed[0])
@@ -351,8 +355,7 @@ func (d *Dispatcher) idle(ctx context.Context) time.Duration {
 // linger returns how long deliveries may gather before the next claim: the longer, the
 // more of them there are.
 func (d *Dispatcher) linger() time.Duration {
-	const perSecond = 50
-	return min(time.Duration(d.claims.add(0, d.Now())/perSecond)*time.Millisecond/2, longestLinger)
+	return min(time.Duration(d.claims.add(0, d.Now()))*lingerFor, longestLinger)
 }
 
 // wait returns after the time, or at once when ctx is done or one of the two channels

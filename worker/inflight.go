@@ -48,24 +48,26 @@ func (t *inflight) free() int {
 	return max(t.total-len(t.slots), 0)
 }
 
-// take gives places to claimed deliveries, and returns those that got one: more than the
+// take gives places to claimed deliveries. Those that got none are over: more than the
 // host's limit may have been claimed where the webhook's host was not known.
-func (t *inflight) take(b *batch, claimed []postrider.Dispatch) []postrider.Dispatch {
+func (t *inflight) take(b *batch, claimed []postrider.Dispatch) (kept, over []postrider.Dispatch) {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i, d := range claimed {
+	for _, d := range claimed {
 		r := t.receiverOf(d.WebhookID, d.URL)
 		if t.perHost > 0 && t.underHost(r.host) >= t.perHost {
-			return claimed[:i]
+			over = append(over, d)
+			continue
 		}
 		if before, found := t.slots[d.ID]; found { // its lease ran out
-			t.free1(d.ID, before)
+			t.giveBack(d.ID, before)
 		}
 		r.firsts++
 		t.slots[d.ID] = &slot{receiver: r, batch: b, claimed: now}
+		kept = append(kept, d)
 	}
-	return claimed
+	return kept, over
 }
 
 // started notes that a workflow was started for what it carries.
@@ -103,7 +105,7 @@ func (t *inflight) done(deliveryID string) {
 	if !s.begun.IsZero() {
 		s.receiver.answered(t.now().Sub(s.begun))
 	}
-	t.free1(deliveryID, s)
+	t.giveBack(deliveryID, s)
 }
 
 // drop frees the place of a delivery that the workflow will not attempt here.
@@ -111,12 +113,12 @@ func (t *inflight) drop(deliveryID, workflowID string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s, found := t.slots[deliveryID]; found && s.batch != nil && s.batch.workflowID == workflowID {
-		t.free1(deliveryID, s)
+		t.giveBack(deliveryID, s)
 	}
 }
 
-// free1 frees a place. The table is locked.
-func (t *inflight) free1(deliveryID string, s *slot) {
+// giveBack frees a place. The table is locked.
+func (t *inflight) giveBack(deliveryID string, s *slot) {
 	delete(t.slots, deliveryID)
 	r := s.receiver
 	r.ended(deliveryID, s.retry)
@@ -134,7 +136,7 @@ func (t *inflight) expire() {
 	defer t.mu.Unlock()
 	for id, s := range t.slots {
 		if !s.retry && now.Sub(s.claimed) > Lease {
-			t.free1(id, s)
+			t.giveBack(id, s)
 		}
 	}
 }
@@ -164,7 +166,7 @@ func (t *inflight) dropOthers(deliveryIDs, leased []string) {
 	defer t.mu.Unlock()
 	for _, id := range deliveryIDs {
 		if s, found := t.slots[id]; found && !still[id] && s.begun.IsZero() {
-			t.free1(id, s)
+			t.giveBack(id, s)
 		}
 	}
 }

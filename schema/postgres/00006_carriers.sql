@@ -21,7 +21,7 @@ INSERT INTO outbox (delivery_id, webhook_id, kind, hold_until, leased, due_at, w
         GREATEST(d.next_attempt_at, now()) + INTERVAL '2 minutes', d.state = 'delivering', COALESCE(d.next_attempt_at, d.due_at), d.workflow_id
     FROM deliveries d WHERE d.trouble IN ('retrying', 'delivering')
     ON CONFLICT (delivery_id) DO NOTHING;
-UPDATE outbox SET workflow_id = d.workflow_id FROM deliveries d WHERE d.id = outbox.delivery_id AND outbox.kind = 'cancel';
+UPDATE outbox SET workflow_id = 'delivery/' || delivery_id WHERE kind = 'cancel' AND workflow_id = '';
 UPDATE outbox SET queue = w.workspace_id || '/' || w.id FROM webhooks w WHERE w.id = outbox.webhook_id;
 
 ALTER TABLE outbox ALTER COLUMN queue DROP DEFAULT;
@@ -30,6 +30,7 @@ CREATE INDEX outbox_ready ON outbox (queue, delivery_id) WHERE hold_until IS NUL
 CREATE INDEX outbox_handover ON outbox (queue, delivery_id) WHERE hold_until IS NULL AND kind = 'retry';
 CREATE INDEX outbox_cancel ON outbox (delivery_id) WHERE hold_until IS NULL AND kind = 'cancel';
 CREATE INDEX outbox_leased ON outbox (webhook_id) WHERE leased AND kind <> 'cancel';
+CREATE INDEX outbox_scheduled ON outbox (webhook_id) WHERE hold_until IS NOT NULL AND kind = 'start' AND NOT leased;
 CREATE INDEX outbox_retrying ON outbox (webhook_id, due_at) WHERE kind = 'retry' AND NOT leased;
 
 -- +goose Down
@@ -37,6 +38,7 @@ CREATE INDEX outbox_retrying ON outbox (webhook_id, due_at) WHERE kind = 'retry'
 -- its own keeps it.
 ALTER TABLE outbox DROP CONSTRAINT outbox_kind_check;
 DROP INDEX outbox_retrying;
+DROP INDEX outbox_scheduled;
 DROP INDEX outbox_leased;
 DROP INDEX outbox_cancel;
 DROP INDEX outbox_handover;

@@ -19,7 +19,7 @@ CREATE TABLE outbox (
 );
 -- +goose StatementEnd
 INSERT INTO outbox SELECT o.delivery_id, o.webhook_id, o.kind, o.hold_until, o.leased, o.due_at,
-        CASE o.kind WHEN 'cancel' THEN d.workflow_id ELSE o.workflow_id END, w.workspace_id || '/' || w.id
+        CASE WHEN o.kind = 'cancel' AND o.workflow_id = '' THEN 'delivery/' || d.id ELSE o.workflow_id END, w.workspace_id || '/' || w.id
     FROM outbox_before o JOIN webhooks w ON w.id = o.webhook_id JOIN deliveries d ON d.id = o.delivery_id WHERE o.kind IN ('start', 'cancel');
 INSERT INTO outbox SELECT o.delivery_id, o.webhook_id, 'retry', NULL, FALSE, COALESCE(d.next_attempt_at, o.due_at), '', w.workspace_id || '/' || w.id
     FROM outbox_before o JOIN webhooks w ON w.id = o.webhook_id JOIN deliveries d ON d.id = o.delivery_id
@@ -35,6 +35,7 @@ CREATE INDEX outbox_handover ON outbox (queue, delivery_id) WHERE hold_until IS 
 CREATE INDEX outbox_cancel ON outbox (delivery_id) WHERE hold_until IS NULL AND kind = 'cancel';
 CREATE INDEX outbox_held ON outbox (hold_until) WHERE hold_until IS NOT NULL;
 CREATE INDEX outbox_leased ON outbox (webhook_id) WHERE leased AND kind <> 'cancel';
+CREATE INDEX outbox_scheduled ON outbox (webhook_id) WHERE hold_until IS NOT NULL AND kind = 'start' AND NOT leased;
 CREATE INDEX outbox_retrying ON outbox (webhook_id, due_at) WHERE kind = 'retry' AND NOT leased;
 
 -- +goose Down

@@ -6,9 +6,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	temporalsdk "go.temporal.io/sdk/temporal"
 
-	"postrider"
 	"postrider/standalone/instance"
+	"postrider/workflows"
 )
 
 // TestBatch has one workflow carry the first attempts of many deliveries. To a client
@@ -43,10 +46,13 @@ func TestBatch(t *testing.T) {
 	carrier := *succeeded[0].WorkflowID
 	require.Contains(t, carrier, "batch/")
 	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED, statusOf(t, c, carrier))
-	replay(t, c, carrier, "batch_v1")
+	replay(t, c, carrier, "batch_v2")
 
-	for _, d := range allInState(t, i, bad.ID, "failed", events) {
-		require.Equal(t, postrider.DeliveryWorkflowID(d.ID), *d.WorkflowID)
+	retries := map[string]int{}
+	failed := allInState(t, i, bad.ID, "failed", events)
+	for _, d := range failed {
+		require.Contains(t, *d.WorkflowID, "retry/")
+		retries[*d.WorkflowID]++
 		require.Equal(t, 2, d.AttemptCount)
 		require.Eventually(t, func() bool {
 			history, err := i.History(t.Context(), d.ID)
@@ -54,6 +60,57 @@ func TestBatch(t *testing.T) {
 		}, patience, tick)
 		require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_FAILED, statusOf(t, c, *d.WorkflowID))
 	}
+	require.Less(t, len(retries), events, "%v", retries)
+	replay(t, c, *failed[0].WorkflowID, "retry_v2")
+	require.Eventually(t, func() bool { return len(exhausted(t, c)) == events }, patience, tick)
+	for _, d := range failed {
+		require.Contains(t, exhausted(t, c), d.ID)
+	}
+}
+
+// TestFailedForGood has many deliveries fail at their first and only attempt: no workflow
+// is started to say so, and operators find them among the failed ones all the same.
+func TestFailedForGood(t *testing.T) {
+	t.Parallel()
+	i := startWith(t, t.TempDir(), []string{"POSTRIDER_BATCHING=always"})
+	c := temporal(t, i)
+	failing, _ := answering(t, http.StatusBadGateway)
+	w := webhook(t, i, failing, map[string]any{"events": []string{"batch.*"}, "max_retries": 0})
+	const events = 20
+	var batch []map[string]any
+	for n := range events {
+		batch = append(batch, map[string]any{"type": "batch.one", "data": n})
+	}
+	require.NoError(t, i.Call(t.Context(), http.MethodPost, "/api/v1/events/batch", map[string]any{"events": batch}, nil))
+	failed := allInState(t, i, w.ID, "failed", events)
+	require.Eventually(t, func() bool { return len(exhausted(t, c)) == events }, patience, tick)
+	found := exhausted(t, c)
+	for _, d := range failed {
+		require.Contains(t, *d.WorkflowID, "batch/")
+		require.Equal(t, 1, found[d.ID].Attempts)
+	}
+	replay(t, c, *failed[0].WorkflowID, "batch_v2_exhausted")
+}
+
+// exhausted searches for failed workflows, as operators do, and returns the deliveries
+// that their errors name.
+func exhausted(t *testing.T, c client.Client) map[string]workflows.Failure {
+	t.Helper()
+	found := map[string]workflows.Failure{}
+	list, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: "ExecutionStatus = 'Failed'"})
+	require.NoError(t, err)
+	for _, execution := range list.GetExecutions() {
+		err := c.GetWorkflow(t.Context(), execution.GetExecution().GetWorkflowId(), "").Get(t.Context(), nil)
+		var failure *temporalsdk.ApplicationError
+		require.ErrorAs(t, err, &failure)
+		require.Equal(t, workflows.ErrorExhausted, failure.Type())
+		var details []workflows.Failure
+		require.NoError(t, failure.Details(&details))
+		for _, d := range details {
+			found[d.DeliveryID] = d
+		}
+	}
+	return found
 }
 
 // allInState waits until so many of a webhook's deliveries are in the state.

@@ -66,7 +66,7 @@ func fates() map[string]fate {
 // recorded. With -record it keeps the recordings.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	i := start(t, t.TempDir())
+	i := startWith(t, t.TempDir(), []string{"POSTRIDER_BATCHING=never"})
 	for name, f := range fates() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -89,7 +89,7 @@ func TestHistories(t *testing.T) {
 			require.Eventually(t, func() bool {
 				return status(t, c, id) != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
 			}, patience, tick)
-			replay(t, c, postrider.DeliveryWorkflowID(id), "delivery_v1_"+name)
+			replay(t, c, postrider.DeliveryWorkflowID(id), "delivery_v2_"+name)
 		})
 	}
 }

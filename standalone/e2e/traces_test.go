@@ -204,6 +204,6 @@ func TestTraceStaysHere(t *testing.T) {
 		}
 	}
 	require.Equal(t, 2, headers)
-	replay(t, c, postrider.DeliveryWorkflowID(d.ID), "delivery_v1_traced")
+	replay(t, c, postrider.DeliveryWorkflowID(d.ID), "delivery_v2_traced")
 	require.Len(t, collected.trace()["RunWorkflow:Delivery"], 1)
 }

@@ -11,6 +11,8 @@ func migrateTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
 		"the schema is checked, taken back and made again": migrateDownAndUp,
 		"an upgrade keeps what waits":                      migrateKeeps,
+		"an upgrade finds a carrier for every state":       migrateToCarriers,
+		"a downgrade gives retries workflows of their own": migrateFromCarriers,
 		"a newer schema is refused":                        migrateNewer,
 	}
 }

@@ -2,10 +2,11 @@
 package storetest
 
 import (
-	"slices"
+	"cmp"
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -18,18 +19,21 @@ func propertyTests() map[string]func(*testing.T, *Bundle) {
 	}
 }
 
-// neverLost plays dispatchers, workflows and operators at random. In the end every
-// accepted delivery must be finished, parked, claimable once leases have run out,
-// or with the workflow that it was handed to.
+// neverLost plays dispatchers, workflows and operators at random. At any time the outbox
+// must be in states that it knows, and in the end every accepted delivery must be
+// finished, parked, or claimable, by those who make first attempts or by those who carry
+// on, once leases have run out and all carriers are lost.
 func neverLost(t *testing.T, b *Bundle) {
+	raw := b.Raw(t)
 	rapid.Check(t, func(r *rapid.T) {
-		m := &machine{t: t, Bundle: b, withWorkflow: map[string]bool{}}
+		m := &machine{t: t, Bundle: b, raw: raw}
 		for range 3 {
 			m.webhooks = append(m.webhooks, b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = 4 }).ID)
 		}
 		r.Repeat(map[string]func(*rapid.T){
-			"publish": m.publish, "claim": m.claim, "release": m.release, "record": m.record, "hand over": m.handOver,
-			"cancel": m.cancel, "pause or resume": m.toggle, "time passes": m.pass,
+			"publish": m.publish, "claim": m.claim, "release": m.release, "record": m.record, "hand over": m.handOver, "leave": m.leave,
+			"keep": m.keep, "acquire": m.acquire, "cancel": m.cancel, "pause or resume": m.toggle, "time passes": m.pass,
+			"": m.check,
 		})
 		m.settle()
 	})
@@ -37,11 +41,27 @@ func neverLost(t *testing.T, b *Bundle) {
 
 type machine struct {
 	*Bundle
-	t            *testing.T
-	webhooks     []string
-	accepted     []string
-	leased       []string
-	withWorkflow map[string]bool
+	t        *testing.T
+	raw      *sqlx.DB
+	webhooks []string
+	accepted []string
+	leased   []string
+}
+
+// check guards the table of states in outbox.go, and that every delivery has its row.
+func (m *machine) check(*rapid.T) {
+	var strange int
+	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &strange, `SELECT COUNT(*) FROM outbox WHERE NOT (
+		kind = 'start' AND hold_until IS NULL AND NOT leased
+		OR kind = 'start' AND hold_until IS NOT NULL AND leased = (workflow_id <> '')
+		OR kind = 'retry' AND hold_until IS NULL AND NOT leased AND workflow_id = ''
+		OR kind = 'retry' AND hold_until IS NOT NULL AND workflow_id <> ''
+		OR kind = 'cancel' AND (hold_until IS NOT NULL) = leased AND workflow_id <> '')`))
+	require.Zero(m.t, strange)
+	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &strange, `SELECT COUNT(*) FROM deliveries d LEFT JOIN outbox o ON o.delivery_id = d.id
+		WHERE (d.finished_at IS NULL AND d.state <> 'parked') <> (o.delivery_id IS NOT NULL)
+			OR d.state = 'retrying' AND o.kind <> 'retry' OR d.state IN ('pending', 'delivering') AND o.kind <> 'start'`))
+	require.Zero(m.t, strange)
 }
 
 func (m *machine) publish(r *rapid.T) {
@@ -50,8 +70,12 @@ func (m *machine) publish(r *rapid.T) {
 }
 
 func (m *machine) claim(r *rapid.T) {
-	for _, of := range m.Claimed(m.t, rapid.IntRange(1, 10).Draw(r, "limit")) {
-		m.leased = append(m.leased, of...)
+	request := postrider.ClaimRequest{Limit: rapid.IntRange(1, 10).Draw(r, "limit"), Lease: lease}
+	request.WorkflowID = rapid.SampledFrom([]string{"", "batch/one", "batch/two"}).Draw(r, "workflow")
+	claimed, err := m.Claim(m.t.Context(), request)
+	require.NoError(m.t, err)
+	for _, d := range claimed {
+		m.leased = append(m.leased, d.ID)
 	}
 }
 
@@ -68,21 +92,45 @@ func (m *machine) release(r *rapid.T) {
 }
 
 func (m *machine) handOver(r *rapid.T) {
-	some := m.some(r)
-	require.NoError(m.t, m.HandedOver(m.t.Context(), some))
-	for _, id := range some {
-		m.withWorkflow[id] = true
+	_, err := m.ClaimRetries(m.t.Context(), postrider.HandoverRequest{
+		Limit: rapid.IntRange(1, 10).Draw(r, "limit"), Lease: lease, Alone: rapid.Bool().Draw(r, "alone"),
+	})
+	require.NoError(m.t, err)
+}
+
+// carrier is who carries a delivery, or did.
+func (m *machine) carrier(id string) string {
+	return cmp.Or(m.read(m.t, id).WorkflowID, postrider.DeliveryWorkflowID(id))
+}
+
+func (m *machine) leave(r *rapid.T) {
+	id := m.some(r)[0]
+	require.NoError(m.t, m.Leave(m.t.Context(), m.carrier(id), []string{id}))
+}
+
+func (m *machine) keep(r *rapid.T) {
+	id := m.some(r)[0]
+	require.NoError(m.t, m.Keep(m.t.Context(), m.carrier(id), []string{id}, m.Clock.Now().Add(time.Minute)))
+}
+
+func (m *machine) acquire(r *rapid.T) {
+	d := m.read(m.t, m.some(r)[0])
+	d.WorkflowID = m.carrier(d.ID)
+	_, err := m.AcquirePermit(m.t.Context(), asking(d))
+	require.NoError(m.t, err)
+	if rapid.Bool().Draw(r, "released") {
+		require.NoError(m.t, m.ReleasePermit(m.t.Context(), d.ID))
 	}
 }
 
 func (m *machine) record(r *rapid.T) {
 	var outcomes []postrider.Outcome
 	for _, id := range m.some(r) {
-		d, err := m.Delivery(m.t.Context(), m.Workspace, id)
-		require.NoError(m.t, err)
+		d := m.read(m.t, id)
 		state := rapid.SampledFrom([]postrider.DeliveryState{postrider.StateSucceeded, postrider.StateRetrying, postrider.StateFailed}).Draw(r, "state")
-		outcomes = append(outcomes, m.Outcome(m.t, id, d.AttemptCount+rapid.IntRange(0, 1).Draw(r, "again")+1, state))
-		m.withWorkflow[id] = true
+		o := m.Outcome(m.t, id, d.AttemptCount+rapid.IntRange(0, 1).Draw(r, "again")+1, state)
+		o.WorkflowID, o.Leaves = m.carrier(id), state == postrider.StateRetrying && rapid.Bool().Draw(r, "leaves")
+		outcomes = append(outcomes, o)
 	}
 	if err := m.Record(m.t.Context(), outcomes); postrider.CodeOf(err) != postrider.CodeConflict { // some are finished
 		require.NoError(m.t, err)
@@ -109,25 +157,33 @@ func (m *machine) pass(r *rapid.T) {
 	m.Clock.Advance(time.Duration(rapid.IntRange(1, 60).Draw(r, "seconds")) * time.Second)
 }
 
+// settle lets all who carry be lost, and the next who gets a delivery succeed.
 func (m *machine) settle() {
-	claimable := map[string]bool{}
-	for {
-		m.Clock.Advance(lease)
-		before := len(claimable)
-		for _, of := range m.Claimed(m.t, 1000) {
-			for _, id := range of {
-				require.False(m.t, slices.Contains([]postrider.DeliveryState{postrider.StateSucceeded, postrider.StateFailed}, m.State(m.t, id)))
-				claimable[id] = true
-			}
-			// Its first attempt ends, which makes room for the next ones.
-			require.NoError(m.t, m.HandedOver(m.t.Context(), of))
+	for again := true; again; {
+		m.Clock.Advance(time.Minute + postrider.CarrierGrace + lease)
+		var got []postrider.Delivery
+		claimed, err := m.Claim(m.t.Context(), postrider.ClaimRequest{Limit: 1000, Lease: lease})
+		require.NoError(m.t, err)
+		for _, d := range claimed {
+			got = append(got, d.Delivery)
 		}
-		if len(claimable) == before {
-			break
+		made, err := m.ClaimRetries(m.t.Context(), postrider.HandoverRequest{Limit: 1000, Lease: lease})
+		require.NoError(m.t, err)
+		for _, h := range made {
+			got = append(got, h.Deliveries...)
 		}
+		outcomes := make([]postrider.Outcome, len(got))
+		for i, d := range got {
+			outcomes[i] = m.Outcome(m.t, d.ID, d.AttemptCount+1, postrider.StateSucceeded)
+		}
+		require.NoError(m.t, m.Record(m.t.Context(), outcomes), "none was finished")
+		again = len(got) > 0
 	}
 	for _, id := range m.accepted {
 		state := m.State(m.t, id)
-		require.True(m.t, state.Finished() || state == postrider.StateParked || claimable[id] || m.withWorkflow[id], "%s is lost: %s", id, state)
+		require.True(m.t, state.Finished() || state == postrider.StateParked, "%s is lost: %s", id, state)
 	}
+	var rows int
+	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &rows, "SELECT COUNT(*) FROM outbox"))
+	require.Zero(m.t, rows)
 }

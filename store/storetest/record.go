@@ -46,6 +46,7 @@ func recordRoundTrip(t *testing.T, b *Bundle) {
 	require.Nil(t, d.FinishedAt)
 	b.Clock.Advance(2 * lease)
 	require.Empty(t, b.Claimed(t, 1)) // its workflow goes on with it
+	require.Empty(t, b.handovers(t, 1))
 
 	second := b.Outcome(t, id, 2, postrider.StateSucceeded)
 	second.Attempt = postrider.Attempt{Number: 2, StartedAt: Start().Add(time.Minute), DurationMS: 20, StatusCode: ref(204), Result: postrider.ResultSuccess}
@@ -152,6 +153,9 @@ func recordLate(t *testing.T, b *Bundle) {
 	require.NoError(t, err)
 	require.Equal(t, 2, d.AttemptCount)
 	require.Equal(t, second.NextAttempt, d.NextAttemptAt)
+	due, _, err := b.NextDue(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, second.NextAttempt.Add(postrider.CarrierGrace), due)
 	attempts, err := b.Attempts(t.Context(), id)
 	require.NoError(t, err)
 	require.Len(t, attempts, 2)
@@ -236,21 +240,14 @@ func recordText(t *testing.T, b *Bundle) {
 func recordWakes(t *testing.T, b *Bundle) {
 	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = 1 })
 	ids := b.PublishTo(t, w.ID, 2)
-	woken := func() bool {
-		select {
-		case <-b.Wake():
-			return true
-		default:
-			return false
-		}
-	}
-	require.True(t, woken())
+	require.True(t, woken(b.Wake()))
 	b.Claimed(t, 2)
 	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{b.Outcome(t, ids[0], 1, postrider.StateSucceeded)}))
-	require.True(t, woken())
+	require.True(t, woken(b.Wake()))
 	b.Claimed(t, 2)
 	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{b.Outcome(t, ids[1], 1, postrider.StateSucceeded)}))
-	require.False(t, woken()) // nothing waits
+	require.False(t, woken(b.Wake())) // nothing waits
+	require.False(t, woken(b.WakeRetries()))
 }
 
 func lifecycleTests() map[string]func(*testing.T, *Bundle) {
@@ -262,50 +259,65 @@ func lifecycleTests() map[string]func(*testing.T, *Bundle) {
 
 func deleteCancels(t *testing.T, b *Bundle) {
 	ctx := t.Context()
-	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = 5 })
-	ids := b.PublishTo(t, w.ID, 7)
-	require.Len(t, b.Claimed(t, 10)[w.ID], 5)
-	done, retrying, handed, leased, released := ids[0], ids[1], ids[2], ids[3], ids[4]
-	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, done, 1, postrider.StateSucceeded), b.Outcome(t, retrying, 1, postrider.StateRetrying)}))
-	require.NoError(t, b.HandedOver(ctx, []string{handed}))
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = 9 })
+	// Carried with another, of which one has ended since.
+	together := left(t, b, w.ID, 3, time.Second)
+	carrier := b.handovers(t, 10)
+	require.Len(t, carrier, 1)
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, together[2], 2, postrider.StateFailed)}))
+	waiting := left(t, b, w.ID, 1, time.Second) // for a carrier
+	batched := b.PublishTo(t, w.ID, 1)
+	_, err := b.Claim(ctx, batch("two"))
+	require.NoError(t, err)
+	ids := b.PublishTo(t, w.ID, 5)
+	claimed, err := b.Claim(ctx, postrider.ClaimRequest{Limit: 4, Lease: lease})
+	require.NoError(t, err)
+	require.Len(t, claimed, 4)
+	done, late, leased, released := ids[0], ids[1], ids[2], ids[3]
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, done, 1, postrider.StateSucceeded), b.Outcome(t, late, 1, postrider.StateRetrying)}))
 	require.NoError(t, b.Release(ctx, []string{released}))
 	b.Clock.Advance(time.Second)
 	require.NoError(t, b.DeleteWebhook(ctx, b.Workspace, w.ID))
 
 	require.Equal(t, postrider.StateSucceeded, b.State(t, done))
-	for _, id := range ids[1:] {
-		d, err := b.Delivery(ctx, b.Workspace, id)
-		require.NoError(t, err)
+	require.Equal(t, postrider.StateFailed, b.State(t, together[2]))
+	unfinished := slices.Concat(together[:2], waiting, batched, ids[1:])
+	for _, id := range unfinished {
+		d := b.read(t, id)
 		require.Equal(t, postrider.StateCancelled, d.State)
 		require.Equal(t, ref(Start().Add(time.Second)), d.FinishedAt)
 		require.Nil(t, d.NextAttemptAt)
 	}
-	claimed, err := b.Claim(ctx, postrider.ClaimRequest{Limit: 10, Lease: lease})
-	require.NoError(t, err)
-	var cancelled []string
-	for _, d := range claimed {
-		require.True(t, d.Cancel)
-		require.Equal(t, w.ID, d.WebhookID)
-		cancelled = append(cancelled, d.DeliveryID)
+	require.Empty(t, b.Claimed(t, 10))
+	require.Empty(t, b.handovers(t, 10))
+	cancelled := map[string]string{} // deliveries by workflow
+	for _, c := range b.cancellations(t, 10) {
+		require.NotContains(t, cancelled, c.WorkflowID, "one for each carrier")
+		cancelled[c.WorkflowID] = c.DeliveryID
 	}
-	require.ElementsMatch(t, []string{retrying, handed, leased, released}, cancelled, "all that may have a workflow")
-	require.NoError(t, b.HandedOver(ctx, []string{released}))
-	cancelled = slices.DeleteFunc(cancelled, func(id string) bool { return id == released })
-	require.NoError(t, b.Release(ctx, cancelled[:1]))
-	claimed, err = b.Claim(ctx, postrider.ClaimRequest{Limit: 10, Lease: lease})
-	require.NoError(t, err)
-	require.Len(t, claimed, 1)
-	require.NoError(t, b.HandedOver(ctx, cancelled[:2]))
-	b.Clock.Advance(lease)
-	claimed, err = b.Claim(ctx, postrider.ClaimRequest{Limit: 10, Lease: lease})
-	require.NoError(t, err)
-	require.Len(t, claimed, 1)
-	require.Equal(t, cancelled[2], claimed[0].DeliveryID)
+	require.Contains(t, together[:2], cancelled[carrier[0].WorkflowID])
+	require.Equal(t, map[string]string{
+		carrier[0].WorkflowID: cancelled[carrier[0].WorkflowID], "delivery/" + late: late, "delivery/" + leased: leased, "delivery/" + released: released,
+	}, cancelled, "all that carry, or may, and carry nothing else")
+
+	// They are claimed as the rest is: for a time, and until it was done.
+	require.Empty(t, b.cancellations(t, 10))
+	require.NoError(t, b.Cancelled(ctx, []string{released, "dlv_unknown"}))
+	require.NoError(t, b.Release(ctx, []string{late}))
+	require.Equal(t, []postrider.Cancellation{{DeliveryID: late, WorkflowID: "delivery/" + late}}, b.cancellations(t, 10))
+	require.NoError(t, b.Cancelled(ctx, []string{late, cancelled[carrier[0].WorkflowID]}))
+	b.Clock.Advance(lease - time.Microsecond)
+	require.Empty(t, b.cancellations(t, 10))
+	b.Clock.Advance(time.Microsecond)
+	require.Equal(t, []postrider.Cancellation{{DeliveryID: leased, WorkflowID: "delivery/" + leased}}, b.cancellations(t, 10))
 
 	// An attempt that was under way is kept, and the cancellation still asked for.
-	requireCode(t, postrider.CodeConflict, b.Record(ctx, []postrider.Outcome{b.Outcome(t, cancelled[2], 9, postrider.StateSucceeded)}))
+	requireCode(t, postrider.CodeConflict, b.Record(ctx, []postrider.Outcome{b.Outcome(t, leased, 9, postrider.StateSucceeded)}))
+	requireCode(t, postrider.CodeConflict, b.Record(ctx, []postrider.Outcome{b.Outcome(t, leased, 10, postrider.StateRetrying)}))
+	require.NoError(t, b.Leave(ctx, "delivery/"+leased, []string{leased}))
+	require.NoError(t, b.Keep(ctx, "delivery/"+leased, []string{leased}, b.Clock.Now()))
 	require.Equal(t, 1, b.count(ctx, t, "SELECT COUNT(*) FROM outbox"))
-	require.NoError(t, b.CancelDelivery(ctx, cancelled[2]))
+	require.NoError(t, b.CancelDelivery(ctx, leased))
 	require.Zero(t, b.count(ctx, t, "SELECT COUNT(*) FROM outbox"))
 	targets, err := b.Targets(ctx, []string{leased, done})
 	require.NoError(t, err)
@@ -313,9 +325,19 @@ func deleteCancels(t *testing.T, b *Bundle) {
 	require.Equal(t, postrider.StateSucceeded, targets[1].Delivery.State)
 	history, err := b.Deliveries(ctx, b.Workspace, postrider.DeliveryFilter{WebhookID: w.ID, State: postrider.StateCancelled}, postrider.Page{})
 	require.NoError(t, err)
-	require.Len(t, history.Items, 6)
+	require.Len(t, history.Items, len(unfinished))
 }
 
+// cancellations claims up to so many workflows that are to be cancelled.
+func (b *Bundle) cancellations(t *testing.T, limit int) []postrider.Cancellation {
+	t.Helper()
+	claimed, err := b.ClaimCancellations(t.Context(), limit, lease)
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(claimed), limit)
+	return claimed
+}
+
+// A webhook that had a great many deliveries under way holds up nobody when it is deleted.
 func deleteQuota(t *testing.T, b *Bundle) {
 	doomed := b.NewWebhook(t)
 	b.PublishTo(t, doomed.ID, 20)
@@ -323,8 +345,11 @@ func deleteQuota(t *testing.T, b *Bundle) {
 	require.NoError(t, b.DeleteWebhook(t.Context(), b.Workspace, doomed.ID))
 	w := b.NewWebhook(t)
 	b.PublishTo(t, w.ID, 20)
-	claimed := b.Claimed(t, 10)
-	require.Len(t, claimed[doomed.ID], 5)
-	require.Len(t, claimed[w.ID], 5)
-	require.Len(t, b.Claimed(t, 1)[doomed.ID], 1)
+	require.Len(t, b.Claimed(t, 10)[w.ID], 10)
+	require.Len(t, b.cancellations(t, 5), 5)
+	require.Len(t, b.Claimed(t, 10)[w.ID], 10)
+	require.Len(t, b.cancellations(t, 100), 15)
+	require.Empty(t, b.cancellations(t, 100))
+	b.Clock.Advance(lease)
+	require.Len(t, b.cancellations(t, 100), 20)
 }

@@ -30,7 +30,8 @@ func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 	t.Helper()
 	for _, part := range []map[string]func(*testing.T, *Bundle){
 		workspaceTests(), webhookTests(), secretTests(), publishTests(), audienceTests(), repeatTests(), groupTests(),
-		claimTests(), fairnessTests(), admitTests(), migrateTests(), retentionTests(), recordTests(), lifecycleTests(), propertyTests(),
+		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(), lifecycleTests(),
+		propertyTests(),
 	} {
 		for name, test := range part {
 			t.Run(name, func(t *testing.T) {
@@ -187,7 +188,7 @@ func (b *Bundle) Claimed(tb testing.TB, limit int) map[string][]string {
 	require.LessOrEqual(tb, len(claimed), limit)
 	of := map[string][]string{}
 	for _, d := range claimed {
-		of[d.WebhookID] = append(of[d.WebhookID], d.DeliveryID)
+		of[d.WebhookID] = append(of[d.WebhookID], d.ID)
 	}
 	return of
 }
