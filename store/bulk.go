@@ -64,10 +64,10 @@ func newBulk(tables ...table) *bulk {
 	return b
 }
 
-// rowsAs begins a statement with rows as a table of the given name and columns, with
+// rowsAs begins a statement with rows as a table, news, of the given columns, with
 // PostgreSQL's types ("id text, number integer"). There they are an array for each
 // column, so that the text is the same for any number of rows.
-func (s *Store) rowsAs(name, columns string, rows [][]any) (*statement, error) {
+func (s *Store) rowsAs(columns string, rows [][]any) (*statement, error) {
 	var names, arrays []string
 	var args []any
 	column := 0
@@ -83,7 +83,7 @@ func (s *Store) rowsAs(name, columns string, rows [][]any) (*statement, error) {
 		}
 		column++
 	}
-	st := sqlOf("WITH " + name + " (" + strings.Join(names, ", ") + ") AS (")
+	st := sqlOf("WITH news (" + strings.Join(names, ", ") + ") AS (")
 	if s.dialect.arrays {
 		return st.add("SELECT * FROM unnest("+strings.Join(arrays, ", ")+")) ", args...), nil
 	}

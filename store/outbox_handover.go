@@ -202,7 +202,7 @@ func carriedUntil(due, now time.Time) time.Time {
 // setRows changes outbox rows by their keys, the first of the columns.
 func (s *Store) setRows(ctx context.Context, tx *sqlx.Tx, set, columns string, rows [][]any) error {
 	for part := range slices.Chunk(rows, chunkSize) {
-		st, err := s.rowsAs("news", columns, part)
+		st, err := s.rowsAs(columns, part)
 		if err != nil {
 			return err
 		}

@@ -28,9 +28,9 @@ func (s *Store) permitAll(ctx context.Context, requests []postrider.PermitReques
 	err := s.write(ctx, "acquire permits", func(tx *sqlx.Tx) error {
 		p := &permits{now: s.now(), webhooks: map[string]*permitted{}}
 		answers = make([]answer[postrider.Permit], len(requests))
-		var webhookIDs, deliveryIDs []string
-		for _, r := range requests {
-			webhookIDs, deliveryIDs = append(webhookIDs, r.WebhookID), append(deliveryIDs, r.DeliveryID)
+		webhookIDs, deliveryIDs := make([]string, len(requests)), make([]string, len(requests))
+		for i, r := range requests {
+			webhookIDs[i], deliveryIDs[i] = r.WebhookID, r.DeliveryID
 		}
 		slices.Sort(webhookIDs)
 		webhookIDs = slices.Compact(webhookIDs)

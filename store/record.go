@@ -59,13 +59,21 @@ func (s *Store) recordAll(ctx context.Context, calls [][]postrider.Outcome) ([]a
 		}
 		return err
 	})
-	if err == nil && freed {
-		s.signal()
-	}
-	if err == nil && r.left {
-		signal(s.wakeRetries)
+	if err == nil {
+		s.wakeAfter(freed, r.left)
 	}
 	return answers, err
+}
+
+// wakeAfter wakes the dispatchers of this process when a record freed room that something
+// waits for, or left retries to be handed over.
+func (s *Store) wakeAfter(freed, left bool) {
+	if freed {
+		s.signal()
+	}
+	if left {
+		signal(s.wakeRetries)
+	}
 }
 
 // recorder is one transaction of [Store.Record].
@@ -215,7 +223,7 @@ func (r *recorder) settle(ctx context.Context, deliveryIDs []string) (freed bool
 		}
 	}
 	for part := range slices.Chunk(rows, maxParameters/8) {
-		st, err := r.s.rowsAs("news", `delivery_id text, webhook_id text, queue text, kind text, hold_until timestamptz, leased boolean, due_at timestamptz, workflow_id text`, part)
+		st, err := r.s.rowsAs(`delivery_id text, webhook_id text, queue text, kind text, hold_until timestamptz, leased boolean, due_at timestamptz, workflow_id text`, part)
 		if err != nil {
 			return false, err
 		}
@@ -250,7 +258,7 @@ func (r *recorder) insertAttempts(ctx context.Context, outcomes []postrider.Outc
 	}
 	var news []postrider.Outcome
 	for part := range slices.Chunk(rows, maxParameters/10) {
-		st, err := r.s.rowsAs("news", `delivery_id text, number integer, started_at timestamptz, duration_ms integer, status_code integer, result text, `+
+		st, err := r.s.rowsAs(`delivery_id text, number integer, started_at timestamptz, duration_ms integer, status_code integer, result text, `+
 			`error text, response_excerpt text, response_truncated boolean, remote_ip text`, part)
 		if err != nil {
 			return nil, err
@@ -342,7 +350,7 @@ func (r *recorder) updateDeliveries(ctx context.Context, deliveryIDs []string) e
 		d := r.lives[id]
 		rows[i] = []any{id, d.State, d.AttemptCount, timeOf(d.NextAttemptAt), d.LastError, timeOf(d.FinishedAt), d.WorkflowID}
 	}
-	st, err := r.s.rowsAs("news", "id text, state text, attempt_count integer, next_attempt_at timestamptz, last_error text, finished_at timestamptz, workflow_id text", rows)
+	st, err := r.s.rowsAs("id text, state text, attempt_count integer, next_attempt_at timestamptz, last_error text, finished_at timestamptz, workflow_id text", rows)
 	if err != nil {
 		return err
 	}

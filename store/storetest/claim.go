@@ -36,7 +36,7 @@ func claimLease(t *testing.T, b *Bundle) {
 	claimed, err := b.Claim(t.Context(), postrider.ClaimRequest{Limit: 2, Lease: lease})
 	require.NoError(t, err)
 	require.Len(t, claimed, 2)
-	require.Equal(t, deliveries[:2], []string{claimed[0].ID, claimed[1].ID}, "in the order of acceptance")
+	require.Equal(t, []string{deliveries[0], deliveries[1]}, []string{claimed[0].ID, claimed[1].ID}, "in the order of acceptance")
 	d := b.read(t, deliveries[0])
 	require.Equal(t, postrider.StateDelivering, d.State)
 	require.Equal(t, "delivery/"+deliveries[0], d.WorkflowID)
@@ -98,7 +98,7 @@ func claimOwn(t *testing.T, b *Bundle) {
 		for _, d := range claimed {
 			require.False(t, seen[d.WorkflowID], d.WorkflowID)
 			seen[d.WorkflowID] = true
-			require.Equal(t, d.WorkflowID, b.read(t, d.ID).WorkflowID)
+			require.Equal(t, d.WorkflowID, b.read(t, d.ID).WorkflowID) //nolint:contextcheck // the test has its own
 			require.True(t, strings.HasPrefix(d.WorkflowID, "delivery/"+d.ID))
 			require.Equal(t, d.WorkflowID == "delivery/"+d.ID, d.Alone())
 			require.False(t, postrider.FirstAttemptsOnly(d.WorkflowID))
