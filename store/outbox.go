@@ -99,10 +99,11 @@ func (s *Store) Release(ctx context.Context, deliveryIDs []string) error {
 }
 
 // ReleaseOrphans gives back at once what a process had leased that is no more,
-// instead of when its leases run out. It is for the start of a process that has
-// the database to itself.
+// instead of when its leases run out, and retries that are due or about to be, for the
+// round that was to make them may have died with it. It is for the start of a process that has the
+// database to itself.
 func (s *Store) ReleaseOrphans(ctx context.Context) error {
-	leased, err := ids(ctx, s.reading, sqlOf("SELECT delivery_id FROM outbox WHERE leased"))
+	leased, err := ids(ctx, s.reading, sqlOf("SELECT delivery_id FROM outbox WHERE leased OR kind = 'retry' AND due_at <= ?", s.now().Add(2*dueWithin)))
 	if err != nil {
 		return failure("look for orphans", err)
 	}
