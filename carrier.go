@@ -77,6 +77,8 @@ type Dispatch struct {
 
 	// Slow says that the receiver is a slow one: the attempt will take its time.
 	Slow bool
+	// Paced says that the webhook has a rate limit: more may be due in a moment.
+	Paced bool
 	// URL is the webhook's, for limits by host: it may hold credentials, so it goes into no
 	// workflow and no log.
 	URL string

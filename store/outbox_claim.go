@@ -128,8 +128,7 @@ type taking struct {
 	DeliveryID string `db:"delivery_id"`
 	Queue      string
 	WorkflowID string `db:"workflow_id"` // that it was handed to before, "" for none
-	url        string // the webhook's
-	slow       bool   // it joins no batch
+	turn       *turn  // its webhook's
 }
 
 func (c *claim) run(ctx context.Context) error {
@@ -148,6 +147,13 @@ const queuesPage = 64
 // findWebhooks finds webhooks that have ready rows and may be given some, the same
 // number of each workspace while there are so many.
 func (c *claim) findWebhooks(ctx context.Context) error {
+	queues, few, err := c.s.starts.few(ctx, c.tx, "start")
+	if err != nil {
+		return err
+	}
+	if few {
+		return c.admitWebhooks(ctx, queues)
+	}
 	looked := seen{workspaces: map[string]bool{}}
 	for len(c.turns) < c.request.Limit && !looked.all {
 		walks, err := c.s.starts.walks(ctx, c.tx, "start", &looked)
@@ -393,7 +399,7 @@ func (c *claim) lease(ctx context.Context) error {
 	var paces [][]any
 	for _, t := range c.turns {
 		for i := range t.taken {
-			t.taken[i].slow, t.taken[i].url = t.slow, t.url
+			t.taken[i].turn = t
 		}
 		taken = append(taken, t.taken...)
 		if t.pace != nil && len(t.taken) > 0 {
@@ -416,7 +422,7 @@ func (c *claim) lease(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			c.dispatches = append(c.dispatches, postrider.Dispatch{Delivery: d, Slow: t.slow, URL: t.url})
+			c.dispatches = append(c.dispatches, postrider.Dispatch{Delivery: d, Slow: t.turn.slow, Paced: t.turn.pace != nil, URL: t.turn.url})
 		}
 	}
 	return nil
@@ -477,7 +483,7 @@ func (c *claim) leasePart(ctx context.Context, part []taking) error {
 // the database lost a moment, it would not be started again.
 func (c *claim) workflowOf(t taking) string {
 	by := c.request.WorkflowID
-	if t.slow {
+	if t.turn.slow {
 		by = c.request.SlowWorkflowID
 	}
 	switch own := postrider.DeliveryWorkflowID(t.DeliveryID); {

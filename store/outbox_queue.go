@@ -80,6 +80,37 @@ func (r *rounds) ended(turns []*turn, full bool) {
 	}
 }
 
+// few returns all queues that have ready rows of the kind, if they are few, in the order
+// in which walks would find them: from the workspace after the last one on, and in each
+// from the queue after the last one on.
+func (r *rounds) few(ctx context.Context, q querier, kind string) ([]string, bool, error) {
+	queues, err := ids(ctx, q, hops(kind, "", afterAll).add("SELECT queue FROM hop WHERE queue IS NOT NULL LIMIT ?", fewQueues+1))
+	if err != nil || len(queues) > fewQueues {
+		return nil, false, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// Which of the two halves of a round a workspace, or a queue of one, is in.
+	half := func(key, last string) int {
+		if key > last {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(queues, func(a, b string) int {
+		workspaceA, _ := split(a)
+		workspaceB, _ := split(b)
+		return cmp.Or(
+			cmp.Compare(half(workspaceA, r.workspace), half(workspaceB, r.workspace)), cmp.Compare(workspaceA, workspaceB),
+			cmp.Compare(half(a, r.queues[workspaceA]), half(b, r.queues[workspaceA])), cmp.Compare(a, b),
+		)
+	})
+	return queues, true, nil
+}
+
+// fewQueues is how many are read at once.
+const fewQueues = 32
+
 // walk goes once around the queues of one workspace.
 type walk struct {
 	workspaceID string

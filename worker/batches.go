@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -12,12 +13,13 @@ import (
 // Life of a batch: the workflow that makes the first attempts of what this process
 // claims while it is open.
 const (
-	maxBatch = 512                    // deliveries; a workflow's result is some 400 bytes for each
-	openFor  = time.Second            // from its opening on
-	openLate = 3 * time.Second        // while the next one is not there yet
-	nextFrom = 700 * time.Millisecond // when it is so old, the next one is opened
-	nextSize = maxBatch / 4           // or when it has so many
-	worthIt  = 3                      // if it has so many: else there may be nothing for the next
+	maxBatch  = 512                    // deliveries; a workflow's result is some 400 bytes for each
+	openFor   = time.Second            // from its opening on
+	openLate  = 3 * time.Second        // while the next one is not there yet
+	nextFrom  = 700 * time.Millisecond // when it is so old, the next one is opened
+	nextSize  = maxBatch / 4           // or when it has so many
+	worthIt   = 3                      // if it has so many: else there may be nothing for the next
+	leastRoom = maxBatch / 8           // with less, what is claimed goes to the next one
 	// attachWait is how long a workflow's activity may take to begin in this process; if
 	// it does not, Temporal gave the workflow to another.
 	attachWait = time.Second
@@ -62,17 +64,22 @@ func (b *batch) room() int {
 	return maxBatch - b.size
 }
 
-// claiming keeps the batch from ending while something is being claimed for it, until the
-// returned function is called.
-func (b *batch) claiming() (done func()) {
-	b.add(1)
-	return func() { b.add(-1) }
-}
-
-func (b *batch) add(pending int) {
+// hold keeps the batch from ending while something is being claimed for it, until letGo.
+// It reports false for one that takes no more.
+func (b *batch) hold() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.pending += pending
+	if b.closed {
+		return false
+	}
+	b.pending++
+	return true
+}
+
+func (b *batch) letGo() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pending--
 	signal(b.wake)
 }
 
@@ -100,6 +107,7 @@ func (b *batch) Next(ctx context.Context) []activities.Arrival {
 		}
 		cancel()
 		if ctx.Err() != nil {
+			b.end() // nobody asks again
 			return nil
 		}
 	}
@@ -195,8 +203,8 @@ func (s *batches) opening(b *batch) {
 	s.upcoming = b
 }
 
-// current returns the batch that is open here, nil when there is none. It waits for one
-// that is about to be.
+// current returns the batch that is open here, held, nil when there is none. It waits for
+// one that is about to be.
 func (s *batches) current(ctx context.Context) *batch {
 	for {
 		b, coming := s.look()
@@ -216,14 +224,14 @@ func (s *batches) current(ctx context.Context) *batch {
 	}
 }
 
-// look returns the open batch, if it takes more, or the one to wait for.
+// look returns the open batch, held, if it takes more, or the one to wait for.
 func (s *batches) look() (b, coming *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open != nil && !s.open.taken {
 		return nil, s.open
 	}
-	if s.open != nil && (s.upcoming != nil && s.upcoming.taken || !s.open.takesMore(s.now(), s.upcoming != nil)) {
+	if s.open != nil && !s.open.takesMore(s.now(), s.upcoming) {
 		s.open.end()
 		s.open = nil
 	}
@@ -236,6 +244,9 @@ func (s *batches) look() (b, coming *batch) {
 		}
 		s.upcoming = nil
 	}
+	if s.open != nil && !s.open.hold() { // its time was over this moment
+		s.open = nil
+	}
 	return s.open, nil
 }
 
@@ -247,16 +258,19 @@ func (b *batch) restart(now time.Time) bool {
 	return !b.closed
 }
 
-// takesMore reports whether more may be claimed for the batch; late when the next is
-// being opened.
-func (b *batch) takesMore(now time.Time, late bool) bool {
+// takesMore reports whether more may be claimed for the batch: longer where the next one
+// is not there yet, and shorter where it is and hardly any room is left.
+func (b *batch) takesMore(now time.Time, next *batch) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	longest := openFor
-	if late {
+	longest, least := openFor, 1
+	switch {
+	case next != nil && next.taken:
+		least = leastRoom
+	case next != nil:
 		longest = openLate - openFor // what is claimed has to arrive
 	}
-	return !b.closed && b.size < maxBatch && now.Sub(b.opened) < longest
+	return !b.closed && maxBatch-b.size >= least && now.Sub(b.opened) < longest
 }
 
 func (b *batch) end() {
@@ -276,7 +290,7 @@ func (s *batches) gone(b *batch, elsewhere bool) {
 	if s.upcoming == b {
 		s.upcoming = nil
 	}
-	if elsewhere {
+	if elsewhere && !b.taken { // it may have been a moment late
 		s.remote = s.now().Add(remoteFor)
 	}
 	b.end()
@@ -292,6 +306,14 @@ func (s *batches) failed(b *batch) {
 	defer s.mu.Unlock()
 	delete(s.feeds, b.workflowID)
 	b.attach()
+}
+
+// forget drops the feeds of batches whose activity never began here, and no more will: what
+// was claimed for them is leased no longer.
+func (s *batches) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.feeds, func(_ string, b *batch) bool { return s.now().Sub(b.opened) > Lease })
 }
 
 // attach tells those who wait for the batch.

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,6 +68,9 @@ const (
 	Lease = 45 * time.Second
 	// pollInterval is how long the dispatcher waits for another process's publish.
 	pollInterval = time.Second
+	// lookAgain is after how long it looks for what became due by itself, where it has
+	// just claimed something.
+	lookAgain = 50 * time.Millisecond
 	// backoff spaces the claims while the database or Temporal is away.
 	backoff = time.Second
 	// reapInterval spaces the looks at what other workers have done, and how long a
@@ -87,6 +91,7 @@ const (
 	// lingerFor is how long the dispatcher lets deliveries, or places, gather between two
 	// claims for each delivery a second, up to the longest: bigger claims cost less.
 	lingerFor     = 10 * time.Microsecond
+	noLinger      = 100 // deliveries a second for which it does not
 	longestLinger = 3 * time.Millisecond
 )
 
@@ -160,7 +165,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		case more && len(claimed) > 0:
 			d.wait(ctx, d.linger(), nil, nil)
 		default:
-			d.wait(ctx, d.idle(ctx), d.Queue.Wake(), d.wanted)
+			d.wait(ctx, d.idle(ctx, claimed), d.Queue.Wake(), d.wanted)
 			d.wait(ctx, d.linger(), nil, nil)
 		}
 	}
@@ -173,7 +178,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 func (d *Dispatcher) claim(ctx context.Context, handing *sync.WaitGroup) (claimed []postrider.Dispatch, more bool, err error) {
 	b := d.choose(ctx)
 	if b != nil {
-		defer b.claiming()()
+		defer b.letGo()
 	}
 	request := d.request(b)
 	claimed, err = d.Queue.Claim(ctx, request)
@@ -184,7 +189,7 @@ func (d *Dispatcher) claim(ctx context.Context, handing *sync.WaitGroup) (claime
 }
 
 // choose returns the batch that is to carry what is claimed next, nil where each delivery
-// gets a workflow of its own. It waits for one that is about to be there.
+// gets a workflow of its own. It waits for one that is about to be there, and holds it.
 func (d *Dispatcher) choose(ctx context.Context) *batch {
 	if d.Batching == BatchingNever || d.Batching != BatchingAlways && d.claims.add(0, d.Now()) < batchRate {
 		return nil
@@ -194,7 +199,8 @@ func (d *Dispatcher) choose(ctx context.Context) *batch {
 	}
 	b := d.batches.current(ctx)
 	if b == nil {
-		return newBatch(postrider.BatchWorkflowID(d.IDs.New(postrider.PrefixBatch)), d.Now())
+		b = newBatch(postrider.BatchWorkflowID(d.IDs.New(postrider.PrefixBatch)), d.Now())
+		b.hold()
 	}
 	return b
 }
@@ -331,6 +337,7 @@ func (d *Dispatcher) reapRemote(ctx context.Context) {
 	for ctx.Err() == nil {
 		d.wait(ctx, reapInterval, nil, nil)
 		d.expire()
+		d.batches.forget()
 		waiting := d.startedElsewhere(reapInterval)
 		if len(waiting) == 0 {
 			continue
@@ -343,8 +350,12 @@ func (d *Dispatcher) reapRemote(ctx context.Context) {
 	}
 }
 
-// idle returns how long to wait when nothing could be claimed.
-func (d *Dispatcher) idle(ctx context.Context) time.Duration {
+// idle returns how long to wait after a claim that took all it could. One that took
+// something is soon followed by another, which looks again.
+func (d *Dispatcher) idle(ctx context.Context, claimed []postrider.Dispatch) time.Duration {
+	if len(claimed) > 0 && !slices.ContainsFunc(claimed, func(c postrider.Dispatch) bool { return c.Paced }) {
+		return lookAgain
+	}
 	due, found, err := d.Queue.NextDue(ctx)
 	if err != nil || !found {
 		return pollInterval
@@ -355,7 +366,7 @@ func (d *Dispatcher) idle(ctx context.Context) time.Duration {
 // linger returns how long deliveries may gather before the next claim: the longer, the
 // more of them there are.
 func (d *Dispatcher) linger() time.Duration {
-	return min(time.Duration(d.claims.add(0, d.Now()))*lingerFor, longestLinger)
+	return min(time.Duration(d.claims.add(0, d.Now())-noLinger)*lingerFor, longestLinger)
 }
 
 // wait returns after the time, or at once when ctx is done or one of the two channels

@@ -200,6 +200,7 @@ func claimOrphans(t *testing.T, b *Bundle) {
 	deliveries := b.PublishTo(t, w.ID, 1)
 	require.Equal(t, deliveries, b.Claimed(t, 10)[w.ID])
 	require.True(t, b.permitted(t, late[0]))
+	require.NoError(t, b.Keep(t.Context(), late[1].WorkflowID, []string{late[1].ID}, Start().Add(time.Hour)))
 	require.NoError(t, b.ReleaseOrphans(t.Context()))
 	require.Equal(t, deliveries, b.Claimed(t, 10)[w.ID])
 	require.Equal(t, [][]string{{late[0].ID}}, members(b.handovers(t, 10)))
