@@ -174,7 +174,8 @@ func (d *firstAttempts) first(ctx context.Context, arrival Arrival, answered fun
 		target = &read[0]
 	}
 	delivery := target.Delivery
-	report, err := Report{}, error(nil)
+	var report Report
+	var err error
 	switch {
 	case delivery.WorkflowID != d.in.WorkflowID:
 		report, err = d.a.recorded(ctx, delivery)
