@@ -36,8 +36,8 @@ const (
 // its task, 0 for the usual one. Asking for more time costs as much as a delivery does, so
 // slow receivers get this one. With the longest timeout it is 40 s, within the dispatcher's
 // lease: so much later does another worker take over from a lost one.
-func taskTimeout(longest time.Duration) time.Duration {
-	fits := time.Duration(float64(longest+aroundPost) / usedOfTask)
+func taskTimeout(timeout time.Duration) time.Duration {
+	fits := time.Duration(float64(timeout+aroundPost) / usedOfTask)
 	if fits <= usualTaskTimeout {
 		return 0
 	}
@@ -71,14 +71,14 @@ func (c *Client) StartOwn(ctx context.Context, d postrider.Dispatch) error {
 // none. The error is as StartOwn's.
 func (c *Client) StartBatch(ctx context.Context, workflowID string, known []postrider.Dispatch, longest time.Duration) error {
 	deliveries := make([]postrider.Delivery, len(known))
-	slow := len(known) > 0
+	slow, timeout := len(known) > 0, time.Duration(0)
 	for i, d := range known {
 		deliveries[i] = d.Delivery
-		slow = slow && d.Slow
+		slow, timeout = slow && d.Slow, max(timeout, d.Policy.Timeout())
 	}
 	options := startOptions(workflowID, deliveries)
 	if slow {
-		options.WorkflowTaskTimeout = taskTimeout(longest)
+		options.WorkflowTaskTimeout = taskTimeout(timeout)
 	}
 	return c.start(ctx, options, deliveries, DeliveryInput{Batch: &BatchOfFirsts{LongestMS: int(longest.Milliseconds())}})
 }

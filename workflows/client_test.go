@@ -43,10 +43,10 @@ func TestStartGoesOnTheDeliveriesTrace(t *testing.T) {
 			t.Parallel()
 			var carried []postrider.Dispatch
 			for _, text := range c.traces {
-				carried = append(carried, postrider.Dispatch{DeliveryID: "dlv_1", WorkflowID: "batch/bat_1", TraceContext: text})
+				carried = append(carried, postrider.Dispatch{Delivery: postrider.Delivery{ID: "dlv_1", TraceContext: text}})
 			}
 			temporal := &connection{}
-			require.NoError(t, workflows.NewClient(temporal).Start(t.Context(), carried))
+			require.NoError(t, workflows.NewClient(temporal).StartBatch(t.Context(), "batch/bat_1", carried, time.Minute))
 			require.Equal(t, c.want != "", temporal.span.IsValid())
 			if c.want != "" {
 				require.Equal(t, c.want, temporal.span.TraceID().String())
@@ -61,9 +61,12 @@ func TestSlowAttemptIsOneWorkflowTask(t *testing.T) {
 	t.Parallel()
 	start := func(slow bool, timeoutMS int) time.Duration {
 		temporal := &connection{}
-		d := postrider.Dispatch{DeliveryID: "dlv_1", WorkflowID: "delivery/dlv_1", Slow: slow, Policy: postrider.Policy{TimeoutMS: timeoutMS}}
-		require.NoError(t, workflows.NewClient(temporal).Start(t.Context(), []postrider.Dispatch{d}))
-		return temporal.options.WorkflowTaskTimeout
+		d := postrider.Dispatch{Slow: slow, Delivery: postrider.Delivery{ID: "dlv_1", WorkflowID: "delivery/dlv_1", Policy: postrider.Policy{TimeoutMS: timeoutMS}}}
+		require.NoError(t, workflows.NewClient(temporal).StartOwn(t.Context(), d))
+		own := temporal.options.WorkflowTaskTimeout
+		require.NoError(t, workflows.NewClient(temporal).StartBatch(t.Context(), "batch/bat_1", []postrider.Dispatch{d}, time.Minute))
+		require.Equal(t, own, temporal.options.WorkflowTaskTimeout, "one of many is as long")
+		return own
 	}
 	require.Zero(t, start(false, postrider.MaxTimeoutMS), "Temporal's own, after which a lost worker's work is taken over")
 	require.Zero(t, start(true, postrider.DefaultTimeoutMS), "it fits into Temporal's own")

@@ -90,26 +90,27 @@ func (b *bench) next() (activities.Report, error) {
 	return report, nil
 }
 
-func (b *bench) deliver(_ context.Context, in activities.DeliverInput) ([]activities.Report, error) {
+func (b *bench) deliver(_ context.Context, in activities.DeliverInput) (activities.Reports, error) {
 	require.Equal(b.t, []string{b.in.DeliveryID}, in.DeliveryIDs)
 	report, err := b.next()
-	return []activities.Report{report}, err
+	return activities.Reports{report}, err
 }
 
 // retry answers as the real activity does: a refused try is an error that carries
 // the report and the wait.
-func (b *bench) retry(_ context.Context, in activities.RetryInput) (activities.Report, error) {
-	require.Equal(b.t, b.in.DeliveryID, in.DeliveryID)
+func (b *bench) retry(_ context.Context, in activities.RetryInput) (activities.Reports, error) {
+	require.Len(b.t, in.Members, 1)
+	require.Equal(b.t, b.in.DeliveryID, in.Members[0].DeliveryID)
 	report, err := b.next()
 	if err != nil || report.State == postrider.StateSucceeded || report.State == postrider.StateCancelled {
-		return report, err
+		return activities.Reports{report}, err
 	}
-	options := temporal.ApplicationErrorOptions{Details: []any{report}, NonRetryable: report.Attempts[0].Gone()}
+	options := temporal.ApplicationErrorOptions{Details: []any{activities.Reports{report}}, NonRetryable: report.Attempts[0].Gone()}
 	if report.NextAttemptAt != nil {
 		options.NextRetryDelay = report.NextAttemptAt.Sub(b.Now())
-		b.SignalWorkflow("attempt-report", report)
+		b.SignalWorkflow("attempt-report", activities.Reports{report})
 	}
-	return activities.Report{}, temporal.NewApplicationErrorWithOptions("attempt failed", activities.ErrorAttemptFailed, options)
+	return nil, temporal.NewApplicationErrorWithOptions("attempt failed", activities.ErrorAttemptFailed, options)
 }
 
 func (b *bench) cancel(_ context.Context, id string) error {
@@ -278,7 +279,9 @@ func TestLateReportChangesNothing(t *testing.T) {
 	b := setup(t, policy, retrying(time.Second), retrying(time.Minute), succeeded)
 	b.RegisterDelayedCallback(func() {
 		first := b.history().Attempts[0]
-		b.SignalWorkflow("attempt-report", activities.Report{State: postrider.StateDelivering, Attempts: []postrider.Attempt{first}})
+		b.SignalWorkflow("attempt-report", activities.Report{ // one, as versions before reported
+			DeliveryID: b.in.DeliveryID, State: postrider.StateDelivering, Attempts: []postrider.Attempt{first},
+		})
 	}, 10*time.Second)
 	b.RegisterDelayedCallback(func() {
 		require.Equal(t, postrider.StateRetrying, b.history().State)

@@ -40,7 +40,7 @@ func setupBatch(deliver func(run int64, in activities.DeliverInput) ([]activitie
 	suite.SetLogger(temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	b := &batchBench{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment()}
 	workflows.Register(b)
-	b.RegisterActivityWithOptions(func(_ context.Context, in activities.DeliverInput) ([]activities.Report, error) {
+	b.RegisterActivityWithOptions(func(_ context.Context, in activities.DeliverInput) (activities.Reports, error) {
 		return deliver(b.runs.Add(1), in)
 	}, activity.RegisterOptions{Name: "Deliver"})
 	b.RegisterActivityWithOptions(func(_ context.Context, id string) error {

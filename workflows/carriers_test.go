@@ -1,0 +1,243 @@
+package workflows_test
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	temporallog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"postrider"
+	"postrider/activities"
+	"postrider/workflows"
+)
+
+// carrierBench is a workflow environment for retries of several deliveries. Each has a
+// script: how its next attempts end. It answers as the real activity does.
+type carrierBench struct {
+	*testsuite.TestWorkflowEnvironment
+	t         *testing.T
+	scripts   map[string][]answer
+	rounds    []time.Time
+	members   [][]string // of each round
+	attempts  map[string]int
+	cancelled [][]string
+}
+
+// left is how a delivery leaves its carrier.
+var left = answer{state: "left"}
+
+func setupCarrier(t *testing.T, scripts map[string][]answer) *carrierBench {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	b := &carrierBench{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, scripts: scripts, attempts: map[string]int{}}
+	workflows.Register(b)
+	b.RegisterActivityWithOptions(b.retry, activity.RegisterOptions{Name: "Retry"})
+	b.RegisterActivityWithOptions(func(_ context.Context, ids []string) error {
+		b.cancelled = append(b.cancelled, ids)
+		return nil
+	}, activity.RegisterOptions{Name: "CancelAll"})
+	return b
+}
+
+func (b *carrierBench) retry(_ context.Context, in activities.RetryInput) (activities.Reports, error) {
+	b.rounds = append(b.rounds, b.Now())
+	var reports activities.Reports
+	var ids []string
+	var next *time.Time
+	failed := false
+	for _, m := range in.Members {
+		script := b.scripts[m.DeliveryID]
+		if len(script) == 0 { // finished in an earlier round of the same activity
+			continue
+		}
+		ids = append(ids, m.DeliveryID)
+		b.scripts[m.DeliveryID] = script[1:]
+		report := b.report(m.DeliveryID, script[0])
+		reports = append(reports, report)
+		failed = failed || report.State == postrider.StateFailed
+		if at := report.NextAttemptAt; at != nil && (next == nil || at.Before(*next)) {
+			next = at
+		}
+	}
+	b.members = append(b.members, ids)
+	options := temporal.ApplicationErrorOptions{Details: []any{reports}}
+	switch {
+	case next != nil:
+		b.SignalWorkflow("attempt-report", reports)
+		options.NextRetryDelay = max(next.Sub(b.Now()), 1)
+		return nil, temporal.NewApplicationErrorWithOptions("attempt failed", activities.ErrorAttemptFailed, options)
+	case failed:
+		options.NonRetryable = true
+		return nil, temporal.NewApplicationErrorWithOptions("attempt failed", activities.ErrorAttemptFailed, options)
+	}
+	return reports, nil
+}
+
+func (b *carrierBench) report(id string, a answer) activities.Report {
+	if a.state == left.state {
+		return activities.Report{DeliveryID: id, State: postrider.StateRetrying, Left: true}
+	}
+	b.attempts[id]++
+	reason := "the receiver said no"
+	made := postrider.Attempt{Number: 1 + b.attempts[id], StartedAt: b.Now().UTC(), StatusCode: &a.status, Result: postrider.ResultServerError, Error: &reason}
+	if a.state == postrider.StateSucceeded {
+		made.Result, made.Error = postrider.ResultSuccess, nil
+	}
+	report := activities.Report{DeliveryID: id, State: a.state, Attempts: []postrider.Attempt{made}}
+	if a.state == postrider.StateRetrying {
+		at := b.Now().UTC().Add(a.wait)
+		report.NextAttemptAt = &at
+	}
+	return report
+}
+
+// run lets a workflow carry those that have scripts, all due a second later.
+func (b *carrierBench) run(policy postrider.Policy) error {
+	in := workflows.DeliveryInput{WebhookID: "wh_1", Policy: policy}
+	for id := range b.scripts {
+		due := b.Now().UTC().Add(time.Second)
+		in.Retries = append(in.Retries, workflows.Retried{
+			DeliveryID: id, Attempts: []postrider.Attempt{{Number: 1, Result: postrider.ResultTimeout}}, NextAttemptAt: &due,
+		})
+	}
+	slices.SortFunc(in.Retries, func(x, y workflows.Retried) int {
+		return slices.Compare([]string{x.DeliveryID}, []string{y.DeliveryID})
+	})
+	b.ExecuteWorkflow("Delivery", in)
+	require.True(b.t, b.IsWorkflowCompleted())
+	return b.GetWorkflowError()
+}
+
+func (b *carrierBench) history(id string) postrider.History {
+	b.t.Helper()
+	value, err := b.QueryWorkflow("history", id)
+	require.NoError(b.t, err)
+	var history postrider.History
+	require.NoError(b.t, value.Get(&history))
+	return history
+}
+
+func TestMembersHaveTheirOwnFates(t *testing.T) {
+	t.Parallel()
+	b := setupCarrier(t, map[string][]answer{
+		"dlv_fine": {succeeded},
+		"dlv_left": {retrying(2 * time.Second), left},
+		"dlv_lost": {retrying(2 * time.Second), retrying(4 * time.Second), failed},
+	})
+	b.RegisterDelayedCallback(func() { // inside the timer
+		history := b.history("dlv_fine")
+		require.Equal(t, postrider.StateRetrying, history.State)
+		require.Len(t, history.Attempts, 1, "what was tried before the workflow began")
+		require.NotNil(t, history.NextAttemptAt)
+		require.Equal(t, policy, history.Policy)
+	}, 500*time.Millisecond)
+	b.RegisterDelayedCallback(func() { // inside the activity's first backoff
+		require.Equal(t, postrider.StateSucceeded, b.history("dlv_fine").State)
+		lost := b.history("dlv_lost")
+		require.Len(t, lost.Attempts, 2)
+		require.NotNil(t, lost.NextAttemptAt)
+	}, 2*time.Second)
+	err := b.run(policy)
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, err, &typed)
+	require.Equal(t, workflows.ErrorExhausted, typed.Type())
+	require.Contains(t, typed.Message(), "dlv_lost")
+	var details []workflows.Failure
+	require.NoError(t, typed.Details(&details))
+	require.Equal(t, []workflows.Failure{{DeliveryID: "dlv_lost", WebhookID: "wh_1", Attempts: 4, LastResult: postrider.ResultServerError}}, details)
+	require.Equal(t, [][]string{{"dlv_fine", "dlv_left", "dlv_lost"}, {"dlv_left", "dlv_lost"}, {"dlv_lost"}}, b.members)
+	require.Len(t, b.history("dlv_lost").Attempts, 4)
+	_, err = b.QueryWorkflow("history", "dlv_unknown")
+	require.ErrorContains(t, err, "none of this workflow's deliveries")
+}
+
+func TestCarrierOfWhatSucceedsOrLeavesCompletes(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, setupCarrier(t, map[string][]answer{"dlv_1": {succeeded}, "dlv_2": {retrying(time.Second), succeeded}}).run(policy))
+	require.NoError(t, setupCarrier(t, map[string][]answer{"dlv_1": {left}, "dlv_2": {left}}).run(policy))
+}
+
+// max_retries is Temporal's to enforce: it makes as many rounds as attempts are left.
+func TestTemporalCountsTheRounds(t *testing.T) {
+	t.Parallel()
+	for _, retries := range []int{1, 3, 10} {
+		script := make([]answer, 0, retries)
+		for range retries - 1 {
+			script = append(script, retrying(time.Second))
+		}
+		b := setupCarrier(t, map[string][]answer{"dlv_1": append(slices.Clone(script), failed), "dlv_2": append(slices.Clone(script), failed)})
+		var typed *temporal.ApplicationError
+		require.ErrorAs(t, b.run(postrider.Policy{TimeoutMS: 5000, MaxRetries: retries, BackoffMS: 1000}), &typed)
+		require.Len(t, b.rounds, retries)
+		require.Equal(t, map[string]int{"dlv_1": retries, "dlv_2": retries}, b.attempts)
+	}
+}
+
+func TestCancelledCarrierCancelsAllAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setupCarrier(t, map[string][]answer{"dlv_1": {succeeded}, "dlv_2": {succeeded}})
+	b.RegisterDelayedCallback(b.CancelWorkflow, time.Millisecond)
+	require.True(t, temporal.IsCanceledError(b.run(policy)))
+	require.Equal(t, [][]string{{"dlv_1", "dlv_2"}}, b.cancelled)
+	require.Equal(t, postrider.StateCancelled, b.history("dlv_2").State)
+	require.Empty(t, b.rounds)
+}
+
+// openBatch runs a batch whose activity ends so.
+func openBatch(t *testing.T, reports activities.Reports, err error) (*carrierBench, error) {
+	t.Helper()
+	b := setupCarrier(t, nil)
+	b.RegisterActivityWithOptions(func(_ context.Context, in activities.DeliverInput) (activities.Reports, error) {
+		require.Empty(t, in.DeliveryIDs, "nobody knew them when it was started")
+		require.Equal(t, "default-test-workflow-id", in.WorkflowID)
+		return reports, err
+	}, activity.RegisterOptions{Name: "Deliver"})
+	b.ExecuteWorkflow("Delivery", workflows.DeliveryInput{Batch: &workflows.BatchOfFirsts{LongestMS: 43000}})
+	require.True(t, b.IsWorkflowCompleted())
+	return b, b.GetWorkflowError()
+}
+
+func TestBatchTellsOfItsDeliveriesWhenItHasEnded(t *testing.T) {
+	t.Parallel()
+	reports := bothReports()
+	reports[0].Policy, reports[1].Left = &policy, true
+	b, err := openBatch(t, reports, nil)
+	require.NoError(t, err)
+	require.Equal(t, postrider.StateSucceeded, b.history("dlv_1").State)
+	require.Equal(t, policy, b.history("dlv_1").Policy)
+	require.Equal(t, postrider.StateRetrying, b.history("dlv_2").State, "it left for a workflow of retries")
+	_, err = b.QueryWorkflow("history", "dlv_3")
+	require.ErrorContains(t, err, "none of this workflow's deliveries")
+}
+
+func TestBatchFailsWithWhatFailedForGood(t *testing.T) {
+	t.Parallel()
+	gone, reason := 410, "410 Gone"
+	reports := append(bothReports(), activities.Report{
+		DeliveryID: "dlv_3", State: postrider.StateFailed,
+		Attempts: []postrider.Attempt{{Number: 1, StatusCode: &gone, Result: postrider.ResultClientError, Error: &reason}},
+	})
+	_, err := openBatch(t, reports, nil)
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, err, &typed)
+	require.Equal(t, workflows.ErrorGone, typed.Type())
+	var details []workflows.Failure
+	require.NoError(t, typed.Details(&details))
+	require.Equal(t, []workflows.Failure{{DeliveryID: "dlv_3", Attempts: 1, LastResult: postrider.ResultClientError}}, details)
+}
+
+// Guards against attempts that are made again and again where their records fail: the
+// leases bring what a batch could not do to another.
+func TestBatchLeavesOurOwnFailuresToLeases(t *testing.T) {
+	t.Parallel()
+	_, err := openBatch(t, nil, errDatabaseAway)
+	require.NoError(t, err)
+}
