@@ -168,8 +168,11 @@ func (d *firstAttempts) first(ctx context.Context, arrival Arrival, answered fun
 	target := arrival.Target
 	if target == nil {
 		read, err := d.a.Store.Targets(ctx, []string{arrival.DeliveryID})
-		if err != nil || len(read) == 0 {
-			return Report{DeliveryID: arrival.DeliveryID, State: postrider.StateDelivering, Left: true}, err
+		if err != nil {
+			return Report{}, err
+		}
+		if len(read) == 0 {
+			return Report{}, postrider.NotFound("delivery")
 		}
 		target = &read[0]
 	}

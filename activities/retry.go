@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -149,9 +150,9 @@ func (r *round) end(ctx context.Context) (Reports, error) {
 
 // tryAgain is how a round ends after which some are left.
 func (r *round) tryAgain(next *time.Time, again time.Duration) error {
-	kind, message := ErrorNoPlace, "the webhook has no room for another attempt now"
-	if r.lastError != "" {
-		kind, message = ErrorAttemptFailed, r.lastError
+	kind, message := ErrorAttemptFailed, cmp.Or(r.lastError, "it was attempted before")
+	if again > 0 && r.lastError == "" {
+		kind, message = ErrorNoPlace, "the webhook has no room for another attempt now"
 	}
 	if next != nil {
 		if wait := next.Sub(r.a.Now()); again == 0 || wait < again {

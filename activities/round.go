@@ -74,6 +74,8 @@ func (r *round) sort(members []RetryMember, targets []postrider.Target) {
 		switch {
 		case !found, d.WorkflowID != r.workflowID && !d.State.Finished():
 			report.Left = true
+		case d.State == postrider.StateFailed:
+			r.failed = "it had failed before"
 		case d.State.Finished():
 		default:
 			r.policies = append(r.policies, d.Policy)
