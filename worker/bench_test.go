@@ -1,0 +1,341 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	_ "modernc.org/sqlite"
+
+	"postrider"
+	"postrider/activities"
+	"postrider/store"
+	"postrider/store/storetest"
+	"postrider/worker"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+var errRefused = errors.New("connection refused")
+
+// carrier is a workflow that the dispatcher started.
+type carrier struct {
+	workflowID string
+	known      []postrider.Dispatch // at its start
+	arrived    []string             // what its activity was given in this process, and has answered
+	attached   bool                 // it has an activity here
+	ended      bool                 // that got no more
+}
+
+func (c *carrier) ids() []string {
+	var ids []string
+	for _, d := range c.known {
+		ids = append(ids, d.ID)
+	}
+	return ids
+}
+
+// temporal stands where Temporal's server would, and for the activities of what it starts:
+// a workflow's activity attaches to its feed here, and takes what comes until nothing more
+// does. The hooks are nil, or set before the dispatcher runs.
+type temporal struct {
+	b          *bench
+	activities sync.WaitGroup
+
+	fail    func(ctx context.Context, start int) error        // by the number of starts of first attempts before
+	attach  func(workflowID string) bool                      // false: another worker has the workflow
+	attempt func(workflowID string, a activities.Arrival)     // nil: attempts end when a test says so
+	retries func(context.Context, postrider.Handover) error   // nil: they start
+	cancel  func(ctx context.Context, cancellation int) error // by the number before
+
+	mu        sync.Mutex
+	starts    []string // deliveries, or the workflows of batches that were started without any, in order
+	carriers  []*carrier
+	arrivals  []string // deliveries in the order of their attempts, after their answers where these come at once
+	handovers []postrider.Handover
+	cancelled []string
+}
+
+func (f *temporal) StartOwn(ctx context.Context, d postrider.Dispatch) error {
+	return f.start(ctx, d.WorkflowID, []postrider.Dispatch{d})
+}
+
+func (f *temporal) StartBatch(ctx context.Context, workflowID string, known []postrider.Dispatch, longest time.Duration) error {
+	if longest < 30*time.Second {
+		return fmt.Errorf("an attempt may take longer than %s", longest)
+	}
+	return f.start(ctx, workflowID, known)
+}
+
+func (f *temporal) start(ctx context.Context, workflowID string, known []postrider.Dispatch) error {
+	c := &carrier{workflowID: workflowID, known: known}
+	f.mu.Lock()
+	n := len(f.starts)
+	f.starts = append(f.starts, workflowID)
+	f.mu.Unlock()
+	if f.fail != nil {
+		if err := f.fail(ctx, n); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	f.carriers = append(f.carriers, c)
+	f.mu.Unlock()
+	// Not of ctx: what was started goes on when the dispatcher ends.
+	f.activities.Go(func() { f.deliver(context.WithoutCancel(ctx), c) })
+	return nil
+}
+
+// deliver is the activity of a workflow.
+func (f *temporal) deliver(ctx context.Context, c *carrier) {
+	if f.attach != nil && !f.attach(c.workflowID) {
+		return
+	}
+	feed := f.b.dispatcher.Feed(c.workflowID)
+	if feed == nil {
+		return
+	}
+	f.mu.Lock()
+	c.attached = true
+	f.mu.Unlock()
+	for arrivals := feed.Next(ctx); len(arrivals) > 0; arrivals = feed.Next(ctx) {
+		if f.attempt != nil {
+			for _, a := range arrivals {
+				f.attempt(c.workflowID, a)
+			}
+		}
+		f.mu.Lock()
+		for _, a := range arrivals {
+			c.arrived, f.arrivals = append(c.arrived, a.DeliveryID), append(f.arrivals, a.DeliveryID)
+		}
+		f.mu.Unlock()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c.ended = true
+}
+
+func (f *temporal) StartRetries(ctx context.Context, h postrider.Handover) error {
+	f.mu.Lock()
+	f.handovers = append(f.handovers, h)
+	f.mu.Unlock()
+	if f.retries != nil {
+		return f.retries(ctx, h)
+	}
+	return nil
+}
+
+func (f *temporal) Cancel(ctx context.Context, id string) error {
+	f.mu.Lock()
+	n := len(f.cancelled)
+	f.cancelled = append(f.cancelled, id)
+	f.mu.Unlock()
+	if f.cancel != nil {
+		return f.cancel(ctx, n)
+	}
+	return nil
+}
+
+func (f *temporal) startCount() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.starts)
+}
+
+// attempted returns the deliveries whose attempts began here, in order.
+func (f *temporal) attempted() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.arrivals)
+}
+
+// started returns copies of the workflows that were started.
+func (f *temporal) started() []carrier {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []carrier
+	for _, c := range f.carriers {
+		all = append(all, *c)
+		all[len(all)-1].arrived = slices.Clone(c.arrived)
+	}
+	return all
+}
+
+func (f *temporal) handedOver() []postrider.Handover {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.handovers)
+}
+
+func (f *temporal) cancellations() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.cancelled)
+}
+
+// bench is a dispatcher on a real database. Its clock stands but for advance, so that
+// batches are as old as a test says.
+type bench struct {
+	t          *testing.T
+	db         *store.Store
+	temporal   *temporal
+	dispatcher *worker.Dispatcher
+	ids        *postrider.IDs
+	webhook    postrider.Webhook
+	base       time.Time
+	ahead      atomic.Int64 // nanoseconds
+}
+
+func setup(t *testing.T, inFlight int, batching worker.Batching) *bench {
+	t.Helper()
+	return setupConfig(t, worker.DispatcherConfig{InFlight: inFlight, Batching: batching})
+}
+
+func setupConfig(t *testing.T, config worker.DispatcherConfig) *bench {
+	t.Helper()
+	db, ids := storetest.NewStore(t)
+	b := &bench{t: t, db: db, ids: ids, base: time.Now()}
+	b.temporal = &temporal{b: b}
+	config.Queue, config.Starter, config.IDs, config.Logger = db, b.temporal, ids, slog.New(slog.DiscardHandler)
+	config.Now = func() time.Time { return b.base.Add(time.Duration(b.ahead.Load())) }
+	b.dispatcher = worker.NewDispatcher(config)
+	require.NoError(t, db.CreateWorkspace(t.Context(), postrider.Workspace{ID: "ws_1", Name: "test", CreatedAt: postrider.Timestamp(time.Now())}))
+	b.webhook = b.subscribe()
+	return b
+}
+
+// advance moves the dispatcher's clock on.
+func (b *bench) advance(by time.Duration) { b.ahead.Add(int64(by)) }
+
+func (b *bench) subscribe() postrider.Webhook {
+	b.t.Helper()
+	now := postrider.Timestamp(time.Now())
+	w, err := b.db.CreateWebhook(b.t.Context(), postrider.Webhook{
+		ID: b.ids.New(postrider.PrefixWebhook), WorkspaceID: "ws_1", URL: "https://example.com", Events: []string{"*"},
+		SigningMethod: postrider.SigningNone, ScopeType: postrider.ScopeGlobal, MaxInFlight: 1000, Status: postrider.WebhookActive,
+		Policy:    postrider.Policy{TimeoutMS: 1000, MaxRetries: 1, BackoffMS: 1000},
+		CreatedAt: now, UpdatedAt: now,
+	}, "")
+	require.NoError(b.t, err)
+	return w
+}
+
+// prove lets a webhook's receiver answer quickly so often: it gets so many places more.
+func (b *bench) prove(w postrider.Webhook, answers int) {
+	b.t.Helper()
+	for range answers {
+		id := b.ids.New(postrider.PrefixDelivery)
+		target := postrider.Target{Delivery: postrider.Delivery{ID: id, WebhookID: w.ID}, URL: w.URL, MaxInFlight: w.MaxInFlight}
+		require.NoError(b.t, b.dispatcher.Reserve(b.t.Context(), target))
+		b.dispatcher.Done(id)
+	}
+}
+
+// answering lets every attempt succeed at once.
+func (b *bench) answering() {
+	b.temporal.attempt = func(workflowID string, a activities.Arrival) {
+		b.succeed(workflowID, a.DeliveryID)
+		b.dispatcher.Done(a.DeliveryID)
+	}
+}
+
+func (b *bench) succeed(workflowID, deliveryID string) {
+	// The test's context ends before what stops the dispatcher and waits for its attempts.
+	err := b.db.Record(context.WithoutCancel(b.t.Context()), []postrider.Outcome{{
+		DeliveryID: deliveryID, WorkspaceID: "ws_1", WebhookID: b.webhook.ID, State: postrider.StateSucceeded, WorkflowID: workflowID,
+		Attempt: postrider.Attempt{Number: 1, StartedAt: postrider.Timestamp(time.Now()), Result: postrider.ResultSuccess},
+	}})
+	if err != nil {
+		b.t.Errorf("record: %v", err)
+	}
+}
+
+// run runs the dispatcher until the returned function is called, which waits for it and
+// for the activities: no feed is left open.
+func (b *bench) run() (stop func()) {
+	ctx, cancel := context.WithCancel(b.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.dispatcher.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(b.t, <-ended)
+		b.temporal.activities.Wait()
+	})
+	b.t.Cleanup(stop)
+	return stop
+}
+
+// publish publishes so many events, and returns their deliveries to the bench's webhook.
+func (b *bench) publish(n int) []string { return b.publishTo(b.webhook, n) }
+
+func (b *bench) publishTo(w postrider.Webhook, n int) []string {
+	b.t.Helper()
+	publication := postrider.Publication{WorkspaceID: "ws_1", OnlyWebhookID: w.ID}
+	for range n {
+		key, now := b.ids.New(postrider.PrefixEvent), postrider.Timestamp(time.Now())
+		publication.Events = append(publication.Events, postrider.PublishedEvent{
+			Event: postrider.Event{Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte("{}"), CreatedAt: now},
+		})
+	}
+	receipts, err := b.db.Publish(b.t.Context(), publication)
+	require.NoError(b.t, err)
+	var deliveries []string
+	for _, r := range receipts {
+		deliveries = append(deliveries, r.DeliveryIDs...)
+	}
+	require.Len(b.t, deliveries, n)
+	return deliveries
+}
+
+func (b *bench) pending() int64 {
+	backlog, err := b.db.Backlog(b.t.Context())
+	require.NoError(b.t, err)
+	return backlog.Pending
+}
+
+func (b *bench) delivery(id string) postrider.Delivery {
+	b.t.Helper()
+	d, err := b.db.Delivery(b.t.Context(), "ws_1", id)
+	require.NoError(b.t, err)
+	return d
+}
+
+func (b *bench) requireNotLeased(ids []string) {
+	b.t.Helper()
+	leased, err := b.db.Leased(b.t.Context(), ids)
+	require.NoError(b.t, err)
+	require.Empty(b.t, leased)
+}
+
+// eventually waits for something that the dispatcher does by itself.
+func eventually(t *testing.T, condition func() bool, msg ...any) {
+	t.Helper()
+	require.Eventually(t, condition, patience, 2*time.Millisecond, msg...)
+}
+
+// awaitAttempts waits until so many attempts have begun here.
+func (b *bench) awaitAttempts(n int) {
+	b.t.Helper()
+	eventually(b.t, func() bool { return len(b.temporal.attempted()) >= n }, "attempts")
+	require.Len(b.t, b.temporal.attempted(), n)
+}
+
+// retrying is a failed first attempt.
+func retrying(deliveryID, webhookID string) postrider.Outcome {
+	reason, next := "status 500", postrider.Timestamp(time.Now().Add(time.Hour))
+	return postrider.Outcome{
+		DeliveryID: deliveryID, WorkspaceID: "ws_1", WebhookID: webhookID, State: postrider.StateRetrying, NextAttempt: &next,
+		WorkflowID: postrider.DeliveryWorkflowID(deliveryID),
+		Attempt:    postrider.Attempt{Number: 1, StartedAt: postrider.Timestamp(time.Now()), Result: postrider.ResultServerError, Error: &reason},
+	}
+}
