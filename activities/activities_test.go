@@ -2,192 +2,20 @@ package activities_test
 
 import (
 	"context"
-	"errors"
-	"io"
-	"log/slog"
+	"encoding/json"
 	"net/http"
-	"net/http/httptest"
-	"net/netip"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
-	temporallog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
-	"go.temporal.io/sdk/testsuite"
-	"go.uber.org/goleak"
-	_ "modernc.org/sqlite"
 
 	"postrider"
 	"postrider/activities"
-	"postrider/egress"
 	"postrider/signing"
-	"postrider/store"
-	"postrider/store/storetest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// bench is the activities on a real database and a real network, with a receiver
-// whose answers a test chooses.
-type bench struct {
-	t        *testing.T
-	db       *store.Store
-	ids      *postrider.IDs
-	acts     *activities.Activities
-	env      *testsuite.TestActivityEnvironment
-	registry *prometheus.Registry
-	webhook  postrider.Webhook
-	secret   string
-
-	mu       sync.Mutex
-	requests []request
-	respond  http.HandlerFunc
-	reports  []activities.Report
-	done     []string
-	carried  map[string]*postrider.Target
-	late     error // of a record that a test makes while a request is under way
-}
-
-// request is what the receiver got.
-type request struct {
-	at     time.Time
-	header http.Header
-	body   []byte
-}
-
-func setup(t *testing.T, change func(*postrider.Webhook)) *bench {
-	t.Helper()
-	b := &bench{t: t, registry: prometheus.NewRegistry(), secret: "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}
-	b.answer(http.StatusNoContent)
-	server := httptest.NewServer(http.HandlerFunc(b.receive))
-	t.Cleanup(server.Close)
-	b.db, b.ids = storetest.NewStore(t)
-	client := egress.New(egress.Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, UserAgent: "Postrider/test", Now: time.Now})
-	t.Cleanup(client.Close)
-	b.acts = activities.New(activities.Config{
-		Store: b.db, Poster: client, Reporter: b, Metrics: activities.NewMetrics(b.registry),
-		Logger: slog.New(slog.DiscardHandler), Now: time.Now, Random: func() float64 { return 0.5 },
-		Carried:          func(id string) *postrider.Target { return b.carried[id] },
-		FirstAttemptDone: func(id string) { b.mu.Lock(); defer b.mu.Unlock(); b.done = append(b.done, id) },
-	})
-	var suite testsuite.WorkflowTestSuite
-	suite.SetLogger(temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
-	b.env = suite.NewTestActivityEnvironment()
-	b.env.RegisterActivity(b.acts)
-	b.subscribe(server.URL+"/hook", change)
-	return b
-}
-
-func (b *bench) subscribe(url string, change func(*postrider.Webhook)) {
-	b.t.Helper()
-	now := postrider.Timestamp(time.Now())
-	require.NoError(b.t, b.db.CreateWorkspace(b.t.Context(), postrider.Workspace{ID: "ws_1", Name: "test", CreatedAt: now}))
-	w := postrider.Webhook{
-		ID: b.ids.New(postrider.PrefixWebhook), WorkspaceID: "ws_1", URL: url, Events: []string{"*"},
-		SigningMethod: postrider.SigningHMACSHA256, ScopeType: postrider.ScopeGlobal, MaxInFlight: 32, Status: postrider.WebhookActive,
-		Policy:    postrider.Policy{TimeoutMS: 5000, MaxRetries: 3, BackoffMS: 1000},
-		CreatedAt: now, UpdatedAt: now,
-	}
-	if change != nil {
-		change(&w)
-	}
-	var err error
-	b.webhook, err = b.db.CreateWebhook(b.t.Context(), w, b.secret)
-	require.NoError(b.t, err)
-}
-
-func (b *bench) receive(w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body)
-	b.mu.Lock()
-	b.requests = append(b.requests, request{at: time.Now(), header: r.Header, body: body})
-	respond := b.respond
-	b.mu.Unlock()
-	respond(w, r)
-}
-
-func (b *bench) answer(status int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.respond = func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(status)
-		if status != http.StatusNoContent {
-			_, _ = w.Write([]byte("the receiver's text"))
-		}
-	}
-}
-
-// Report implements [activities.Reporter].
-func (b *bench) Report(_ context.Context, _, _ string, report activities.Report) error {
-	b.reports = append(b.reports, report)
-	return errors.New("nobody listens") // must not matter
-}
-
-// publish accepts an event, claims its delivery as a dispatcher would, and returns it.
-func (b *bench) publish() string {
-	b.t.Helper()
-	return b.publishTraced("")
-}
-
-// publishTraced is publish in a trace.
-func (b *bench) publishTraced(traceContext string) string {
-	b.t.Helper()
-	now := postrider.Timestamp(time.Now())
-	key := b.ids.New(postrider.PrefixEvent)
-	receipts, err := b.db.Publish(b.t.Context(), postrider.Publication{WorkspaceID: "ws_1", TraceContext: traceContext, Events: []postrider.PublishedEvent{{
-		Event: postrider.Event{Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte(`{"id":"` + key + `"}`), CreatedAt: now},
-	}}})
-	require.NoError(b.t, err)
-	require.Len(b.t, receipts[0].DeliveryIDs, 1)
-	claimed, err := b.db.Claim(b.t.Context(), postrider.ClaimRequest{Limit: 10, Lease: time.Minute})
-	require.NoError(b.t, err)
-	require.Len(b.t, claimed, 1)
-	return receipts[0].DeliveryIDs[0]
-}
-
-// alone asks for the first attempt of a delivery with a workflow of its own.
-func alone(id string) activities.DeliverInput {
-	return activities.DeliverInput{WorkflowID: postrider.DeliveryWorkflowID(id), DeliveryIDs: []string{id}}
-}
-
-func (b *bench) deliver(id string) activities.Report {
-	b.t.Helper()
-	reports, err := b.acts.Deliver(b.t.Context(), alone(id))
-	require.NoError(b.t, err)
-	require.Len(b.t, reports, 1)
-	return reports[0]
-}
-
-// retry runs the ordinary activity and returns its report and whether Temporal may
-// try it again; refused says whether the report came as an error.
-func (b *bench) retry(id string) (activities.Report, *temporal.ApplicationError) {
-	b.t.Helper()
-	return b.retryKnowing(id, b.delivery(id).AttemptCount)
-}
-
-// retryKnowing is retry for a workflow that knows of so many attempts.
-func (b *bench) retryKnowing(id string, known int) (report activities.Report, refused *temporal.ApplicationError) {
-	b.t.Helper()
-	value, err := b.env.ExecuteActivity(b.acts.Retry, activities.RetryInput{DeliveryID: id, Known: known})
-	if err == nil {
-		require.NoError(b.t, value.Get(&report))
-		return report, nil
-	}
-	require.ErrorAs(b.t, err, &refused)
-	require.Equal(b.t, activities.ErrorAttemptFailed, refused.Type())
-	require.NoError(b.t, refused.Details(&report))
-	return report, refused
-}
-
-func (b *bench) delivery(id string) postrider.Delivery {
-	b.t.Helper()
-	d, err := b.db.Delivery(b.t.Context(), "ws_1", id)
-	require.NoError(b.t, err)
-	return d
-}
 
 func TestDeliverSignsPostsAndRecords(t *testing.T) {
 	t.Parallel()
@@ -261,6 +89,7 @@ func TestRetriesUntilTheyAreUsedUp(t *testing.T) {
 	report, refused := b.retry(id)
 	require.Equal(t, postrider.StateRetrying, report.State)
 	require.Equal(t, 2, report.Attempts[0].Number)
+	require.Equal(t, activities.ErrorAttemptFailed, refused.Type())
 	require.False(t, refused.NonRetryable())
 	require.Positive(t, refused.NextRetryDelay())
 	require.LessOrEqual(t, refused.NextRetryDelay(), 800*time.Millisecond)
@@ -268,12 +97,14 @@ func TestRetriesUntilTheyAreUsedUp(t *testing.T) {
 
 	report, refused = b.retry(id)
 	require.Equal(t, postrider.StateFailed, report.State)
+	require.Equal(t, activities.ErrorAttemptFailed, refused.Type())
 	require.False(t, refused.NonRetryable(), "Temporal's policy is what ends it")
 	require.Equal(t, postrider.StateFailed, b.delivery(id).State)
 	require.Len(t, b.reports, 1)
 
 	report, refused = b.retryKnowing(id, 0)
 	require.True(t, refused.NonRetryable(), "Temporal has tries left, and nothing is left to try")
+	require.Equal(t, postrider.StateFailed, report.State)
 	require.Len(t, report.Attempts, 3)
 	require.Len(t, b.requests, 3)
 	attempts, err := b.db.Attempts(t.Context(), id)
@@ -281,14 +112,6 @@ func TestRetriesUntilTheyAreUsedUp(t *testing.T) {
 	require.Len(t, attempts, 3)
 	require.Equal(t, "the receiver's text", *attempts[0].ResponseExcerpt)
 	require.Equal(t, []string{"1", "2", "3"}, b.sent("postrider-attempt"))
-}
-
-func (b *bench) sent(header string) []string {
-	var values []string
-	for _, r := range b.requests {
-		values = append(values, r.header.Get(header))
-	}
-	return values
 }
 
 func TestRetrySucceeds(t *testing.T) {
@@ -365,6 +188,7 @@ func TestRetryDoesNotComeBeforeItsTime(t *testing.T) {
 	report, refused := b.retry(id)
 	require.Len(t, b.requests, 1)
 	require.Equal(t, postrider.StateRetrying, report.State)
+	require.Equal(t, activities.ErrorAttemptFailed, refused.Type(), "there is no lack of places")
 	require.False(t, refused.NonRetryable())
 	require.Greater(t, refused.NextRetryDelay(), 40*time.Minute)
 }
@@ -375,16 +199,14 @@ func TestAttemptThatWasOvertakenReportsWhatIsStored(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	id := b.publish()
-	b.mu.Lock()
-	b.respond = func(w http.ResponseWriter, r *http.Request) {
+	b.answerBy(func(w http.ResponseWriter, r *http.Request) {
 		reason, next := "status 500", postrider.Timestamp(time.Now().Add(time.Hour))
 		b.late = b.db.Record(r.Context(), []postrider.Outcome{{
 			DeliveryID: id, WorkspaceID: "ws_1", WebhookID: b.webhook.ID, State: postrider.StateRetrying, NextAttempt: &next,
 			Attempt: postrider.Attempt{Number: 1, StartedAt: postrider.Timestamp(time.Now()), Result: postrider.ResultServerError, Error: &reason},
 		}})
 		w.WriteHeader(http.StatusOK)
-	}
-	b.mu.Unlock()
+	})
 	report := b.deliver(id)
 	require.NoError(t, b.late)
 	require.Equal(t, postrider.StateRetrying, report.State)
@@ -397,21 +219,19 @@ func TestRetryOfAnUnknownDeliveryIsFinal(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	unknown := postrider.IDFloor(postrider.PrefixDelivery, time.Now())
-	_, err := b.env.ExecuteActivity(b.acts.Retry, activities.RetryInput{DeliveryID: unknown})
+	_, err := b.env.ExecuteActivity(b.acts.Retry, activities.RetryInput{Members: []activities.RetryMember{{DeliveryID: unknown}}})
 	var typed *temporal.ApplicationError
 	require.ErrorAs(t, err, &typed)
 	require.Equal(t, activities.ErrorUnknownDelivery, typed.Type())
 	require.True(t, typed.NonRetryable())
-	_, err = b.env.ExecuteActivity(b.acts.Cancel, unknown)
-	require.NoError(t, err)
+	require.NoError(t, b.acts.CancelAll(t.Context(), []string{unknown}))
 }
 
 func TestCancelIsRecorded(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	id := b.publish()
-	_, err := b.env.ExecuteActivity(b.acts.Cancel, id)
-	require.NoError(t, err)
+	require.NoError(t, b.acts.Cancel(t.Context(), id))
 	require.Equal(t, postrider.StateCancelled, b.delivery(id).State)
 }
 
@@ -421,13 +241,11 @@ func TestShutdownIsNoAttempt(t *testing.T) {
 	b := setup(t, nil)
 	id := b.publish()
 	ctx, cancel := context.WithCancel(t.Context())
-	b.mu.Lock()
-	b.respond = func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }
-	b.mu.Unlock()
+	b.answerBy(func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() })
 	_, err := b.acts.Deliver(ctx, alone(id))
 	require.ErrorIs(t, err, context.Canceled)
 	require.Zero(t, b.delivery(id).AttemptCount)
-	require.Empty(t, b.done)
+	require.Equal(t, []string{id}, b.done, "nothing is under way any more")
 }
 
 func TestUnknownDeliveryIsAnError(t *testing.T) {
@@ -435,48 +253,84 @@ func TestUnknownDeliveryIsAnError(t *testing.T) {
 	b := setup(t, nil)
 	_, err := b.acts.Deliver(t.Context(), alone(postrider.IDFloor(postrider.PrefixDelivery, time.Now())))
 	require.Equal(t, postrider.CodeNotFound, postrider.CodeOf(err))
+	require.Empty(t, b.requests)
 }
 
-func TestRetryWaitsForAPlace(t *testing.T) {
+func TestUnknownMemberKeepsNoOtherFromItsAttempt(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(w *postrider.Webhook) { w.MaxInFlight, w.Policy.BackoffMS = 1, 100 })
-	b.answer(http.StatusBadGateway)
+	b := setup(t, nil)
+	id := b.publish()
+	b.answer(http.StatusInternalServerError)
+	b.deliver(id)
+	b.begin(postrider.DeliveryWorkflowID(id))
+	b.advance(time.Minute)
+	unknown := postrider.IDFloor(postrider.PrefixDelivery, time.Now())
+	reports, _ := b.round(activities.RetryMember{DeliveryID: unknown}, activities.RetryMember{DeliveryID: id, Known: 1})
+	require.Equal(t, unknown, reports[0].DeliveryID)
+	require.True(t, reports[0].Left)
+	require.False(t, reports[0].State.Finished())
+	require.Len(t, reports[1].Attempts, 1)
+}
+
+func TestCancelAllIsRecorded(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	all := append(b.claim(batchID, "", ""), postrider.IDFloor(postrider.PrefixDelivery, time.Now()))
+	_, err := b.env.ExecuteActivity(b.acts.CancelAll, all)
+	require.NoError(t, err)
+	require.Equal(t, postrider.StateCancelled, b.delivery(all[0]).State)
+	require.Equal(t, postrider.StateCancelled, b.delivery(all[1]).State)
+	require.InDelta(t, 2, testutil.ToFloat64(b.counter("postrider_deliveries_total", "cancelled")), 0)
+}
+
+// Histories of earlier versions hold inputs and reports of a single delivery.
+func TestInputsAndReportsOfEarlierVersions(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.answer(http.StatusInternalServerError)
 	id := b.publish()
 	b.deliver(id)
-	other := b.publish() // claimed, it holds the one place
-
-	_, err := b.env.ExecuteActivity(b.acts.Retry, activities.RetryInput{DeliveryID: id, Known: 1})
+	b.advance(time.Minute)
+	b.begin(postrider.DeliveryWorkflowID(id))
+	b.try.number = 1
+	var in activities.RetryInput
+	require.NoError(t, json.Unmarshal([]byte(`{"delivery_id":"`+id+`","known":1}`), &in))
+	_, err := b.env.ExecuteActivity(b.acts.Retry, in)
 	var refused *temporal.ApplicationError
 	require.ErrorAs(t, err, &refused)
-	require.Equal(t, activities.ErrorNoPlace, refused.Type())
-	require.False(t, refused.NonRetryable())
-	require.Positive(t, refused.NextRetryDelay())
-	require.Len(t, b.requests, 1, "no attempt was made")
-	require.Equal(t, 1, b.delivery(id).AttemptCount)
+	require.Equal(t, activities.ErrorAttemptFailed, refused.Type())
+	var reports activities.Reports
+	require.NoError(t, refused.Details(&reports))
+	require.Len(t, reports, 1)
+	require.Equal(t, id, reports[0].DeliveryID)
+	require.Len(t, reports[0].Attempts, 1, "the first is known")
+	require.Equal(t, 2, reports[0].Attempts[0].Number)
 
-	b.answer(http.StatusNoContent)
-	b.deliver(other)
-	report, failed := b.retry(id)
-	require.Nil(t, failed)
-	require.Equal(t, postrider.StateSucceeded, report.State)
+	text, err := json.Marshal(reports[0])
+	require.NoError(t, err)
+	for _, form := range []string{string(text), " \n" + string(text), "[" + string(text) + "]"} {
+		var decoded activities.Reports
+		require.NoError(t, json.Unmarshal([]byte(form), &decoded))
+		require.Equal(t, reports, decoded)
+	}
+	for _, form := range []string{`"text"`, `{"delivery_id":1}`} {
+		require.Error(t, json.Unmarshal([]byte(form), new(activities.Reports)))
+	}
 }
 
-// A retry under a rate limit comes no sooner than the turn that it got.
-func TestRetryWaitsForItsTurn(t *testing.T) {
+// Without a process that claims, the activities read from the database what to do.
+func TestActivitiesWithoutADispatcher(t *testing.T) {
 	t.Parallel()
-	rate := 5
-	b := setup(t, func(w *postrider.Webhook) { w.RateLimit, w.Policy.BackoffMS = &rate, 100 })
-	b.answer(http.StatusBadGateway)
+	b := setup(t, nil)
+	config := b.acts.Config
+	config.Process = nil
+	b.acts.Config = activities.New(config).Config
+	b.answer(http.StatusInternalServerError)
 	id := b.publish()
-	b.deliver(id)
+	require.Equal(t, postrider.StateRetrying, b.deliver(id).State)
 	b.answer(http.StatusNoContent)
-	before := time.Now()
-	turn, err := b.db.Admit(t.Context(), b.delivery(id), postrider.Ask{Hold: time.Minute, MaxWait: time.Minute})
-	require.NoError(t, err)
-	require.True(t, turn.Granted)
-	report, failed := b.retry(id)
-	require.Nil(t, failed)
+	b.advance(time.Minute)
+	report, refused := b.retry(id)
+	require.Nil(t, refused)
 	require.Equal(t, postrider.StateSucceeded, report.State)
-	next := before.Add(turn.Wait + time.Second/time.Duration(rate)).Add(-time.Millisecond) // stored times are rounded
-	require.False(t, b.requests[1].at.Before(next))
 }

@@ -1,8 +1,12 @@
 package activities_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"log/slog"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,40 +15,44 @@ import (
 
 	"postrider"
 	"postrider/activities"
+	"postrider/signing"
 )
 
 const batchID = "batch/bat_1"
 
 // publishBatch accepts events and claims their deliveries for one workflow.
-func (b *bench) publishBatch(n int) []postrider.Dispatch {
+func (b *bench) publishBatch(n int) []string {
 	b.t.Helper()
-	return b.publishBatchTraced(make([]string, n)...)
+	return b.claim(batchID, make([]string, n)...)
 }
 
-// publishBatchTraced is publishBatch with a publish for each trace.
-func (b *bench) publishBatchTraced(traceContexts ...string) []postrider.Dispatch {
-	b.t.Helper()
-	now := postrider.Timestamp(time.Now())
-	for _, traceContext := range traceContexts {
-		key := b.ids.New(postrider.PrefixEvent)
-		_, err := b.db.Publish(b.t.Context(), postrider.Publication{WorkspaceID: "ws_1", TraceContext: traceContext, Events: []postrider.PublishedEvent{{
-			Event: postrider.Event{Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte(`{}`), CreatedAt: now},
-		}}})
-		require.NoError(b.t, err)
+func together(deliveryIDs ...string) activities.DeliverInput {
+	return activities.DeliverInput{WorkflowID: batchID, DeliveryIDs: deliveryIDs}
+}
+
+// feed brings what a test gives it, turn by turn.
+type feed struct{ turns [][]activities.Arrival }
+
+// Next implements [activities.Feed].
+func (f *feed) Next(context.Context) []activities.Arrival {
+	if len(f.turns) == 0 {
+		return nil
 	}
-	n := len(traceContexts)
-	claimed, err := b.db.Claim(b.t.Context(), postrider.ClaimRequest{Limit: n, Lease: time.Minute, BatchID: batchID, BatchMin: 1})
+	turn := f.turns[0]
+	f.turns = f.turns[1:]
+	return turn
+}
+
+// arrivals are deliveries as a claim brings them, with their targets.
+func (b *bench) arrivals(deliveryIDs ...string) []activities.Arrival {
+	b.t.Helper()
+	targets, err := b.db.Targets(b.t.Context(), deliveryIDs)
 	require.NoError(b.t, err)
-	require.Len(b.t, claimed, n)
-	return claimed
-}
-
-func together(claimed []postrider.Dispatch) activities.DeliverInput {
-	in := activities.DeliverInput{WorkflowID: batchID}
-	for _, d := range claimed {
-		in.DeliveryIDs = append(in.DeliveryIDs, d.DeliveryID)
+	arrivals := make([]activities.Arrival, len(targets))
+	for i := range targets {
+		arrivals[i] = activities.Arrival{DeliveryID: targets[i].Delivery.ID, Target: &targets[i]}
 	}
-	return in
+	return arrivals
 }
 
 func TestDeliverMany(t *testing.T) {
@@ -52,45 +60,96 @@ func TestDeliverMany(t *testing.T) {
 	b := setup(t, nil)
 	b.answer(http.StatusOK)
 	fine := b.publishBatch(20)
-	reports, err := b.acts.Deliver(t.Context(), together(fine))
+	reports, err := b.acts.Deliver(t.Context(), together(fine...))
 	require.NoError(t, err)
 	for i, report := range reports {
-		require.Equal(t, fine[i].DeliveryID, report.DeliveryID, "in the order asked")
+		require.Equal(t, fine[i], report.DeliveryID, "in the order asked")
 		require.Equal(t, postrider.StateSucceeded, report.State)
+		require.False(t, report.Left)
+		require.Nil(t, report.Policy, "the workflow knows it")
 		require.Equal(t, batchID, b.delivery(report.DeliveryID).WorkflowID)
 	}
 	require.Len(t, b.requests, 20)
-	require.Len(t, b.done, 20)
+	require.ElementsMatch(t, fine, b.done)
 	_, waits, err := b.db.NextDue(t.Context())
 	require.NoError(t, err)
 	require.False(t, waits, "nothing is left in the outbox")
 }
 
+// handOver makes the first attempts of so many deliveries in a batch, which fail, and
+// hands them over to a workflow for their retries, whose activity begins.
+func (b *bench) handOver(n int) []activities.RetryMember {
+	b.t.Helper()
+	_, err := b.acts.Deliver(b.t.Context(), together(b.publishBatch(n)...))
+	require.NoError(b.t, err)
+	made, err := b.db.ClaimRetries(b.t.Context(), postrider.HandoverRequest{Limit: 100, Lease: time.Minute})
+	require.NoError(b.t, err)
+	require.Len(b.t, made, 1)
+	require.Len(b.t, made[0].Deliveries, n)
+	b.begin(made[0].WorkflowID)
+	members := make([]activities.RetryMember, n)
+	for i, d := range made[0].Deliveries {
+		members[i] = activities.RetryMember{DeliveryID: d.ID, Known: d.AttemptCount}
+	}
+	return members
+}
+
 // Guards against a refusal waiting for the slowest of its batch: it is back with the
-// dispatchers as soon as it is recorded, for a workflow of its own.
-func TestWhatFailsInABatchGoesOnByItself(t *testing.T) {
+// dispatchers as soon as it is recorded, for a workflow of its retries.
+func TestWhatFailsInABatchLeavesIt(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	b.answer(http.StatusBadGateway)
 	claimed := b.publishBatch(2)
-	_, err := b.acts.Deliver(t.Context(), together(claimed))
+	reports, err := b.acts.Deliver(t.Context(), together(claimed...))
 	require.NoError(t, err)
-	again, err := b.db.Claim(t.Context(), postrider.ClaimRequest{Limit: 10, Lease: time.Minute, BatchID: "batch/bat_2", BatchMin: 1})
-	require.NoError(t, err)
-	require.Len(t, again, 2)
-	for _, d := range again {
-		require.True(t, d.Attempted)
-		require.True(t, d.Alone())
-		require.Nil(t, d.Target)
+	for _, report := range reports {
+		require.True(t, report.Left)
+		require.Equal(t, postrider.StateRetrying, report.State)
+		require.Len(t, report.Attempts, 1)
 	}
-	id := again[0].DeliveryID
-	report := b.deliver(id) // what the new workflow does first
-	require.Equal(t, postrider.StateRetrying, report.State)
-	require.Len(t, report.Attempts, 1)
-	require.Len(t, b.requests, 2, "the attempt is not made again")
-	require.NoError(t, b.db.HandedOver(t.Context(), []string{id}))
-	report, _ = b.retry(id)
-	require.Equal(t, 2, report.Attempts[0].Number)
+	again, err := b.acts.Deliver(t.Context(), together(claimed...))
+	require.NoError(t, err)
+	for _, report := range again {
+		require.True(t, report.Left)
+		require.Equal(t, postrider.StateRetrying, report.State)
+		require.Len(t, report.Attempts, 1)
+	}
+	require.Len(t, b.requests, 2, "the attempts are not made again")
+
+	made, err := b.db.ClaimRetries(t.Context(), postrider.HandoverRequest{Limit: 10, Lease: time.Minute})
+	require.NoError(t, err)
+	require.Len(t, made, 1)
+	require.Len(t, made[0].Deliveries, 2)
+	b.begin(made[0].WorkflowID)
+	b.advance(time.Minute)
+	reports, refused := b.round(
+		activities.RetryMember{DeliveryID: claimed[0], Known: 1}, activities.RetryMember{DeliveryID: claimed[1], Known: 1},
+	)
+	require.Equal(t, activities.ErrorAttemptFailed, refused.Type())
+	for _, report := range reports {
+		require.False(t, report.Left)
+		require.Equal(t, 2, report.Attempts[0].Number)
+	}
+}
+
+// One that fails for good has nothing to leave for, run once or twice.
+func TestWhatFailsForGoodInABatchStays(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(w *postrider.Webhook) { w.Policy.MaxRetries = 0 })
+	b.answer(http.StatusBadGateway)
+	claimed := b.publishBatch(2)
+	for range 2 {
+		reports, err := b.acts.Deliver(t.Context(), together(claimed...))
+		require.NoError(t, err)
+		require.Len(t, reports, 2)
+		for _, report := range reports {
+			require.Equal(t, postrider.StateFailed, report.State)
+			require.False(t, report.Left)
+			require.Len(t, report.Attempts, 1)
+		}
+	}
+	require.Len(t, b.requests, 2)
 }
 
 // Guards against duplicates after a crash: of two workflows that were given a
@@ -99,20 +158,23 @@ func TestAttemptsOfAnotherWorkflowAreLeftToIt(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	claimed := b.publishBatch(1)
-	id := claimed[0].DeliveryID
+	id := claimed[0]
 	report := b.deliver(id)
 	require.Equal(t, postrider.StateDelivering, report.State)
+	require.True(t, report.Left)
 	require.Empty(t, report.Attempts)
-	value, err := b.env.ExecuteActivity(b.acts.Retry, activities.RetryInput{DeliveryID: id})
-	require.NoError(t, err)
-	require.NoError(t, value.Get(&report))
+	report, refused := b.retryKnowing(id, 0)
+	require.Nil(t, refused)
 	require.Equal(t, postrider.StateDelivering, report.State)
+	require.True(t, report.Left)
 	require.Empty(t, b.requests)
 
-	_, err = b.acts.Deliver(t.Context(), together(claimed))
+	_, err := b.acts.Deliver(t.Context(), together(claimed...))
 	require.NoError(t, err)
 	require.Len(t, b.requests, 1)
-	require.Equal(t, postrider.StateSucceeded, b.deliver(id).State)
+	report = b.deliver(id)
+	require.Equal(t, postrider.StateSucceeded, report.State)
+	require.False(t, report.Left)
 	require.Len(t, b.requests, 1)
 }
 
@@ -122,15 +184,15 @@ func TestDeliverWaitsForNoSlowReceiver(t *testing.T) {
 	b := setup(t, func(w *postrider.Webhook) { w.MaxInFlight = 100 })
 	release := make(chan struct{})
 	var came atomic.Int64
-	b.respond = func(http.ResponseWriter, *http.Request) {
+	b.answerBy(func(http.ResponseWriter, *http.Request) {
 		if came.Add(1) <= 64 {
 			<-release
 		}
-	}
+	})
 	claimed := b.publishBatch(70)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := b.acts.Deliver(t.Context(), together(claimed))
+		_, err := b.acts.Deliver(t.Context(), together(claimed...))
 		ended <- err
 	}()
 	require.Eventually(t, func() bool { return came.Load() == 70 }, 20*time.Second, time.Millisecond)
@@ -138,27 +200,142 @@ func TestDeliverWaitsForNoSlowReceiver(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
-// nothingToRead is a store that must not be asked for targets.
-type nothingToRead struct {
-	activities.Store
-	t *testing.T
-}
-
-func (n nothingToRead) Targets(context.Context, []string) ([]postrider.Target, error) {
-	require.Fail(n.t, "the claim carried what is asked for")
-	return nil, nil
-}
-
-func TestDeliverTakesWhatTheClaimCarried(t *testing.T) {
+// What a claim brought is not read again, and gets the same requests as what is read.
+func TestDeliverTakesWhatTheClaimBrought(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
-	claimed := b.publishBatch(3)
-	b.carried = map[string]*postrider.Target{}
-	for _, d := range claimed {
-		b.carried[d.DeliveryID] = d.Target()
+	claimed := b.publishBatch(4)
+	b.feeds = map[string]activities.Feed{batchID: &feed{turns: [][]activities.Arrival{
+		b.arrivals(claimed[:2]...), {{DeliveryID: claimed[2]}}, b.arrivals(claimed[3]),
+	}}}
+	b.watched.away = func(call, id string) error {
+		if call == "targets" {
+			require.Equal(t, claimed[2], id, "the claim brought the others")
+		}
+		return nil
 	}
-	b.acts.Store = nothingToRead{b.db, t}
-	_, err := b.acts.Deliver(t.Context(), together(claimed))
+	reports, err := b.acts.Deliver(t.Context(), activities.DeliverInput{WorkflowID: batchID})
 	require.NoError(t, err)
-	require.Len(t, b.requests, 3)
+	require.Len(t, reports, 4)
+	for i, report := range reports {
+		require.Equal(t, claimed[i], report.DeliveryID)
+		require.Equal(t, postrider.StateSucceeded, report.State)
+		require.Equal(t, &b.webhook.Policy, report.Policy, "the workflow does not know it")
+	}
+	require.ElementsMatch(t, claimed, b.sent("postrider-delivery-id"))
+	for _, got := range b.requests {
+		require.NoError(t, signing.Verify(postrider.SigningHMACSHA256, []string{b.secret}, got.header, got.body, time.Now(), time.Minute))
+	}
+}
+
+// Run again, in this process or another, Deliver makes the attempts that are missing.
+func TestDeliverAgainWithoutAFeed(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	claimed := b.publishBatch(4)
+	b.feeds = map[string]activities.Feed{batchID: &feed{turns: [][]activities.Arrival{b.arrivals(claimed[:2]...)}}}
+	in := activities.DeliverInput{WorkflowID: batchID}
+	reports, err := b.acts.Deliver(t.Context(), in)
+	require.NoError(t, err)
+	require.Len(t, reports, 2)
+	reports, err = b.acts.Deliver(t.Context(), in)
+	require.NoError(t, err)
+	require.Len(t, reports, 2)
+	require.ElementsMatch(t, claimed[2:], []string{reports[0].DeliveryID, reports[1].DeliveryID})
+	require.ElementsMatch(t, claimed, b.sent("postrider-delivery-id"), "each once")
+	reports, err = b.acts.Deliver(t.Context(), in)
+	require.NoError(t, err)
+	require.Empty(t, reports)
+}
+
+// Guards against a failure of ours taking the rest of a batch with it, or being taken for
+// the receiver's.
+func TestFailureOfOneFirstAttemptIsItsOwn(t *testing.T) {
+	t.Parallel()
+	for _, call := range []string{"record", "targets"} {
+		t.Run(call+" of those named", func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, nil)
+			claimed := b.publishBatch(3)
+			reports, err := b.deliverButOne(call, claimed[1], together(claimed...))
+			require.ErrorIs(t, err, errAway)
+			require.Len(t, reports, 3)
+		})
+		t.Run(call+" of those carried", func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, nil)
+			logged := &bytes.Buffer{}
+			b.acts.Logger = slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			claimed := b.publishBatch(3)
+			reports, err := b.deliverButOne(call, claimed[1], activities.DeliverInput{WorkflowID: batchID})
+			require.NoError(t, err)
+			require.Contains(t, logged.String(), claimed[1])
+			requireAllButOne(t, claimed, reports)
+		})
+	}
+}
+
+// requireAllButOne requires that all have ended but the second.
+func requireAllButOne(t *testing.T, claimed []string, reports activities.Reports) {
+	t.Helper()
+	for i, report := range reports {
+		require.Equal(t, claimed[i], report.DeliveryID)
+		require.Equal(t, i == 1, report.Left)
+		require.Equal(t, i != 1, report.State.Finished())
+	}
+}
+
+var errAway = errors.New("the database is away")
+
+// deliverButOne runs Deliver while the store fails in a call for one of the deliveries,
+// and again when it does not. It returns what came of the first.
+func (b *bench) deliverButOne(call, broken string, in activities.DeliverInput) (activities.Reports, error) {
+	b.t.Helper()
+	b.watched.away = func(c, id string) error {
+		if c == call && id == broken {
+			return errAway
+		}
+		return nil
+	}
+	reports, failure := b.acts.Deliver(b.t.Context(), in)
+	for _, report := range reports {
+		d := b.delivery(report.DeliveryID)
+		if d.ID == broken {
+			require.Equal(b.t, postrider.StateDelivering, d.State)
+			require.Zero(b.t, d.AttemptCount)
+			continue
+		}
+		require.Equal(b.t, postrider.StateSucceeded, d.State)
+	}
+	b.watched.away = nil
+	_, err := b.acts.Deliver(b.t.Context(), in)
+	require.NoError(b.t, err)
+	require.Equal(b.t, postrider.StateSucceeded, b.delivery(broken).State)
+	return reports, failure
+}
+
+func TestDeliverThatCannotReadWhatItCarries(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.publishBatch(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := b.acts.Deliver(ctx, activities.DeliverInput{WorkflowID: batchID})
+	require.Error(t, err)
+	require.Empty(t, b.requests)
+}
+
+// A feed may bring what another workflow carries by now, since the lease ran out here.
+func TestArrivalOfAnotherWorkflowStandsBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	theirs := b.claim("batch/bat_2", "")
+	ours := b.publishBatch(1)
+	b.feeds = map[string]activities.Feed{batchID: &feed{turns: [][]activities.Arrival{b.arrivals(slices.Concat(theirs, ours)...)}}}
+	reports, err := b.acts.Deliver(t.Context(), activities.DeliverInput{WorkflowID: batchID})
+	require.NoError(t, err)
+	require.True(t, reports[0].Left)
+	require.Empty(t, reports[0].Attempts)
+	require.False(t, reports[1].Left)
+	require.Equal(t, ours, b.sent("postrider-delivery-id"))
 }

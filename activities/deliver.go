@@ -185,7 +185,7 @@ func (d *firstAttempts) first(ctx context.Context, arrival Arrival, answered fun
 		report.Left = !report.State.Finished()
 	case delivery.AttemptCount > 0:
 		report, err = d.a.recorded(ctx, delivery)
-		report.Left = postrider.FirstAttemptsOnly(d.in.WorkflowID)
+		report.Left = !report.State.Finished() && postrider.FirstAttemptsOnly(d.in.WorkflowID)
 	default:
 		report, err = d.a.attempt(ctx, *target, d.in.WorkflowID, answered)
 	}

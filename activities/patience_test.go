@@ -44,19 +44,34 @@ type takesAll struct{ activities.Store }
 
 func (takesAll) Record(context.Context, []postrider.Outcome) error { return nil }
 
+// crowd is a process that claimed many deliveries at once.
+type crowd struct{ arrivals []activities.Arrival }
+
+func (c *crowd) Feed(string) activities.Feed                     { return c }
+func (c *crowd) Reserve(context.Context, postrider.Target) error { return nil }
+func (c *crowd) Done(string)                                     {}
+
+// Next implements [activities.Feed].
+func (c *crowd) Next(context.Context) []activities.Arrival {
+	arrivals := c.arrivals
+	c.arrivals = nil
+	return arrivals
+}
+
 // deliver runs Deliver for 512 deliveries in virtual time.
 func deliver(t *testing.T, db activities.Store, poster activities.Poster) {
 	t.Helper()
-	in := activities.DeliverInput{WorkflowID: "batch/bat_1"}
+	in := activities.DeliverInput{WorkflowID: batchID}
+	crowd := &crowd{}
 	for i := range 512 {
-		in.DeliveryIDs = append(in.DeliveryIDs, fmt.Sprintf("dlv_%d", i))
+		delivery := postrider.Delivery{ID: fmt.Sprintf("dlv_%d", i), WorkflowID: in.WorkflowID}
+		crowd.arrivals = append(crowd.arrivals, activities.Arrival{
+			DeliveryID: delivery.ID, Target: &postrider.Target{SigningMethod: postrider.SigningNone, Delivery: delivery},
+		})
 	}
 	acts := activities.New(activities.Config{
 		Store: db, Poster: poster, Metrics: activities.NewMetrics(prometheus.NewRegistry()), Logger: slog.New(slog.DiscardHandler),
-		Now: time.Now, Random: func() float64 { return 0.5 },
-		Carried: func(id string) *postrider.Target {
-			return &postrider.Target{SigningMethod: postrider.SigningNone, Delivery: postrider.Delivery{ID: id, WorkflowID: in.WorkflowID}}
-		},
+		Now: time.Now, Random: func() float64 { return 0.5 }, Process: crowd,
 	})
 	reports, err := acts.Deliver(t.Context(), in)
 	require.NoError(t, err)
@@ -72,8 +87,8 @@ func TestABatchHoldsNothingBackForLong(t *testing.T) {
 		asked := time.Now()
 		deliver(t, takesAll{}, poster)
 		require.Len(t, poster.began, 512)
-		require.LessOrEqual(t, poster.began[511].Sub(asked), 2*time.Second)
-		require.Greater(t, poster.began[511].Sub(asked), time.Second, "they were held back at first")
+		require.LessOrEqual(t, poster.began[511].Sub(asked), time.Second)
+		require.Positive(t, poster.began[511].Sub(asked), "they were held back at first")
 	})
 }
 

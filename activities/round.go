@@ -155,7 +155,7 @@ func (r *round) take(made result) {
 		r.made[made.target.Delivery.ID] = true
 		made.report.Attempts = postrider.MergeAttempts(report.Attempts, made.report.Attempts...)
 		*report = made.report
-		if report.State == postrider.StateRetrying || report.State == postrider.StateFailed {
+		if report.State == postrider.StateRetrying && !report.Left || report.State == postrider.StateFailed {
 			r.lastError = describe(made.report)
 		}
 		if report.State == postrider.StateFailed {

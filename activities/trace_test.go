@@ -92,8 +92,8 @@ func TestAttemptsOfABatchAreSpansOfTheirOwnTraces(t *testing.T) {
 	b := setup(t, nil)
 	recorder := b.trace()
 	other := strings.Replace(publishTrace, "0af7", "1af7", 1)
-	claimed := b.publishBatchTraced(publishTrace, "", other)
-	_, err := b.acts.Deliver(t.Context(), together(claimed))
+	claimed := b.claim(batchID, publishTrace, "", other)
+	_, err := b.acts.Deliver(t.Context(), together())
 	require.NoError(t, err)
 	require.Len(t, b.requests, 3)
 	traceOf := map[attribute.Value]string{}
@@ -106,8 +106,8 @@ func TestAttemptsOfABatchAreSpansOfTheirOwnTraces(t *testing.T) {
 		require.Empty(t, span.Links(), "the activity is not traced")
 	}
 	require.Equal(t, map[attribute.Value]string{
-		attribute.StringValue(claimed[0].DeliveryID): publishTrace[3:35],
-		attribute.StringValue(claimed[2].DeliveryID): other[3:35],
+		attribute.StringValue(claimed[0]): publishTrace[3:35],
+		attribute.StringValue(claimed[2]): other[3:35],
 	}, traceOf)
 }
 
@@ -127,9 +127,7 @@ func TestInterruptedAttemptIsASpanToo(t *testing.T) {
 	recorder := b.trace()
 	id := b.publishTraced(publishTrace)
 	ctx, cancel := context.WithCancel(t.Context())
-	b.mu.Lock()
-	b.respond = func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() }
-	b.mu.Unlock()
+	b.answerBy(func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() })
 	_, err := b.acts.Deliver(ctx, alone(id))
 	require.ErrorIs(t, err, context.Canceled)
 	require.Len(t, recorder.Ended(), 1)

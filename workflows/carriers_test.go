@@ -24,7 +24,9 @@ type carrierBench struct {
 	*testsuite.TestWorkflowEnvironment
 	t         *testing.T
 	scripts   map[string][]answer
+	troubles  []error // how the first rounds end, without an attempt
 	rounds    []time.Time
+	tries     []int32    // of Temporal's, of each round
 	members   [][]string // of each round
 	attempts  map[string]int
 	cancelled [][]string
@@ -44,11 +46,21 @@ func setupCarrier(t *testing.T, scripts map[string][]answer) *carrierBench {
 		b.cancelled = append(b.cancelled, ids)
 		return nil
 	}, activity.RegisterOptions{Name: "CancelAll"})
+	b.RegisterActivityWithOptions(func(_ context.Context, id string) error {
+		b.cancelled = append(b.cancelled, []string{id})
+		return nil
+	}, activity.RegisterOptions{Name: "Cancel"})
 	return b
 }
 
-func (b *carrierBench) retry(_ context.Context, in activities.RetryInput) (activities.Reports, error) {
+func (b *carrierBench) retry(ctx context.Context, in activities.RetryInput) (activities.Reports, error) {
 	b.rounds = append(b.rounds, b.Now())
+	b.tries = append(b.tries, activity.GetInfo(ctx).Attempt)
+	if len(b.troubles) > 0 {
+		trouble := b.troubles[0]
+		b.troubles = b.troubles[1:]
+		return nil, trouble
+	}
 	var reports activities.Reports
 	var ids []string
 	var next *time.Time

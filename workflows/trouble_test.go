@@ -1,0 +1,168 @@
+package workflows_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+
+	"postrider"
+	"postrider/activities"
+	"postrider/workflows"
+)
+
+// tried is a delivery whose first attempts failed, and whose next one is due.
+func tried(id string, attempts int, due time.Time) workflows.Retried {
+	r := workflows.Retried{DeliveryID: id, NextAttemptAt: &due}
+	for n := range attempts {
+		r.Attempts = append(r.Attempts, postrider.Attempt{Number: n + 1, Result: postrider.ResultTimeout})
+	}
+	return r
+}
+
+// carry lets a workflow carry these.
+func (b *carrierBench) carry(policy postrider.Policy, retries ...workflows.Retried) error {
+	for _, r := range retries {
+		b.attempts[r.DeliveryID] = len(r.Attempts) - 1
+	}
+	b.ExecuteWorkflow("Delivery", workflows.DeliveryInput{WebhookID: "wh_1", Policy: policy, Retries: retries})
+	require.True(b.t, b.IsWorkflowCompleted())
+	return b.GetWorkflowError()
+}
+
+// Guards against attempts that come late since others are due later.
+func TestCarrierWaitsForTheEarliest(t *testing.T) {
+	t.Parallel()
+	b := setupCarrier(t, map[string][]answer{"dlv_1": {retrying(9 * time.Second), succeeded}, "dlv_2": {retrying(7 * time.Second), succeeded}})
+	begun := b.Now().UTC()
+	require.NoError(t, b.carry(policy, tried("dlv_1", 1, begun.Add(3*time.Second)), tried("dlv_2", 1, begun.Add(2*time.Second))))
+	var at []time.Duration
+	for _, round := range b.rounds {
+		at = append(at, round.Sub(begun).Round(time.Second))
+	}
+	require.Equal(t, []time.Duration{2 * time.Second, 9 * time.Second}, at)
+}
+
+// Guards max_retries where deliveries have made unlike numbers of attempts: who has the
+// most left decides how often Temporal tries.
+func TestTemporalCountsWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		attempts map[string]int
+		tries    []int32
+	}{
+		"alike":    {map[string]int{"dlv_1": 3, "dlv_2": 3}, []int32{1, 2, 3}},
+		"unlike":   {map[string]int{"dlv_1": 1, "dlv_2": 4}, []int32{1, 2, 3, 4, 5}},
+		"only one": {map[string]int{"dlv_1": 5}, []int32{1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const retries = 5
+			b := setupCarrier(t, map[string][]answer{})
+			var members []workflows.Retried
+			for id, n := range c.attempts {
+				b.scripts[id] = append(slices.Repeat([]answer{retrying(time.Second)}, retries-n), failed)
+				members = append(members, tried(id, n, b.Now().UTC()))
+			}
+			err := b.carry(postrider.Policy{TimeoutMS: 5000, MaxRetries: retries, BackoffMS: 1000}, members...)
+			var typed *temporal.ApplicationError
+			require.ErrorAs(t, err, &typed)
+			var details []workflows.Failure
+			require.NoError(t, typed.Details(&details))
+			require.Len(t, details, len(c.attempts))
+			for _, d := range details {
+				require.Equal(t, 1+retries, d.Attempts)
+			}
+			require.Equal(t, c.tries, b.tries)
+		})
+	}
+}
+
+// Guards the receivers' retries: rounds that fail for reasons of ours, or find no place,
+// use up Temporal's tries and none of theirs.
+func TestTroubleOfACarrierUsesUpNoAttempt(t *testing.T) {
+	t.Parallel()
+	noPlace := temporal.NewApplicationErrorWithOptions("no room", activities.ErrorNoPlace, temporal.ApplicationErrorOptions{
+		NextRetryDelay: time.Second, Details: []any{activities.Reports{{DeliveryID: "dlv_1", State: postrider.StateRetrying}}},
+	})
+	for name, trouble := range map[string]error{"of ours": errDatabaseAway, "no place": noPlace} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setupCarrier(t, map[string][]answer{
+				"dlv_1": {retrying(time.Second), retrying(time.Second), failed}, "dlv_2": {retrying(time.Second), succeeded},
+			})
+			b.troubles = slices.Repeat([]error{trouble}, 7)
+			var typed *temporal.ApplicationError
+			require.ErrorAs(t, b.run(policy), &typed)
+			require.Equal(t, workflows.ErrorExhausted, typed.Type())
+			require.Equal(t, []int32{1, 2, 3, 1, 2, 3, 1, 2, 3, 1}, b.tries, "another activity, when Temporal's tries are used up")
+			require.Len(t, b.history("dlv_1").Attempts, 4)
+			require.Equal(t, postrider.StateSucceeded, b.history("dlv_2").State)
+		})
+	}
+}
+
+func TestCarrierOfUnknownDeliveriesFails(t *testing.T) {
+	t.Parallel()
+	b := setupCarrier(t, map[string][]answer{"dlv_1": nil, "dlv_2": nil})
+	b.troubles = []error{temporal.NewNonRetryableApplicationError("gone", activities.ErrorUnknownDelivery, nil)}
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, b.run(policy), &typed)
+	require.Equal(t, activities.ErrorUnknownDelivery, typed.Type())
+	var details []workflows.Failure
+	require.NoError(t, typed.Details(&details))
+	require.Len(t, details, 2)
+	require.Equal(t, "dlv_1", details[0].DeliveryID)
+}
+
+// What is finished, or another workflow's by now, is not cancelled with the rest.
+func TestCancelledCarrierCancelsWhatIsOpen(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string][]string{"several": {"dlv_1", "dlv_2"}, "one": {"dlv_1"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setupCarrier(t, map[string][]answer{"dlv_fine": {succeeded}, "dlv_left": {left}})
+			for _, id := range open {
+				b.scripts[id] = []answer{retrying(time.Hour)}
+			}
+			b.RegisterDelayedCallback(b.CancelWorkflow, time.Minute)
+			// Temporal's only try: they wait for their time on the workflow's timer.
+			require.True(t, temporal.IsCanceledError(b.run(postrider.Policy{TimeoutMS: 5000, MaxRetries: 1, BackoffMS: 1000})))
+			require.Equal(t, [][]string{open}, b.cancelled)
+			require.Equal(t, postrider.StateSucceeded, b.history("dlv_fine").State)
+			require.Equal(t, postrider.StateRetrying, b.history("dlv_left").State)
+			require.Equal(t, postrider.StateCancelled, b.history("dlv_1").State)
+			require.Nil(t, b.history("dlv_1").NextAttemptAt)
+		})
+	}
+}
+
+// A batch cannot know before its end whether a delivery is one of its own.
+func TestBatchThatBroughtNothingTellsThatItDelivers(t *testing.T) {
+	t.Parallel()
+	b, err := openBatch(t, nil, errDatabaseAway)
+	require.NoError(t, err)
+	history := b.history("dlv_1")
+	require.Equal(t, postrider.StateDelivering, history.State)
+	require.NotNil(t, history.Attempts)
+	require.Empty(t, history.Attempts)
+	require.NotEmpty(t, history.RunID)
+}
+
+func TestCarrierOfSeveralIsAskedForOne(t *testing.T) {
+	t.Parallel()
+	b := setupCarrier(t, map[string][]answer{"dlv_1": {succeeded}, "dlv_2": {succeeded}})
+	require.NoError(t, b.run(policy))
+	_, err := b.QueryWorkflow("history")
+	require.ErrorContains(t, err, "none of this workflow's deliveries")
+
+	alone := setupCarrier(t, map[string][]answer{"dlv_1": {succeeded}})
+	require.NoError(t, alone.run(policy))
+	value, err := alone.QueryWorkflow("history")
+	require.NoError(t, err)
+	var history postrider.History
+	require.NoError(t, value.Get(&history))
+	require.Len(t, history.Attempts, 2)
+}
