@@ -240,21 +240,37 @@ func (s *Store) lockPaces(ctx context.Context, tx *sqlx.Tx, webhookIDs []string,
 		add(" ORDER BY webhook_id"+s.dialect.lock(clause)))
 }
 
+// withRoom returns the webhooks of the queues, but for those at whose receivers the
+// claimer can begin nothing: a hundred that hang cost the others no look at their limits.
+func (c *claim) withRoom(queues []string) []string {
+	webhookIDs := make([]string, 0, len(queues))
+	for _, queue := range queues {
+		_, id := split(queue)
+		if c.request.Capacity != nil {
+			if receiver, known := c.request.Capacity.Receivers[id]; known && receiver.Room <= 0 {
+				continue
+			}
+		}
+		webhookIDs = append(webhookIDs, id)
+	}
+	return webhookIDs
+}
+
 // admitWebhooks gives turns to those of the webhooks that have room, and parks what
 // waits for those that are not active.
 func (c *claim) admitWebhooks(ctx context.Context, queues []string) error {
 	if len(queues) == 0 {
 		return nil
 	}
-	webhookIDs := make([]string, len(queues))
-	for i, queue := range queues {
-		_, webhookIDs[i] = split(queue)
+	webhookIDs := c.withRoom(queues)
+	if len(webhookIDs) == 0 {
+		return nil
 	}
 	locked, err := c.s.lockPaces(ctx, c.tx, webhookIDs, c.wait)
 	if err != nil {
 		return err
 	}
-	c.passed = c.passed || len(locked) < len(queues)
+	c.passed = c.passed || len(locked) < len(webhookIDs)
 	if len(locked) == 0 {
 		return nil
 	}
