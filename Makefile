@@ -118,7 +118,7 @@ vuln: $(TOOLS) ## Look for known vulnerabilities; VULNDB=file:///… asks a copy
 
 .PHONY: histories
 histories: ## Record the workflow histories that the replay tests read, after a change of workflow code
-	go -C standalone test ./e2e -run 'TestHistories|TestTraceStaysHere|TestBatch|TestFailedForGood' -count=1 -record $(CURDIR)/workflows/testdata
+	go -C standalone test ./e2e -run 'TestHistories|TestTraceStaysHere|TestBatch|TestFailedForGood|TestRetriesTogether' -count=1 -record $(CURDIR)/workflows/testdata
 
 .PHONY: tools
 tools: $(TOOLS) ## Build the linters into bin/tools

@@ -58,6 +58,8 @@ type Process interface {
 	// Reserve waits for a place for an attempt among the process's. It returns an error
 	// only when ctx is done.
 	Reserve(ctx context.Context, target postrider.Target) error
+	// Began is told each delivery that makes the attempt for which it reserved a place.
+	Began(deliveryID string)
 	// Done is told each delivery whose attempt has ended, or will not be made.
 	Done(deliveryID string)
 }
@@ -119,6 +121,7 @@ type nobody struct{}
 
 func (nobody) Feed(string) Feed                                { return nil }
 func (nobody) Reserve(context.Context, postrider.Target) error { return nil }
+func (nobody) Began(string)                                    {}
 func (nobody) Done(string)                                     {}
 
 // Report is what the attempts made so far mean for a delivery.

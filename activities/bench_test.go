@@ -193,6 +193,9 @@ func (b *bench) Reserve(ctx context.Context, target postrider.Target) error {
 	return nil
 }
 
+// Began implements [activities.Process].
+func (b *bench) Began(string) {}
+
 // Done implements [activities.Process].
 func (b *bench) Done(id string) {
 	b.mu.Lock()

@@ -49,6 +49,7 @@ type crowd struct{ arrivals []activities.Arrival }
 
 func (c *crowd) Feed(string) activities.Feed                     { return c }
 func (c *crowd) Reserve(context.Context, postrider.Target) error { return nil }
+func (c *crowd) Began(string)                                    {}
 func (c *crowd) Done(string)                                     {}
 
 // Next implements [activities.Feed].

@@ -494,6 +494,9 @@ func TestRetryWaitsForItsTurn(t *testing.T) {
 	require.Nil(t, failed)
 	require.Equal(t, postrider.StateSucceeded, report.State)
 	next := before.Add(turn.Wait + time.Second/time.Duration(rate)).Add(-time.Millisecond) // stored times are rounded
+	if turn.Wait == 0 {
+		next = next.Add(-100 * time.Millisecond) // it came so late that the rate catches up
+	}
 	require.False(t, b.requests[1].at.Before(next))
 }
 

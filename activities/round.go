@@ -188,6 +188,7 @@ func (r *round) attempt(ctx context.Context, target postrider.Target) result {
 			made.unserved = true
 			return made
 		}
+		r.a.Process.Began(target.Delivery.ID)
 	}
 	made.report, made.err = r.a.attempt(ctx, target, r.workflowID, func() {})
 	if made.err != nil {

@@ -40,6 +40,7 @@ type batch struct {
 	pending  int  // of these, how many have not come yet
 	closed   bool // no more are claimed for it
 	begun    bool // its workflow was started, or is about to be
+	running  bool // Temporal has started its workflow
 	taken    bool // its activity has begun here
 	arrivals []activities.Arrival
 	wake     chan struct{}
@@ -290,7 +291,7 @@ func (s *batches) gone(b *batch, elsewhere bool) {
 	if s.upcoming == b {
 		s.upcoming = nil
 	}
-	if elsewhere && !b.taken { // it may have been a moment late
+	if elsewhere && b.running && !b.taken { // it may have been a moment late, or Temporal slow to start it
 		s.remote = s.now().Add(remoteFor)
 	}
 	b.end()
@@ -298,6 +299,13 @@ func (s *batches) gone(b *batch, elsewhere bool) {
 
 // remoteFor is for how long no batch stays open once Temporal gave one to another worker.
 const remoteFor = time.Minute
+
+// running notes that Temporal has started a batch's workflow.
+func (s *batches) running(b *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.running = true
+}
 
 // failed forgets a batch whose workflow could not be started.
 func (s *batches) failed(b *batch) {
@@ -354,6 +362,9 @@ func (d *Dispatcher) Feed(workflowID string) activities.Feed {
 func (d *Dispatcher) Reserve(ctx context.Context, target postrider.Target) error {
 	return d.reserve(ctx, target)
 }
+
+// Began implements [activities.Process].
+func (d *Dispatcher) Began(deliveryID string) { d.began(deliveryID) }
 
 // Done implements [activities.Process].
 func (d *Dispatcher) Done(deliveryID string) { d.done(deliveryID) }

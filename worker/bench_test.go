@@ -237,6 +237,7 @@ func (b *bench) prove(w postrider.Webhook, answers int) {
 		id := b.ids.New(postrider.PrefixDelivery)
 		target := postrider.Target{Delivery: postrider.Delivery{ID: id, WebhookID: w.ID}, URL: w.URL, MaxInFlight: w.MaxInFlight}
 		require.NoError(b.t, b.dispatcher.Reserve(b.t.Context(), target))
+		b.dispatcher.Began(id)
 		b.dispatcher.Done(id)
 	}
 }

@@ -213,7 +213,9 @@ func (d *Dispatcher) openBatch(ctx context.Context) {
 		if err := d.start(ctx, func(ctx context.Context) error { return d.Starter.StartBatch(ctx, b.workflowID, nil, longestBatch) }); err != nil {
 			d.batches.failed(b)
 			d.failed(ctx, b.workflowID, 0, err)
+			return
 		}
+		d.batches.running(b)
 	})
 }
 
@@ -281,6 +283,7 @@ func (d *Dispatcher) startFor(ctx context.Context, b *batch, claimed []postrider
 	})
 	if err == nil || errors.Is(err, workflows.ErrAlreadyStarted) {
 		d.started(b)
+		d.batches.running(b)
 		return
 	}
 	d.batches.failed(b)

@@ -94,6 +94,17 @@ func (t *inflight) begin(b *batch, arrivals []activities.Arrival) {
 	}
 }
 
+// began notes that a retry is attempted that had a place, and its webhook's permit.
+func (t *inflight) began(deliveryID string) {
+	now := t.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s, found := t.slots[deliveryID]; found && s.retry {
+		s.begun = now
+		s.receiver.begun(deliveryID, now)
+	}
+}
+
 // done frees the place of a delivery, if it has one, whose attempt has ended.
 func (t *inflight) done(deliveryID string) {
 	t.mu.Lock()
@@ -226,9 +237,8 @@ func (t *inflight) serveOne(r *receiver) {
 			delete(t.slots, next.deliveryID)
 			before.receiver.ended(next.deliveryID, before.retry)
 		}
-		t.slots[next.deliveryID] = &slot{receiver: r, claimed: now, begun: now, retry: true}
+		t.slots[next.deliveryID] = &slot{receiver: r, claimed: now, retry: true}
 		r.retries++
-		r.begun(next.deliveryID, now)
 		close(next.turn)
 	}
 	r.blocked = false

@@ -23,6 +23,7 @@ func prove(t *testing.T, table *inflight, webhookID string, answers int) {
 	t.Helper()
 	for range answers {
 		require.True(t, hasTurn(table.queue(of(webhookID, "proof"))))
+		table.began("proof")
 		table.done("proof")
 	}
 }
@@ -58,6 +59,7 @@ func TestRetriesWaitInTheirOrder(t *testing.T) {
 	for i, turn := range turns {
 		require.Equal(t, i < firstWindow, hasTurn(turn), i)
 	}
+	table.began("r1")
 	table.done("r1") // its place, and one more for the quick answer
 	for i, turn := range turns {
 		require.Equal(t, i < firstWindow+2, hasTurn(turn), i)
@@ -183,6 +185,7 @@ func TestUnprovenReceiversShareAQuarter(t *testing.T) {
 	require.Zero(t, table.capacity().Unproven)
 	late := table.queue(of("late", "late"))
 	require.False(t, hasTurn(late))
+	table.began("r0")
 	table.done("r0") // w0 is proven now, and its attempts are no part of the quarter
 	require.True(t, hasTurn(late))
 	require.Equal(t, 1, table.capacity().Unproven)
@@ -200,6 +203,7 @@ func TestReceiverIsSlow(t *testing.T) {
 
 	for i := range 6 {
 		require.True(t, hasTurn(table.queue(of("w", fmt.Sprint("r", i)))))
+		table.began(fmt.Sprint("r", i))
 	}
 	c.advance(slowAfter + 2*time.Second)
 	require.True(t, table.capacity().Receivers["w"].Slow, "they take long")

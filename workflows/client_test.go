@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/trace"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
 	"postrider"
@@ -19,11 +20,13 @@ type connection struct {
 
 	span    trace.SpanContext
 	options client.StartWorkflowOptions
+	in      []any
+	err     error // how starts end
 }
 
-func (c *connection) ExecuteWorkflow(ctx context.Context, options client.StartWorkflowOptions, _ any, _ ...any) (client.WorkflowRun, error) {
-	c.span, c.options = trace.SpanContextFromContext(ctx), options
-	return nil, nil
+func (c *connection) ExecuteWorkflow(ctx context.Context, options client.StartWorkflowOptions, _ any, in ...any) (client.WorkflowRun, error) {
+	c.span, c.options, c.in = trace.SpanContextFromContext(ctx), options, in
+	return nil, c.err
 }
 
 func TestStartGoesOnTheDeliveriesTrace(t *testing.T) {
@@ -71,4 +74,67 @@ func TestSlowAttemptIsOneWorkflowTask(t *testing.T) {
 	require.Zero(t, start(false, postrider.MaxTimeoutMS), "Temporal's own, after which a lost worker's work is taken over")
 	require.Zero(t, start(true, postrider.DefaultTimeoutMS), "it fits into Temporal's own")
 	require.Equal(t, 40*time.Second, start(true, postrider.MaxTimeoutMS), "80 % of it, when the SDK asks for more, are the timeout and 2 s")
+}
+
+// What operators search by is only there where it is true of all that a workflow carries.
+func TestStartTellsWhatAllHaveInCommon(t *testing.T) {
+	t.Parallel()
+	one := postrider.Delivery{ID: "dlv_1", WorkspaceID: "ws_1", WebhookID: "wh_1", EventType: "a"}
+	other := postrider.Delivery{ID: "dlv_2", WorkspaceID: "ws_1", WebhookID: "wh_2", EventType: "a"}
+	for name, c := range map[string]struct {
+		known []postrider.Dispatch
+		want  map[string]string
+	}{
+		"none": {nil, map[string]string{}},
+		"one": {
+			[]postrider.Dispatch{{Delivery: one}},
+			map[string]string{"PostriderWorkspace": "ws_1", "PostriderWebhook": "wh_1", "PostriderEventType": "a"},
+		},
+		"several": {
+			[]postrider.Dispatch{{Delivery: one}, {Delivery: other}},
+			map[string]string{"PostriderWorkspace": "ws_1", "PostriderEventType": "a"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			temporal := &connection{}
+			require.NoError(t, workflows.NewClient(temporal).StartBatch(t.Context(), "batch/bat_1", c.known, 43*time.Second))
+			found := map[string]string{}
+			for key, value := range temporal.options.TypedSearchAttributes.GetUntypedValues() {
+				found[key.GetName()] = value.(string)
+			}
+			require.Equal(t, c.want, found)
+			in := workflows.DeliveryInput{Batch: &workflows.BatchOfFirsts{LongestMS: 43000}}
+			require.Equal(t, []any{in}, temporal.in, "its deliveries come by themselves")
+		})
+	}
+}
+
+// Guards the story that the query tells: what was tried before goes along.
+func TestStartOfRetriesTellsWhatWasBefore(t *testing.T) {
+	t.Parallel()
+	due := time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
+	own := postrider.Policy{TimeoutMS: 5000, MaxRetries: 3, BackoffMS: 1000}
+	before := []postrider.Attempt{{Number: 1, Result: postrider.ResultTimeout}}
+	temporal := &connection{}
+	require.NoError(t, workflows.NewClient(temporal).StartRetries(t.Context(), postrider.Handover{
+		WorkflowID: "retry/bat_1",
+		Deliveries: []postrider.Delivery{
+			{ID: "dlv_1", WebhookID: "wh_1", Policy: own, NextAttemptAt: &due}, {ID: "dlv_2", WebhookID: "wh_1", Policy: own},
+		},
+		Attempts: map[string][]postrider.Attempt{"dlv_1": before},
+	}))
+	require.Equal(t, "retry/bat_1", temporal.options.ID)
+	require.Equal(t, []any{workflows.DeliveryInput{WebhookID: "wh_1", Policy: own, Retries: []workflows.Retried{
+		{DeliveryID: "dlv_1", Attempts: before, NextAttemptAt: &due}, {DeliveryID: "dlv_2"},
+	}}}, temporal.in)
+}
+
+func TestSecondStartIsKnownAsOne(t *testing.T) {
+	t.Parallel()
+	c := workflows.NewClient(&connection{err: &serviceerror.WorkflowExecutionAlreadyStarted{}})
+	own := postrider.Delivery{ID: "dlv_1"}
+	require.ErrorIs(t, c.StartOwn(t.Context(), postrider.Dispatch{Delivery: own}), workflows.ErrAlreadyStarted)
+	require.ErrorIs(t, c.StartBatch(t.Context(), "batch/bat_1", nil, time.Minute), workflows.ErrAlreadyStarted)
+	require.ErrorIs(t, c.StartRetries(t.Context(), postrider.Handover{Deliveries: []postrider.Delivery{own}}), workflows.ErrAlreadyStarted)
 }

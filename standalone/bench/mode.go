@@ -13,7 +13,7 @@ type mode string
 const (
 	naive  mode = "naive"  // a plain Temporal design
 	single mode = "single" // the product, a workflow for each delivery
-	batch  mode = "batch"  // the product as it comes: one workflow for many when much is waiting
+	batch  mode = "batch"  // the product as it comes: one workflow carries many deliveries
 	floor  mode = "floor"  // the same work without Temporal
 )
 

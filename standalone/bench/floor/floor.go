@@ -62,6 +62,9 @@ func (f *floor) Feed(workflowID string) activities.Feed {
 // Reserve implements [activities.Process].
 func (f *floor) Reserve(context.Context, postrider.Target) error { return nil }
 
+// Began implements [activities.Process].
+func (f *floor) Began(string) {}
+
 // Done implements [activities.Process]: it gives the delivery's place back.
 func (f *floor) Done(string) {
 	<-f.places
