@@ -97,9 +97,14 @@ func (b *carrierBench) report(id string, a answer) activities.Report {
 	if a.state == left.state {
 		return activities.Report{DeliveryID: id, State: postrider.StateRetrying, Left: true}
 	}
+	if a.state == postrider.StateCancelled { // in the database: there is no attempt to make
+		return activities.Report{DeliveryID: id, State: a.state}
+	}
 	b.attempts[id]++
 	reason := "the receiver said no"
-	made := postrider.Attempt{Number: 1 + b.attempts[id], StartedAt: b.Now().UTC(), StatusCode: &a.status, Result: postrider.ResultServerError, Error: &reason}
+	made := postrider.Attempt{
+		Number: 1 + b.attempts[id], StartedAt: b.Now().UTC(), StatusCode: &a.status, Result: postrider.ResultServerError, Error: &reason,
+	}
 	if a.state == postrider.StateSucceeded {
 		made.Result, made.Error = postrider.ResultSuccess, nil
 	}
@@ -164,7 +169,9 @@ func TestMembersHaveTheirOwnFates(t *testing.T) {
 	require.Contains(t, typed.Message(), "dlv_lost")
 	var details []workflows.Failure
 	require.NoError(t, typed.Details(&details))
-	require.Equal(t, []workflows.Failure{{DeliveryID: "dlv_lost", WebhookID: "wh_1", Attempts: 4, LastResult: postrider.ResultServerError}}, details)
+	require.Equal(t, []workflows.Failure{
+		{DeliveryID: "dlv_lost", WebhookID: "wh_1", Attempts: 4, LastResult: postrider.ResultServerError},
+	}, details)
 	require.Equal(t, [][]string{{"dlv_fine", "dlv_left", "dlv_lost"}, {"dlv_left", "dlv_lost"}, {"dlv_lost"}}, b.members)
 	require.Len(t, b.history("dlv_lost").Attempts, 4)
 	_, err = b.QueryWorkflow("history", "dlv_unknown")

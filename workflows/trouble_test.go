@@ -1,11 +1,14 @@
 package workflows_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 
 	"postrider"
@@ -165,4 +168,85 @@ func TestCarrierOfSeveralIsAskedForOne(t *testing.T) {
 	var history postrider.History
 	require.NoError(t, value.Get(&history))
 	require.Len(t, history.Attempts, 2)
+}
+
+// Guards our database in trouble of its own: carriers ask ever more rarely, but not so
+// rarely that deliveries would wait for hours after it.
+func TestCarrierInTroubleWaitsLongerEachTime(t *testing.T) {
+	t.Parallel()
+	b := setupCarrier(t, map[string][]answer{"dlv_1": {succeeded}, "dlv_2": {succeeded}})
+	b.troubles = slices.Repeat([]error{errDatabaseAway}, 310)
+	// One try of Temporal's each: the waits are the workflow's own.
+	require.NoError(t, b.run(postrider.Policy{TimeoutMS: 5000, MaxRetries: 1, BackoffMS: 1000}))
+	for i := range len(b.rounds) - 1 {
+		want := min(time.Duration(i+2)*time.Second, 5*time.Minute)
+		require.Equal(t, want, b.rounds[i+1].Sub(b.rounds[i]).Round(time.Second))
+	}
+}
+
+// Guards against an attempt that is made again where the signal that told of it is lost.
+func TestRoundWithoutPlaceForSomeTellsOfTheOthers(t *testing.T) {
+	t.Parallel()
+	b := setupCarrier(t, map[string][]answer{"dlv_1": {succeeded}, "dlv_2": {failed}})
+	b.troubles = []error{temporal.NewApplicationErrorWithOptions("no room", activities.ErrorNoPlace, temporal.ApplicationErrorOptions{
+		Details: []any{activities.Reports{{DeliveryID: "dlv_1", State: postrider.StateRetrying}, b.report("dlv_2", succeeded)}},
+	})}
+	require.NoError(t, b.run(postrider.Policy{TimeoutMS: 5000, MaxRetries: 1, BackoffMS: 1000}))
+	require.Equal(t, [][]string{{"dlv_1"}}, b.members)
+	require.Equal(t, postrider.StateSucceeded, b.history("dlv_2").State)
+}
+
+// A workflow ends as cancelled only where all that it carried was.
+func TestMemberCancelledInTheDatabaseEndsNobodyElse(t *testing.T) {
+	t.Parallel()
+	called := answer{state: postrider.StateCancelled}
+	b := setupCarrier(t, map[string][]answer{"dlv_1": {called}, "dlv_2": {retrying(time.Second), succeeded}})
+	require.NoError(t, b.run(policy))
+	require.Equal(t, postrider.StateCancelled, b.history("dlv_1").State)
+	require.Len(t, b.history("dlv_1").Attempts, 1, "none was made")
+	require.Empty(t, b.cancelled, "the database knows")
+
+	b = setupCarrier(t, map[string][]answer{"dlv_1": {called}, "dlv_2": {called}})
+	require.True(t, temporal.IsCanceledError(b.run(policy)))
+}
+
+// Guards what Temporal enforces: a round gets the time of its policy's attempts, and
+// begins with what the workflow knows.
+func TestRoundIsGivenItsTimeAndWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	b := setupCarrier(t, map[string][]answer{"dlv_1": {succeeded}, "dlv_2": {succeeded}})
+	var in activities.RetryInput
+	var given time.Duration
+	b.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, args converter.EncodedValues) {
+		given = info.Deadline.Sub(info.StartedTime)
+		require.NoError(t, args.Get(&in))
+	})
+	require.NoError(t, b.carry(policy, tried("dlv_1", 1, b.Now().UTC()), tried("dlv_2", 3, b.Now().UTC())))
+	require.InDelta(t, activities.RetryTimeout(5*time.Second), given, float64(2*time.Second))
+	require.Equal(t, []activities.RetryMember{{DeliveryID: "dlv_1", Known: 1}, {DeliveryID: "dlv_2", Known: 3}}, in.Members)
+}
+
+func TestFirstAttemptsAreGivenTheirTime(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		in   workflows.DeliveryInput
+		want time.Duration
+	}{
+		"of a batch": {workflows.DeliveryInput{Batch: &workflows.BatchOfFirsts{LongestMS: 43000}}, 43 * time.Second},
+		"of one":     {workflows.DeliveryInput{DeliveryID: "dlv_1", Policy: policy}, 15 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setupCarrier(t, nil)
+			var given time.Duration
+			b.RegisterActivityWithOptions(func(ctx context.Context, _ activities.DeliverInput) (activities.Reports, error) {
+				until, _ := ctx.Deadline()
+				given = time.Until(until)
+				return activities.Reports{b.report("dlv_1", succeeded)}, nil
+			}, activity.RegisterOptions{Name: "Deliver"})
+			b.ExecuteWorkflow("Delivery", c.in)
+			require.NoError(t, b.GetWorkflowError())
+			require.InDelta(t, c.want, given, float64(2*time.Second))
+		})
+	}
 }
