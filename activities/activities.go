@@ -71,10 +71,24 @@ type Feed interface {
 	Next(ctx context.Context) []Arrival
 }
 
-// Arrival is a delivery of a [Feed]. Target is nil when it must be read.
+// Arrival is a delivery of a [Feed]. Target is nil when it must be read; ReadAt is when it
+// was, where that may be some time ago.
 type Arrival struct {
 	DeliveryID string
 	Target     *postrider.Target
+	ReadAt     time.Time
+}
+
+// freshFor is how long a target may be used that was read ahead: a delivery may be
+// cancelled, or its webhook changed.
+const freshFor = 2 * time.Second
+
+// fresh returns the target, nil when it was read too long ago.
+func (a Arrival) fresh(now time.Time) *postrider.Target {
+	if !a.ReadAt.IsZero() && now.Sub(a.ReadAt) > freshFor {
+		return nil
+	}
+	return a.Target
 }
 
 // Reporter tells a running Delivery workflow about attempts that one of its

@@ -165,7 +165,7 @@ func (d *firstAttempts) takeSlot(ctx context.Context) bool {
 // first makes a delivery's first attempt, unless that was done before or is another
 // workflow's, see attempt for answered.
 func (d *firstAttempts) first(ctx context.Context, arrival Arrival, answered func()) (Report, error) {
-	target := arrival.Target
+	target := arrival.fresh(d.a.Now())
 	if target == nil {
 		read, err := d.a.Store.Targets(ctx, []string{arrival.DeliveryID})
 		if err != nil {

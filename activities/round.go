@@ -28,8 +28,11 @@ const (
 	askAgainAfter = 250 * time.Millisecond
 	// leaveAhead is how long before its next attempt is due a delivery leaves a round
 	// that goes on: so long a dispatcher may take to hand it over.
-	leaveAhead    = 150 * time.Millisecond
-	recordGrace   = 5 * time.Second // for the attempt's record, after its deadline
+	leaveAhead  = 150 * time.Millisecond
+	recordGrace = 5 * time.Second // for the attempt's record, after its deadline
+	// permitGrace is how much longer than its attempt a permit holds, which its record ends:
+	// as long as the transaction may take that many records share.
+	permitGrace   = 30 * time.Second
 	cleanUpTime   = 5 * time.Second
 	firstAskAgain = 250 * time.Millisecond // until a round that found no place is made again
 	lastAskAgain  = 5 * time.Minute
@@ -202,7 +205,7 @@ func (r *round) attempt(ctx context.Context, target postrider.Target) result {
 func (r *round) permit(ctx, bound context.Context, target postrider.Target) (postrider.Permit, error) {
 	request := postrider.PermitRequest{
 		DeliveryID: target.Delivery.ID, WebhookID: target.Delivery.WebhookID, WorkflowID: r.workflowID,
-		Hold: target.Delivery.Policy.Timeout() + recordGrace, MaxWait: longestTurn,
+		Hold: target.Delivery.Policy.Timeout() + permitGrace, MaxWait: longestTurn,
 	}
 	for {
 		permit, err := r.a.Store.AcquirePermit(ctx, request)

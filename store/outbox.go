@@ -86,11 +86,16 @@ func (s *Store) Leased(ctx context.Context, deliveryIDs []string) ([]string, err
 
 // Release gives claimed deliveries back: they are ready again at once. The outbox
 // remembers the workflow that was to make a first attempt, which may have been started
-// although nobody knows. Deliveries that are not leased, or wait for no retry, are left
-// alone.
+// although nobody knows. Deliveries that are not leased are left alone, and so are
+// retries whose attempt is under way: their workflow was started after all.
 func (s *Store) Release(ctx context.Context, deliveryIDs []string) error {
+	return s.release(ctx, deliveryIDs, "CASE WHEN "+isRetry+" THEN "+notLeased+" ELSE "+isLeased+" END")
+}
+
+// release makes those of the deliveries ready again whose rows are such.
+func (s *Store) release(ctx context.Context, deliveryIDs []string, such string) error {
 	err := s.eachChunk(ctx, "release", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
-		return sqlOf("UPDATE outbox SET "+readyAgain+" WHERE ("+isLeased+" OR "+isRetry+") AND delivery_id IN").in(part).run(ctx, tx)
+		return sqlOf("UPDATE outbox SET "+readyAgain+" WHERE "+such+" AND delivery_id IN").in(part).run(ctx, tx)
 	})
 	if err == nil && len(deliveryIDs) > 0 {
 		s.notify()
@@ -107,7 +112,7 @@ func (s *Store) ReleaseOrphans(ctx context.Context) error {
 	if err != nil {
 		return failure("look for orphans", err)
 	}
-	return s.Release(ctx, leased)
+	return s.release(ctx, leased, "("+isLeased+" OR "+isRetry+")")
 }
 
 // eachChunk runs work in a transaction for so many ids at a time.

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -41,7 +42,7 @@ func (s *Store) ClaimRetries(ctx context.Context, request postrider.HandoverRequ
 	s.retries.ended(h.turns, h.taken == request.Limit)
 	for i := range h.made {
 		if h.made[i].Attempts, err = s.attemptsOf(ctx, h.made[i].Deliveries); err != nil {
-			return nil, failure("claim retries", err)
+			return nil, errors.Join(failure("claim retries", err), h.giveBack(ctx))
 		}
 	}
 	return h.made, nil
@@ -80,23 +81,37 @@ func (h *handover) run(ctx context.Context) error {
 	return nil
 }
 
+// giveBack makes what was handed over ready again.
+func (h *handover) giveBack(ctx context.Context) error {
+	var taken []string
+	for _, m := range h.made {
+		for _, d := range m.Deliveries {
+			taken = append(taken, d.ID)
+		}
+	}
+	return h.s.Release(ctx, taken)
+}
+
 // findWebhooks gives every webhook that has ready rows a turn, as long as there may be
 // something left for it: no limit holds up who makes no request now.
 func (h *handover) findWebhooks(ctx context.Context) error {
-	walks, err := h.s.retries.walks(ctx, h.tx, "retry", &seen{workspaces: map[string]bool{}})
-	if err != nil {
-		return err
-	}
-	for len(h.turns) < h.request.Limit && len(walks) > 0 {
-		found, err := next(ctx, h.tx, "retry", walks, max(max(h.request.Limit, queuesPage)/len(walks), 1))
+	looked := seen{workspaces: map[string]bool{}}
+	for len(h.turns) < h.request.Limit && !looked.all {
+		walks, err := h.s.retries.walks(ctx, h.tx, "retry", &looked)
 		if err != nil {
 			return err
 		}
-		for _, queue := range found {
-			workspaceID, webhookID := split(queue)
-			h.turns = append(h.turns, &turn{queue: queue, workspaceID: workspaceID, webhookID: webhookID, room: h.request.Limit})
+		for len(h.turns) < h.request.Limit && len(walks) > 0 {
+			found, err := next(ctx, h.tx, "retry", walks, max(max(h.request.Limit, queuesPage)/len(walks), 1))
+			if err != nil {
+				return err
+			}
+			for _, queue := range found {
+				workspaceID, webhookID := split(queue)
+				h.turns = append(h.turns, &turn{queue: queue, workspaceID: workspaceID, webhookID: webhookID, room: h.request.Limit})
+			}
+			walks = slices.DeleteFunc(walks, func(w *walk) bool { return w.ended })
 		}
-		walks = slices.DeleteFunc(walks, func(w *walk) bool { return w.ended })
 	}
 	return nil
 }
@@ -241,9 +256,17 @@ func (s *Store) Keep(ctx context.Context, workflowID string, deliveryIDs []strin
 	})
 }
 
-// Carried returns the deliveries whose first attempts the workflow is to make.
+// takeOverLease is how long deliveries stay leased to a workflow that another worker goes
+// on with: the longest first attempt, and its record.
+const takeOverLease = 45 * time.Second
+
+// Carried returns the deliveries whose first attempts the workflow is to make, and leases
+// them to it anew: the worker that had claimed them is no more.
 func (s *Store) Carried(ctx context.Context, workflowID string) ([]string, error) {
-	found, err := ids(ctx, s.reading, sqlOf("SELECT delivery_id FROM outbox WHERE leased AND kind <> 'cancel' AND kind = 'start' AND workflow_id = ? ORDER BY delivery_id", workflowID))
+	now := s.now()
+	found, err := ids(ctx, s.db, sqlOf("UPDATE outbox SET hold_until = ? WHERE leased AND kind <> 'cancel' AND kind = 'start' AND workflow_id = ? AND COALESCE(hold_until, hold_until) > ?"+
+		" RETURNING delivery_id", now.Add(takeOverLease), workflowID, now))
+	slices.Sort(found)
 	return found, failure("read what a workflow carries", err)
 }
 

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postrider"
@@ -82,6 +83,11 @@ const (
 	// for a workflow is done by as many or fewer cores; more starts than that would only
 	// make all of them, and the workflow tasks that follow, late.
 	maxStarting = 16
+	// maxQueued is how many starts wait for their turn at most: what is claimed long before
+	// its workflow can be started only uses up its lease.
+	maxQueued = 64
+	// queueLook spaces the looks at places and starts while there is none for anybody.
+	queueLook = 5 * time.Millisecond
 	// releaseTimeout bounds giving rows back while shutting down.
 	releaseTimeout = 5 * time.Second
 	// maxClaim is the most deliveries of a claim.
@@ -131,6 +137,7 @@ type Dispatcher struct {
 	batches  *batches
 	claims   rate
 	starting chan struct{} // a token for each start that goes on
+	queued   atomic.Int64  // starts that wait for one
 	trouble  chan struct{} // told when a start failed
 }
 
@@ -151,8 +158,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	handing.Go(func() { d.reapRemote(ctx) })
 	handing.Go(func() { d.handOver(ctx) })
 	for ctx.Err() == nil {
-		if d.free() == 0 {
-			d.wait(ctx, pollInterval, nil, d.freed)
+		if d.free() == 0 || d.queued.Load() > maxQueued {
+			d.wait(ctx, queueLook, nil, d.freed)
 			continue
 		}
 		claimed, more, err := d.claim(ctx, &handing)
@@ -302,10 +309,13 @@ func (d *Dispatcher) failed(ctx context.Context, workflowID string, deliveries i
 
 // start starts a workflow when it is its turn.
 func (d *Dispatcher) start(ctx context.Context, how func(context.Context) error) error {
+	d.queued.Add(1)
 	select {
 	case d.starting <- struct{}{}:
+		d.queued.Add(-1)
 		defer func() { <-d.starting }()
 	case <-ctx.Done():
+		d.queued.Add(-1)
 		return ctx.Err()
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)

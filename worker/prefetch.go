@@ -28,7 +28,7 @@ func (d *Dispatcher) prefetch(ctx context.Context, b *batch, claimed []postrider
 		d.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot read ahead what attempts need; they will be read one by one", slog.Any("error", err))
 	}
 	for i := range targets {
-		arrivals[i].Target = &targets[i]
+		arrivals[i].Target, arrivals[i].ReadAt = &targets[i], d.Now()
 	}
 	d.know(targets)
 	b.arrive(arrivals)
