@@ -98,8 +98,8 @@ type HandoverRequest struct {
 // retries one workflow is to carry.
 type Handover struct {
 	WorkflowID string
-	Deliveries []Delivery // with the same policy
-	Attempts   map[string][]Attempt
+	Deliveries []Delivery           // with the same policy
+	Attempts   map[string][]Attempt // so far, by delivery; others' may be among them
 }
 
 // Cancellation asks for the workflow to be cancelled that carries a delivery which was

@@ -166,15 +166,6 @@ func (s *Store) Attempts(ctx context.Context, deliveryID string) ([]postrider.At
 	return attempts, nil
 }
 
-// attemptsOf returns the attempts of deliveries, by delivery, as Temporal may hold them.
-func (s *Store) attemptsOf(ctx context.Context, deliveries []postrider.Delivery) (map[string][]postrider.Attempt, error) {
-	wanted := make([]string, len(deliveries))
-	for i, d := range deliveries {
-		wanted[i] = d.ID
-	}
-	return s.AttemptsOf(ctx, wanted)
-}
-
 // AttemptsOf returns the attempts recorded for deliveries, by delivery and in the order
 // of their numbers, without response bodies.
 func (s *Store) AttemptsOf(ctx context.Context, deliveryIDs []string) (map[string][]postrider.Attempt, error) {

@@ -40,10 +40,12 @@ func (s *Store) ClaimRetries(ctx context.Context, request postrider.HandoverRequ
 		return nil, err
 	}
 	s.retries.ended(h.turns, h.taken == request.Limit)
+	attempts, err := s.AttemptsOf(ctx, h.handedOver())
+	if err != nil {
+		return nil, errors.Join(failure("claim retries", err), s.Release(ctx, h.handedOver()))
+	}
 	for i := range h.made {
-		if h.made[i].Attempts, err = s.attemptsOf(ctx, h.made[i].Deliveries); err != nil {
-			return nil, errors.Join(failure("claim retries", err), h.giveBack(ctx))
-		}
+		h.made[i].Attempts = attempts
 	}
 	return h.made, nil
 }
@@ -81,15 +83,15 @@ func (h *handover) run(ctx context.Context) error {
 	return nil
 }
 
-// giveBack makes what was handed over ready again.
-func (h *handover) giveBack(ctx context.Context) error {
-	var taken []string
+// handedOver returns the deliveries that were handed over.
+func (h *handover) handedOver() []string {
+	var all []string
 	for _, m := range h.made {
 		for _, d := range m.Deliveries {
-			taken = append(taken, d.ID)
+			all = append(all, d.ID)
 		}
 	}
-	return h.s.Release(ctx, taken)
+	return all
 }
 
 // findWebhooks gives every webhook that has ready rows a turn, as long as there may be
