@@ -69,12 +69,27 @@ type ReceiverCapacity struct {
 	Room     int
 	Unproven bool // its receiver is slow, or has not answered yet
 	Slow     bool // the former
+	// Ahead is how many may be claimed ahead for each attempt that is under way, to get
+	// its place as soon as it is answered; UnderWay and Waiting are how many are, and how
+	// many have been claimed ahead already.
+	Ahead, UnderWay, Waiting int
+}
+
+// MaxAhead is the most deliveries of a webhook that a process claims ahead.
+const MaxAhead = 256
+
+// RoomAhead is how many may be claimed ahead, with so many that begin at once.
+func (r ReceiverCapacity) RoomAhead(begin int) int {
+	return max(min(r.Ahead*(r.UnderWay+begin), MaxAhead)-r.Waiting, 0)
 }
 
 // Dispatch is a delivery that was claimed for its first attempt.
 type Dispatch struct {
 	Delivery
 
+	// Ahead says that the delivery was claimed ahead: it has no place among its webhook's
+	// attempts before one of these hands it its own, see [Outcome.Successor].
+	Ahead bool
 	// Slow says that the receiver is a slow one: the attempt will take its time.
 	Slow bool
 	// Paced says that the webhook has a rate limit: more may be due in a moment.
@@ -155,6 +170,9 @@ type Outcome struct {
 	DisableWebhook string
 	// WorkflowID is the workflow whose attempt it was; "" leaves what is stored.
 	WorkflowID string
+	// Successor is the delivery, claimed ahead, that has had the attempt's place since it
+	// was answered; "" for none.
+	Successor string
 	// Leaves says that a delivery that is to be retried leaves that workflow: the
 	// dispatchers hand it over to another.
 	Leaves bool

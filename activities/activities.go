@@ -60,6 +60,9 @@ type Process interface {
 	Reserve(ctx context.Context, target postrider.Target) error
 	// Began is told each delivery that makes the attempt for which it reserved a place.
 	Began(deliveryID string)
+	// Answered is told each first attempt that was answered, or is not made. It returns
+	// the delivery that was claimed ahead and begins in its place; "" for none.
+	Answered(deliveryID string) (successor string)
 	// Done is told each delivery whose attempt has ended, or will not be made.
 	Done(deliveryID string)
 }
@@ -136,6 +139,7 @@ type nobody struct{}
 func (nobody) Feed(string) Feed                                { return nil }
 func (nobody) Reserve(context.Context, postrider.Target) error { return nil }
 func (nobody) Began(string)                                    {}
+func (nobody) Answered(string) string                          { return "" }
 func (nobody) Done(string)                                     {}
 
 // Report is what the attempts made so far mean for a delivery.

@@ -9,19 +9,20 @@ import (
 )
 
 // attempt makes the delivery's next attempt for the workflow and records it. In between
-// it calls answered, unless there is no attempt to make.
-func (a *Activities) attempt(ctx context.Context, target postrider.Target, workflowID string, answered func()) (Report, error) {
+// it calls answered, which returns the attempt's successor, unless there is no attempt to
+// make.
+func (a *Activities) attempt(ctx context.Context, target postrider.Target, workflowID string, answered func() string) (Report, error) {
 	if target.Delivery.State.Finished() {
 		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State}, nil
 	}
 	made, retryAfter, err := a.post(ctx, target)
-	answered()
+	successor := answered()
 	if err != nil {
 		return Report{}, err
 	}
 	verdict := target.Delivery.Policy.Judge(made, retryAfter, a.Random())
 	outcome := outcomeOf(target.Delivery, made, verdict)
-	outcome.WorkflowID = workflowID
+	outcome.WorkflowID, outcome.Successor = workflowID, successor
 	outcome.Leaves = outcome.State == postrider.StateRetrying && postrider.FirstAttemptsOnly(workflowID)
 	err = a.Store.Record(ctx, []postrider.Outcome{outcome})
 	if postrider.CodeOf(err) == postrider.CodeConflict {

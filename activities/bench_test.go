@@ -197,6 +197,8 @@ func (b *bench) Reserve(ctx context.Context, target postrider.Target) error {
 func (b *bench) Began(string) {}
 
 // Done implements [activities.Process].
+func (*bench) Answered(string) string { return "" }
+
 func (b *bench) Done(id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

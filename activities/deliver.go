@@ -103,10 +103,14 @@ type firstAttempts struct {
 
 // begin begins a delivery's attempt.
 func (d *firstAttempts) begin(ctx context.Context, arrival Arrival) {
-	answered := func() {}
+	freeSlot := func() {}
 	if d.takeSlot(ctx) {
-		answered = sync.OnceFunc(func() { <-d.slots }) // there may be no request to answer
+		freeSlot = func() { <-d.slots }
 	}
+	answered := sync.OnceValue(func() string { // also where there is no request to answer
+		freeSlot()
+		return d.a.Process.Answered(arrival.DeliveryID)
+	})
 	at := d.add(Report{DeliveryID: arrival.DeliveryID})
 	d.attempts.Go(func() {
 		defer answered()
@@ -164,7 +168,7 @@ func (d *firstAttempts) takeSlot(ctx context.Context) bool {
 
 // first makes a delivery's first attempt, unless that was done before or is another
 // workflow's, see attempt for answered.
-func (d *firstAttempts) first(ctx context.Context, arrival Arrival, answered func()) (Report, error) {
+func (d *firstAttempts) first(ctx context.Context, arrival Arrival, answered func() string) (Report, error) {
 	target := arrival.fresh(d.a.Now())
 	if target == nil {
 		read, err := d.a.Store.Targets(ctx, []string{arrival.DeliveryID})

@@ -50,6 +50,7 @@ type crowd struct{ arrivals []activities.Arrival }
 func (c *crowd) Feed(string) activities.Feed                     { return c }
 func (c *crowd) Reserve(context.Context, postrider.Target) error { return nil }
 func (c *crowd) Began(string)                                    {}
+func (*crowd) Answered(string) string                            { return "" }
 func (c *crowd) Done(string)                                     {}
 
 // Next implements [activities.Feed].

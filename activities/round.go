@@ -193,7 +193,7 @@ func (r *round) attempt(ctx context.Context, target postrider.Target) result {
 		}
 		r.a.Process.Began(target.Delivery.ID)
 	}
-	made.report, made.err = r.a.attempt(ctx, target, r.workflowID, func() {})
+	made.report, made.err = r.a.attempt(ctx, target, r.workflowID, func() string { return "" })
 	if made.err != nil {
 		r.releasePermit(ctx, target.Delivery.ID)
 	}

@@ -17,6 +17,7 @@ import (
 //	start   null        no      '' or who had it  ready: the first attempt may be made
 //	start   a time      no      ''                waits for its time (deliver_at)
 //	start   a time      yes     its carrier       the first attempt is under way, or about to be: a place of the webhook's
+//	start   a time      ahead   its carrier       waits in a process for the place of one that is under way
 //	retry   null        no      ''                ready: a carrier is to be started
 //	retry   a time      no      its carrier       waits for its next attempt in the carrier, which is lost when the time is over
 //	retry   a time      yes     its carrier       an attempt is under way: a place of the webhook's
@@ -45,7 +46,7 @@ const (
 )
 
 // readyAgain is what makes a row ready: a retry is to be handed over.
-const readyAgain = "hold_until = NULL, leased = FALSE, workflow_id = CASE kind WHEN 'retry' THEN '' ELSE workflow_id END"
+const readyAgain = "hold_until = NULL, leased = FALSE, ahead = FALSE, workflow_id = CASE kind WHEN 'retry' THEN '' ELSE workflow_id END"
 
 // NextDue returns when the next row becomes claimable that is not so now: the end
 // of a lease or of a delivery's delay, or the time at which a rate-limited webhook

@@ -115,7 +115,8 @@ type turn struct {
 	workspaceID string
 	webhookID   string
 	url         string
-	room        int // how many more it may be given
+	begin       int // how many may begin at once
+	room        int // how many more it may be given, those included
 	want        int // of these, how many in the pass that goes on
 	pace        *pace
 	slow        bool // its deliveries join no batch
@@ -129,6 +130,7 @@ type taking struct {
 	Queue      string
 	WorkflowID string `db:"workflow_id"` // that it was handed to before, "" for none
 	turn       *turn  // its webhook's
+	ahead      bool
 }
 
 func (c *claim) run(ctx context.Context) error {
@@ -185,7 +187,7 @@ func (c *claim) withRoom(queues []string) []string {
 	for _, queue := range queues {
 		_, id := split(queue)
 		if c.request.Capacity != nil {
-			if receiver, known := c.request.Capacity.Receivers[id]; known && receiver.Room <= 0 {
+			if receiver, known := c.request.Capacity.Receivers[id]; known && receiver.Room <= 0 && receiver.RoomAhead(0) == 0 {
 				continue
 			}
 		}
@@ -238,29 +240,35 @@ func (c *claim) admitWebhooks(ctx context.Context, queues []string) error {
 }
 
 func (c *claim) turnOf(w webhookLimits) *turn {
-	t := &turn{queue: queueOf(w.WorkspaceID, w.ID), workspaceID: w.WorkspaceID, webhookID: w.ID, url: w.URL, room: w.roomForFirsts()}
+	t := &turn{queue: queueOf(w.WorkspaceID, w.ID), workspaceID: w.WorkspaceID, webhookID: w.ID, url: w.URL, begin: max(w.roomForFirsts(), 0)}
 	if w.RateLimit != nil {
 		p := paceAt(*w.RateLimit, w.NextAt.Time, c.now)
-		t.pace, t.room = &p, min(t.room, p.allowed(c.now))
+		t.pace, t.begin = &p, min(t.begin, p.allowed(c.now))
 	}
-	if c.request.Capacity != nil && t.room > 0 {
-		c.limitTo(*c.request.Capacity, t)
+	ahead := 0
+	if c.request.Capacity != nil {
+		receiver := c.limitTo(*c.request.Capacity, t)
+		if t.pace == nil && w.Retries+w.OfRetries == 0 { // which would have to wait for their half
+			ahead = receiver.RoomAhead(t.begin)
+		}
 	}
+	t.room = t.begin + ahead
 	return t
 }
 
 // limitTo limits the turn to what the claimer can begin. Receivers that are not proven
 // share what there is for them: each gets half of what is left.
-func (c *claim) limitTo(capacity postrider.Capacity, t *turn) {
+func (c *claim) limitTo(capacity postrider.Capacity, t *turn) postrider.ReceiverCapacity {
 	receiver, known := capacity.Receivers[t.webhookID]
 	if !known {
 		receiver = postrider.ReceiverCapacity{Room: capacity.Unknown, Unproven: true}
 	}
-	t.slow, t.room = receiver.Slow, min(t.room, receiver.Room)
+	t.slow, t.begin = receiver.Slow, max(min(t.begin, receiver.Room), 0)
 	if receiver.Unproven {
-		t.room = min(t.room, (c.unproven+1)/2)
-		c.unproven -= max(t.room, 0)
+		t.begin = min(t.begin, max(c.unproven+1, 0)/2)
+		c.unproven -= t.begin
 	}
+	return receiver
 }
 
 // allocate takes ready rows of the kind for the turns: in each pass an even share of
@@ -353,7 +361,7 @@ func (c *claim) lease(ctx context.Context) error {
 	var paces [][]any
 	for _, t := range c.turns {
 		for i := range t.taken {
-			t.taken[i].turn = t
+			t.taken[i].turn, t.taken[i].ahead = t, i >= t.begin
 		}
 		taken = append(taken, t.taken...)
 		if t.pace != nil && len(t.taken) > 0 {
@@ -376,10 +384,19 @@ func (c *claim) lease(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			c.dispatches = append(c.dispatches, postrider.Dispatch{Delivery: d, Slow: t.turn.slow, Paced: t.turn.pace != nil, URL: t.turn.url})
+			c.dispatches = append(c.dispatches, postrider.Dispatch{
+				Delivery: d, Ahead: t.ahead, Slow: t.turn.slow, Paced: t.turn.pace != nil, URL: t.turn.url,
+			})
 		}
 	}
 	return nil
+}
+
+// carriedBy is what a claim writes to rows alike: who is to carry them, "" for each
+// delivery's own workflow, and whether they are claimed ahead.
+type carriedBy struct {
+	workflowID string
+	ahead      bool
 }
 
 // leasePart leases outbox rows, each for the workflow that is to carry the delivery. It
@@ -394,7 +411,7 @@ func (c *claim) leasePart(ctx context.Context, part []taking) error {
 		return err
 	}
 	var stale []string
-	carried := map[string][]string{} // deliveries by workflow; "" is each one's own
+	carried := map[carriedBy][]string{}
 	for _, t := range part {
 		row, found := rows[t.DeliveryID]
 		if !found || row.State != postrider.StatePending && row.State != postrider.StateDelivering {
@@ -403,18 +420,18 @@ func (c *claim) leasePart(ctx context.Context, part []taking) error {
 		}
 		row.State, row.WorkflowID = postrider.StateDelivering, c.workflowOf(t)
 		rows[t.DeliveryID] = row
-		by := row.WorkflowID
-		if by == postrider.DeliveryWorkflowID(row.ID) {
-			by = ""
+		by := carriedBy{row.WorkflowID, t.ahead}
+		if by.workflowID == postrider.DeliveryWorkflowID(row.ID) {
+			by.workflowID = ""
 		}
 		carried[by] = append(carried[by], t.DeliveryID)
 	}
 	for by, deliveries := range carried {
-		st := sqlOf("UPDATE outbox SET hold_until = ?, leased = TRUE, workflow_id = ", c.until)
-		if by == "" {
+		st := sqlOf("UPDATE outbox SET hold_until = ?, leased = TRUE, ahead = ?, workflow_id = ", c.until, by.ahead)
+		if by.workflowID == "" {
 			st.add("? || delivery_id", postrider.DeliveryWorkflowID(""))
 		} else {
-			st.add("?", by)
+			st.add("?", by.workflowID)
 		}
 		// A late attempt of an earlier lease may have been recorded since the rows were
 		// taken: then they are gone, or ask for something else.

@@ -263,10 +263,11 @@ func (s *Store) Keep(ctx context.Context, workflowID string, deliveryIDs []strin
 const takeOverLease = 45 * time.Second
 
 // Carried returns the deliveries whose first attempts the workflow is to make, and leases
-// them to it anew: the worker that had claimed them is no more.
+// them to it anew: the worker that had claimed them is no more. What was claimed ahead has
+// no place to begin in, and waits for its lease's end.
 func (s *Store) Carried(ctx context.Context, workflowID string) ([]string, error) {
 	now := s.now()
-	found, err := ids(ctx, s.db, sqlOf("UPDATE outbox SET hold_until = ? WHERE leased AND kind <> 'cancel' AND kind = 'start' AND workflow_id = ? AND COALESCE(hold_until, hold_until) > ?"+
+	found, err := ids(ctx, s.db, sqlOf("UPDATE outbox SET hold_until = ? WHERE leased AND kind <> 'cancel' AND NOT ahead AND kind = 'start' AND workflow_id = ? AND COALESCE(hold_until, hold_until) > ?"+
 		" RETURNING delivery_id", now.Add(takeOverLease), workflowID, now))
 	slices.Sort(found)
 	return found, failure("read what a workflow carries", err)

@@ -50,7 +50,7 @@ func (w webhookLimits) roomForRetries() int {
 func limits(ctx context.Context, tx *sqlx.Tx, webhookIDs []string, now time.Time) ([]webhookLimits, error) {
 	var found []webhookLimits
 	err := sqlOf(`SELECT w.id, w.workspace_id, w.url, w.status, w.max_in_flight, w.rate_limit, p.next_at,
-		(SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = w.id AND o.leased AND o.kind <> 'cancel') AS leased,
+		(SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = w.id AND o.leased AND o.kind <> 'cancel' AND NOT o.ahead) AS leased,
 		(SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = w.id AND o.leased AND o.kind <> 'cancel' AND o.kind = 'retry') AS of_retries,
 		(SELECT o.queue FROM outbox o WHERE o.queue = w.workspace_id || '/' || w.id AND o.hold_until IS NULL AND o.kind = 'start'
 			ORDER BY o.queue LIMIT 1) IS NOT NULL AS waiting,

@@ -37,21 +37,11 @@ func (s *Store) recordAll(ctx context.Context, calls [][]postrider.Outcome) ([]a
 		if err := r.load(ctx, calls); err != nil {
 			return err
 		}
-		var known []postrider.Outcome
-		for i, call := range calls {
-			if slices.ContainsFunc(call, func(o postrider.Outcome) bool { return r.lives[o.DeliveryID] == nil }) {
-				answers[i].err = postrider.NotFound("delivery")
-				continue
-			}
-			for _, o := range call {
-				if _, taken := r.owner[keyOf(o)]; !taken {
-					r.owner[keyOf(o)] = i
-				}
-			}
-			known = append(known, call...)
-		}
+		known := r.known(calls, answers)
 		var err error
-		freed, err = r.record(ctx, known)
+		if freed, err = r.record(ctx, known); err == nil {
+			err = r.handOn(ctx, known)
+		}
 		for i, call := range calls {
 			if answers[i].err == nil && slices.ContainsFunc(call, func(o postrider.Outcome) bool { return r.overtaken(i, o) }) {
 				answers[i].err = &postrider.Error{Code: postrider.CodeConflict, Message: "the attempt was recorded or its delivery finished before"}
@@ -63,6 +53,25 @@ func (s *Store) recordAll(ctx context.Context, calls [][]postrider.Outcome) ([]a
 		s.wakeAfter(freed, r.left)
 	}
 	return answers, err
+}
+
+// known returns the outcomes of the calls whose deliveries are known, and answers the
+// others.
+func (r *recorder) known(calls [][]postrider.Outcome, answers []answer[struct{}]) []postrider.Outcome {
+	var known []postrider.Outcome
+	for i, call := range calls {
+		if slices.ContainsFunc(call, func(o postrider.Outcome) bool { return r.lives[o.DeliveryID] == nil }) {
+			answers[i].err = postrider.NotFound("delivery")
+			continue
+		}
+		for _, o := range call {
+			if _, taken := r.owner[keyOf(o)]; !taken {
+				r.owner[keyOf(o)] = i
+			}
+		}
+		known = append(known, call...)
+	}
+	return known
 }
 
 // wakeAfter wakes the dispatchers of this process when a record freed room that something
@@ -229,12 +238,33 @@ func (r *recorder) settle(ctx context.Context, deliveryIDs []string) (freed bool
 		}
 		err = st.add(`INSERT INTO outbox (delivery_id, webhook_id, queue, kind, hold_until, leased, due_at, workflow_id)
 			SELECT * FROM news WHERE TRUE ON CONFLICT (delivery_id) DO UPDATE SET kind = excluded.kind, hold_until = excluded.hold_until,
-			leased = excluded.leased, due_at = excluded.due_at, workflow_id = excluded.workflow_id WHERE outbox.kind <> 'cancel'`).run(ctx, r.tx)
+			leased = excluded.leased, ahead = FALSE, due_at = excluded.due_at, workflow_id = excluded.workflow_id WHERE outbox.kind <> 'cancel'`).run(ctx, r.tx)
 		if err != nil {
 			return false, err
 		}
 	}
 	return true, nil
+}
+
+// handOn lets the places of attempts be those of their successors. One whose row another
+// transaction has locked is about to be finished, or given back, and needs none: to wait
+// for it could be to wait for one that waits for this.
+func (r *recorder) handOn(ctx context.Context, outcomes []postrider.Outcome) error {
+	var successors []string
+	for _, o := range outcomes {
+		if o.Successor != "" {
+			successors = append(successors, o.Successor)
+		}
+	}
+	for part := range slices.Chunk(successors, chunkSize) {
+		err := sqlOf("UPDATE outbox SET ahead = FALSE WHERE delivery_id IN").in(part).
+			add(" AND delivery_id IN (SELECT delivery_id FROM outbox WHERE delivery_id IN").in(part).
+			add(r.s.dialect.lock("FOR UPDATE SKIP LOCKED")+")").run(ctx, r.tx)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // insertAttempts stores the attempts and returns the outcomes of those that were

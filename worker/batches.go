@@ -251,6 +251,16 @@ func (s *batches) look() (b, coming *batch) {
 	return s.open, nil
 }
 
+// runsHere reports whether the batch's activity has begun in this process.
+func (b *batch) runsHere() bool {
+	select {
+	case <-b.attached:
+		return true
+	default:
+		return false
+	}
+}
+
 // restart lets its time begin now, and reports false if it has ended before.
 func (b *batch) restart(now time.Time) bool {
 	b.mu.Lock()
@@ -365,6 +375,9 @@ func (d *Dispatcher) Reserve(ctx context.Context, target postrider.Target) error
 
 // Began implements [activities.Process].
 func (d *Dispatcher) Began(deliveryID string) { d.began(deliveryID) }
+
+// Answered implements [activities.Process].
+func (d *Dispatcher) Answered(deliveryID string) string { return d.answered(deliveryID) }
 
 // Done implements [activities.Process].
 func (d *Dispatcher) Done(deliveryID string) { d.done(deliveryID) }

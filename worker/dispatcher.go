@@ -158,6 +158,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	handing.Go(func() { d.reapRemote(ctx) })
 	handing.Go(func() { d.handOver(ctx) })
 	for ctx.Err() == nil {
+		d.releaseStranded(ctx, false)
 		if d.free() == 0 || d.queued.Load() > maxQueued {
 			d.wait(ctx, queueLook, nil, d.freed)
 			continue
@@ -177,6 +178,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		}
 	}
 	d.batches.close()
+	d.releaseStranded(ctx, true)
 	return nil
 }
 
@@ -228,7 +230,7 @@ func (d *Dispatcher) openBatch(ctx context.Context) {
 
 // request is the claim that is made next, for a batch or for workflows of one.
 func (d *Dispatcher) request(b *batch) postrider.ClaimRequest {
-	capacity := d.capacity()
+	capacity := d.capacity(b != nil && b.runsHere())
 	request := postrider.ClaimRequest{Limit: min(d.free(), maxClaim), Lease: Lease, Capacity: &capacity}
 	switch {
 	case b != nil:

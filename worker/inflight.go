@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type inflight struct {
 	slots     map[string]*slot       // by delivery
 	receivers map[string]*receiver   // by webhook
 	waiting   map[*receiver]struct{} // whose retries wait for a place
+	ahead     int                    // slots of deliveries that were claimed ahead
 }
 
 // slot is the place of one delivery's attempt.
@@ -32,6 +34,9 @@ type slot struct {
 	started  time.Time // when the workflow of a first attempt was started; zero before
 	begun    time.Time // when the attempt began; zero before
 	retry    bool
+	answered bool
+	ahead    bool                // it has no place yet, see [postrider.Dispatch.Ahead]
+	arrival  *activities.Arrival // of one that is ahead, when it has been read
 }
 
 func newInflight(total, perHost int, now func() time.Time) *inflight {
@@ -63,8 +68,16 @@ func (t *inflight) take(b *batch, claimed []postrider.Dispatch) (kept, over []po
 		if before, found := t.slots[d.ID]; found { // its lease ran out
 			t.giveBack(d.ID, before)
 		}
-		r.firsts++
-		t.slots[d.ID] = &slot{receiver: r, batch: b, claimed: now}
+		t.slots[d.ID] = &slot{receiver: r, batch: b, claimed: now, ahead: d.Ahead}
+		if d.Ahead {
+			r.ahead = append(r.ahead, d.ID)
+			t.ahead++
+		} else {
+			r.firsts++
+		}
+		if r.stranded() {
+			signal(t.wanted)
+		}
 		kept = append(kept, d)
 	}
 	return kept, over
@@ -113,7 +126,7 @@ func (t *inflight) done(deliveryID string) {
 	if !found {
 		return
 	}
-	if !s.begun.IsZero() {
+	if !s.begun.IsZero() && !s.answered {
 		s.receiver.answered(t.now().Sub(s.begun))
 	}
 	t.giveBack(deliveryID, s)
@@ -132,8 +145,17 @@ func (t *inflight) drop(deliveryID, workflowID string) {
 func (t *inflight) giveBack(deliveryID string, s *slot) {
 	delete(t.slots, deliveryID)
 	r := s.receiver
-	r.ended(deliveryID, s.retry)
 	signal(t.freed)
+	if s.ahead {
+		r.ahead = slices.DeleteFunc(r.ahead, func(id string) bool { return id == deliveryID })
+		t.ahead--
+		s.batch.letGo() // it will not come
+		return
+	}
+	r.ended(deliveryID, s)
+	if r.stranded() {
+		signal(t.wanted)
+	}
 	if r.hungry || t.perHost > 0 || r.unproven(t.now()) {
 		signal(t.wanted)
 	}
@@ -160,7 +182,7 @@ func (t *inflight) startedElsewhere(longer time.Duration) []string {
 	defer t.mu.Unlock()
 	var found []string
 	for id, s := range t.slots {
-		if s.begun.IsZero() && !s.started.IsZero() && now.Sub(s.started) > longer {
+		if s.begun.IsZero() && !s.ahead && !s.started.IsZero() && now.Sub(s.started) > longer {
 			found = append(found, id)
 		}
 	}
@@ -235,7 +257,7 @@ func (t *inflight) serveOne(r *receiver) {
 		r.retryQueue = r.retryQueue[1:]
 		if before, found := t.slots[next.deliveryID]; found { // of an earlier try, or another workflow's
 			delete(t.slots, next.deliveryID)
-			before.receiver.ended(next.deliveryID, before.retry)
+			before.receiver.ended(next.deliveryID, before)
 		}
 		t.slots[next.deliveryID] = &slot{receiver: r, claimed: now, retry: true}
 		r.retries++

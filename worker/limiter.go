@@ -37,6 +37,8 @@ type receiver struct {
 	hungry  bool                 // the latest claim took all that it had room for
 	firsts  int                  // first attempts that have places
 	retries int                  // retries that do
+	kept    int                  // of the first attempts, those that were answered and had no successor
+	ahead   []string             // deliveries that were claimed ahead, in their order
 	open    map[string]time.Time // attempts that have begun, by delivery
 
 	retryQueue []waitingRetry
@@ -84,11 +86,15 @@ func (r *receiver) answered(took time.Duration) {
 	r.window = min(r.window+1, postrider.MaxMaxInFlight)
 }
 
-func (r *receiver) ended(deliveryID string, retry bool) {
+func (r *receiver) ended(deliveryID string, s *slot) {
 	delete(r.open, deliveryID)
-	if retry {
+	switch {
+	case s.retry:
 		r.retries--
-	} else {
+	case s.answered:
+		r.kept--
+		fallthrough
+	default:
 		r.firsts--
 	}
 }
@@ -133,7 +139,7 @@ func (t *inflight) receiverOf(webhookID, address string) *receiver {
 	r, found := t.receivers[webhookID]
 	if !found {
 		if len(t.receivers) >= maxReceivers {
-			maps.DeleteFunc(t.receivers, func(_ string, r *receiver) bool { return r.under() == 0 && len(r.retryQueue) == 0 })
+			maps.DeleteFunc(t.receivers, func(_ string, r *receiver) bool { return r.under()+len(r.retryQueue)+len(r.ahead) == 0 })
 		}
 		r = newReceiver(hostOf(address))
 		t.receivers[webhookID] = r
@@ -192,7 +198,7 @@ func (t *inflight) shared(r *receiver, now time.Time) int {
 }
 
 // capacity is what a claim may take now.
-func (t *inflight) capacity() postrider.Capacity {
+func (t *inflight) capacity(ahead bool) postrider.Capacity {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -212,7 +218,11 @@ func (t *inflight) capacity() postrider.Capacity {
 		if t.perHost > 0 {
 			room = max(min(room, t.perHost-hosts[r.host]), 0)
 		}
-		c.Receivers[id] = postrider.ReceiverCapacity{Room: room, Unproven: slow || !r.proven, Slow: slow}
+		known := postrider.ReceiverCapacity{Room: room, Unproven: slow || !r.proven, Slow: slow}
+		if ahead && r.quick(now) {
+			known.Ahead, known.UnderWay, known.Waiting = aheadOfEach, r.firsts-r.kept, len(r.ahead)
+		}
+		c.Receivers[id] = known
 	}
 	return c
 }
@@ -222,7 +232,11 @@ func (t *inflight) capacity() postrider.Capacity {
 func (t *inflight) took(claimed []postrider.Dispatch, request postrider.ClaimRequest) (more bool) {
 	of := map[string]int{}
 	for _, d := range claimed {
-		of[d.WebhookID]++
+		if !d.Ahead {
+			of[d.WebhookID]++
+		} else {
+			of[d.WebhookID] += 0
+		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -39,7 +39,7 @@ func hasTurn(turn <-chan struct{}) bool {
 
 // firsts lets so many first attempts of a webhook have places, as a claim did that left more.
 func firsts(table *inflight, webhookID string, n int) {
-	capacity := table.capacity()
+	capacity := table.capacity(true)
 	claimed := make([]postrider.Dispatch, n)
 	for i := range claimed {
 		claimed[i].Delivery = of(webhookID, fmt.Sprint(webhookID, "_first_", i)).Delivery
@@ -124,7 +124,7 @@ func TestFirstAttemptsAndRetriesLeaveEachOtherHalf(t *testing.T) {
 		for i := range window {
 			require.Equal(t, i < window/2, hasTurn(table.queue(of("w", fmt.Sprint("r", i)))), i)
 		}
-		require.Equal(t, window/2-1, table.capacity().Receivers["w"].Room)
+		require.Equal(t, window/2-1, table.capacity(true).Receivers["w"].Room)
 	})
 	t.Run("retries that wait", func(t *testing.T) {
 		t.Parallel()
@@ -135,7 +135,7 @@ func TestFirstAttemptsAndRetriesLeaveEachOtherHalf(t *testing.T) {
 		for i := range window {
 			turns = append(turns, table.queue(of("w", fmt.Sprint("r", i))))
 		}
-		require.Zero(t, table.capacity().Receivers["w"].Room)
+		require.Zero(t, table.capacity(true).Receivers["w"].Room)
 		for i := range window / 2 { // what comes free is theirs
 			table.done(fmt.Sprint("w_first_", i))
 		}
@@ -182,13 +182,13 @@ func TestUnprovenReceiversShareAQuarter(t *testing.T) {
 	for i, turn := range turns {
 		require.True(t, hasTurn(turn), i)
 	}
-	require.Zero(t, table.capacity().Unproven)
+	require.Zero(t, table.capacity(true).Unproven)
 	late := table.queue(of("late", "late"))
 	require.False(t, hasTurn(late))
 	table.began("r0")
 	table.done("r0") // w0 is proven now, and its attempts are no part of the quarter
 	require.True(t, hasTurn(late))
-	require.Equal(t, 1, table.capacity().Unproven)
+	require.Equal(t, 1, table.capacity(true).Unproven)
 }
 
 func TestReceiverIsSlow(t *testing.T) {
@@ -196,21 +196,21 @@ func TestReceiverIsSlow(t *testing.T) {
 	c := newClock()
 	table := newInflight(1000, 0, c.now)
 	prove(t, table, "w", 8)
-	require.Equal(t, postrider.ReceiverCapacity{Room: firstWindow + 8}, table.capacity().Receivers["w"])
+	require.Equal(t, postrider.ReceiverCapacity{Room: firstWindow + 8}, table.capacity(true).Receivers["w"])
 	firsts(table, "w", 4)
 	c.advance(slowAfter + time.Second)
-	require.False(t, table.capacity().Receivers["w"].Slow, "none of them has begun")
+	require.False(t, table.capacity(true).Receivers["w"].Slow, "none of them has begun")
 
 	for i := range 6 {
 		require.True(t, hasTurn(table.queue(of("w", fmt.Sprint("r", i)))))
 		table.began(fmt.Sprint("r", i))
 	}
 	c.advance(slowAfter + 2*time.Second)
-	require.True(t, table.capacity().Receivers["w"].Slow, "they take long")
+	require.True(t, table.capacity(true).Receivers["w"].Slow, "they take long")
 	for i := range 6 {
 		table.done(fmt.Sprint("r", i))
 	}
-	known := table.capacity().Receivers["w"]
+	known := table.capacity(true).Receivers["w"]
 	require.True(t, known.Slow, "it took long")
 	require.True(t, known.Unproven)
 	require.Equal(t, firstWindow, table.receivers["w"].window)
@@ -218,7 +218,7 @@ func TestReceiverIsSlow(t *testing.T) {
 		table.drop(fmt.Sprint("w_first_", i), "batch/1")
 	}
 	prove(t, table, "w", 5)
-	require.False(t, table.capacity().Receivers["w"].Slow, "it recovered")
+	require.False(t, table.capacity(true).Receivers["w"].Slow, "it recovered")
 }
 
 func TestHostsAreLimited(t *testing.T) {
@@ -229,12 +229,12 @@ func TestHostsAreLimited(t *testing.T) {
 		target.URL = "https://example.com/" + webhookID
 		return target
 	}
-	require.Equal(t, 2, table.capacity().Unknown)
+	require.Equal(t, 2, table.capacity(true).Unknown)
 	require.True(t, hasTurn(table.queue(at("a", "a1"))))
 	require.True(t, hasTurn(table.queue(at("b", "b1"))))
 	a := table.queue(at("a", "a2"))
 	require.False(t, hasTurn(a))
-	require.Zero(t, table.capacity().Receivers["b"].Room)
+	require.Zero(t, table.capacity(true).Receivers["b"].Room)
 	claimed := postrider.Dispatch{Delivery: postrider.Delivery{ID: "c1", WebhookID: "c"}, URL: "https://example.com/c"}
 	other := postrider.Dispatch{Delivery: postrider.Delivery{ID: "d1", WebhookID: "d"}, URL: "https://example.com:8443/d"}
 	kept, over := table.take(newBatch("batch/1", table.now()), []postrider.Dispatch{claimed, other})

@@ -31,5 +31,5 @@ func (d *Dispatcher) prefetch(ctx context.Context, b *batch, claimed []postrider
 		arrivals[i].Target, arrivals[i].ReadAt = &targets[i], d.Now()
 	}
 	d.know(targets)
-	b.arrive(arrivals)
+	b.arrive(d.withPlaces(b, claimed, arrivals))
 }

@@ -206,8 +206,8 @@ func (l *layout) publishOnce(t *testing.T, accepted, refused *atomic.Int64) {
 	}
 }
 
-// TestLimitsAcrossWorkers holds two webhooks' limits over three workers, retries
-// included.
+// TestLimitsAcrossWorkers holds webhooks' limits over three workers, retries included,
+// and where attempts hand their places on.
 func TestLimitsAcrossWorkers(t *testing.T) {
 	t.Parallel()
 	l := newLayout(t)
@@ -219,10 +219,18 @@ func TestLimitsAcrossWorkers(t *testing.T) {
 	webhook(t, &l.Client, few.URL, map[string]any{"events": []string{"load.few"}, "max_in_flight": 5, "max_retries": 10})
 	slow := newGauge(t, 0, nil)
 	webhook(t, &l.Client, slow.URL, map[string]any{"events": []string{"load.slow"}, "rate_limit": 20})
-	publishMany(t, []*instance.Client{&l.Client}, 600, func(i int) string { return []string{"load.few", "load.slow"}[i%2] })
+	quick := newGauge(t, 2*time.Millisecond, nil)
+	webhook(t, &l.Client, quick.URL, map[string]any{"events": []string{"load.quick"}, "max_in_flight": 4})
+	publishMany(t, []*instance.Client{&l.Client}, 900, func(i int) string { return []string{"load.few", "load.slow", "load.quick"}[i%3] })
 
-	await(t, func() bool { n, _ := few.arrived(); m, _ := slow.arrived(); return n == 300 && m == 300 })
+	await(t, func() bool {
+		n, _ := few.arrived()
+		m, _ := slow.arrived()
+		q, _ := quick.arrived()
+		return n == 300 && m == 300 && q == 300
+	})
 	require.LessOrEqual(t, few.most, 5)
+	require.LessOrEqual(t, quick.most, 4)
 	perSecond := rate(slow.times, 10*time.Second)
 	t.Logf("max_in_flight 5: %d at once at most, over %d requests; rate_limit 20: %.1f a second over the first 10 s", few.most, few.requests, perSecond)
 	require.LessOrEqual(t, perSecond, 22.0)

@@ -4,6 +4,7 @@ package storetest
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,6 +17,8 @@ func capacityTests() map[string]func(*testing.T, *Bundle) {
 		"receivers nobody knows get so many each":         capacityUnknown,
 		"receivers that are not proven share":             capacityUnproven,
 		"slow receivers get a workflow of their own kind": capacitySlow,
+		"what is claimed ahead gets places of others":     capacityAhead,
+		"nobody claims ahead of retries or a rate":        capacityNotAhead,
 	}
 }
 
@@ -102,4 +105,80 @@ func capacitySlow(t *testing.T, b *Bundle) {
 		require.True(t, d.Alone())
 		require.Equal(t, d.WebhookID == ids[0], d.Slow)
 	}
+}
+
+// ahead is the capacity of a process that claims ahead for a webhook.
+func ahead(webhookID string, underWay, waiting int) postrider.Capacity {
+	return postrider.Capacity{Receivers: map[string]postrider.ReceiverCapacity{
+		webhookID: {Room: 10, Ahead: 2, UnderWay: underWay, Waiting: waiting},
+	}}
+}
+
+// claimAhead claims and returns which begin at once, and which were claimed ahead.
+func (b *Bundle) claimAhead(t *testing.T, webhookID string, capacity postrider.Capacity) (begin, wait []string) {
+	t.Helper()
+	for _, d := range b.underCapacity(t, capacity)[webhookID] {
+		if d.Ahead {
+			wait = append(wait, d.ID)
+		} else {
+			begin = append(begin, d.ID)
+		}
+	}
+	return begin, wait
+}
+
+func capacityAhead(t *testing.T, b *Bundle) {
+	ctx := t.Context()
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = 3 })
+	ids := b.PublishTo(t, w.ID, 20)
+	begin, wait := b.claimAhead(t, w.ID, ahead(w.ID, 0, 0))
+	require.Equal(t, ids[:3], begin)
+	require.Equal(t, ids[3:9], wait, "two for each that begins")
+	begin, wait = b.claimAhead(t, w.ID, ahead(w.ID, 3, 5))
+	require.Empty(t, begin)
+	require.Equal(t, ids[9:10], wait)
+	begin, wait = b.claimAhead(t, w.ID, ahead(w.ID, 0, 0))
+	require.Empty(t, append(begin, wait...), "another process has no place that it could hand on")
+
+	succeeded := func(id, successor string) postrider.Outcome {
+		o := b.Outcome(t, id, 1, postrider.StateSucceeded)
+		o.Successor = successor
+		return o
+	}
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{succeeded(ids[0], ids[3])}))
+	require.Empty(t, b.Claimed(t, 10), "the place is its successor's")
+	// A successor may be recorded before the one whose place it had, and hand it on.
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{succeeded(ids[4], ids[5])}))
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{succeeded(ids[1], ids[4])}))
+	require.Empty(t, b.Claimed(t, 10))
+	// Nothing is new to what was recorded before, but that the place was handed on.
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{succeeded(ids[2], "")}))
+	require.Equal(t, postrider.CodeConflict, postrider.CodeOf(b.Record(ctx, []postrider.Outcome{succeeded(ids[2], ids[6])})))
+	require.Empty(t, b.Claimed(t, 10))
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, ids[5], 1, postrider.StateRetrying), succeeded(ids[6], "")}))
+	require.Equal(t, ids[10:12], b.Claimed(t, 10)[w.ID])
+
+	carried, err := b.Carried(ctx, "batch/one")
+	require.NoError(t, err)
+	require.Equal(t, ids[3:4], carried, "the others have no place")
+	require.NoError(t, b.Release(ctx, ids[7:10]))
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{succeeded(ids[3], "")}))
+	require.Equal(t, ids[7:8], b.Claimed(t, 10)[w.ID])
+	b.Clock.Advance(2 * lease)
+	require.Equal(t, ids[7:9], b.Claimed(t, 10)[w.ID], "what waited is as any other now; one place is kept for the retry")
+}
+
+func capacityNotAhead(t *testing.T, b *Bundle) {
+	limited := b.NewWebhook(t, func(w *postrider.Webhook) { w.RateLimit = ref(2) })
+	b.PublishTo(t, limited.ID, 10)
+	_, wait := b.claimAhead(t, limited.ID, ahead(limited.ID, 5, 0))
+	require.Empty(t, wait)
+
+	retried := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = 4 })
+	retrying(t, b, retried.ID, 1)
+	b.Clock.Advance(time.Minute)
+	ids := b.PublishTo(t, retried.ID, 10)
+	begin, wait := b.claimAhead(t, retried.ID, ahead(retried.ID, 2, 0))
+	require.Equal(t, ids[:3], begin, "one place is kept for the retry")
+	require.Empty(t, wait)
 }

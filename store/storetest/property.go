@@ -72,6 +72,11 @@ func (m *machine) publish(r *rapid.T) {
 func (m *machine) claim(r *rapid.T) {
 	request := postrider.ClaimRequest{Limit: rapid.IntRange(1, 10).Draw(r, "limit"), Lease: lease}
 	request.WorkflowID = rapid.SampledFrom([]string{"", "batch/one", "batch/two"}).Draw(r, "workflow")
+	if request.WorkflowID != "" {
+		capacity := ahead(m.webhooks[0], rapid.IntRange(0, 2).Draw(r, "under way"), 0)
+		capacity.Unknown, capacity.Unproven = 10, 10
+		request.Capacity = &capacity
+	}
 	claimed, err := m.Claim(m.t.Context(), request)
 	require.NoError(m.t, err)
 	for _, d := range claimed {
@@ -130,6 +135,9 @@ func (m *machine) record(r *rapid.T) {
 		state := rapid.SampledFrom([]postrider.DeliveryState{postrider.StateSucceeded, postrider.StateRetrying, postrider.StateFailed}).Draw(r, "state")
 		o := m.Outcome(m.t, id, d.AttemptCount+rapid.IntRange(0, 1).Draw(r, "again")+1, state)
 		o.WorkflowID, o.Leaves = m.carrier(id), state == postrider.StateRetrying && rapid.Bool().Draw(r, "leaves")
+		if rapid.Bool().Draw(r, "hands on") {
+			o.Successor = rapid.SampledFrom(m.leased).Draw(r, "successor")
+		}
 		outcomes = append(outcomes, o)
 	}
 	if err := m.Record(m.t.Context(), outcomes); postrider.CodeOf(err) != postrider.CodeConflict { // some are finished

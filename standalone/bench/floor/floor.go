@@ -65,6 +65,9 @@ func (f *floor) Reserve(context.Context, postrider.Target) error { return nil }
 // Began implements [activities.Process].
 func (f *floor) Began(string) {}
 
+// Answered implements [activities.Process]: nothing is claimed ahead.
+func (f *floor) Answered(string) string { return "" }
+
 // Done implements [activities.Process]: it gives the delivery's place back.
 func (f *floor) Done(string) {
 	<-f.places
