@@ -5,16 +5,18 @@ SHELL         := bash
 .DEFAULT_GOAL := help
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS    := -s -w -X postrider/cmd.Version=$(VERSION)
+LDFLAGS    := -s -w -X postrider.dev/postrider/server.Version=$(VERSION)
 POSTRIDER  := bin/postrider
 STANDALONE := bin/postrider-standalone
 TOOLS      := bin/tools/.made
+MODULES    := . standalone bench deploy tools
 GOLANGCI   := $(CURDIR)/bin/tools/golangci-lint
 ARGS       ?=
 VULNDB     ?= https://vuln.go.dev
 
 # The rooms whose coverage counts together, and the least of it, in percent of statements.
-COVERED      := postrider,postrider/signing,postrider/egress,postrider/workflows,postrider/store,postrider/api
+MODULE       := postrider.dev/postrider
+COVERED      := $(MODULE),$(MODULE)/signing,$(MODULE)/egress,$(MODULE)/workflows,$(MODULE)/store,$(MODULE)/api
 COVERAGE     := bin/coverage.out
 COVERAGE_MIN := 85
 
@@ -62,7 +64,8 @@ build-standalone:
 	@go -C standalone build -v -ldflags '$(LDFLAGS)' -o ../$(STANDALONE) . 2>&1 | $(PROGRESS)
 
 .PHONY: test
-test: test-root test-standalone ## Run all tests, the end-to-end ones too; needs the PostgreSQL programs
+test: test-root build-standalone ## Run all tests, the end-to-end ones too; needs the PostgreSQL programs
+	@$(MAKE) --no-print-directory --output-sync=target -j2 test-standalone test-bench
 
 # The tests of the root module, raced, write the coverage profile as they go: a second
 # run for it would compile everything again. `make lint` has vetted already.
@@ -79,19 +82,23 @@ test-root: ## Run the tests that need no embedded Temporal
 test-standalone: build-standalone ## Run the tests of the embedded Temporal, and end-to-end against the binary
 	go -C standalone test -vet=off -count=1 ./...
 
+.PHONY: test-bench
+test-bench: build-standalone ## Run the tests of the benchmark
+	go -C bench test -vet=off -count=1 ./...
+
 # SCENARIOS, MODES, RUNS, JSON and PROFILE are flags of the program: --scenarios and so on.
 .PHONY: bench
 bench: build ## Measure speed and cost; SCENARIOS=burst,fanout MODES=single,batch RUNS=3 JSON=file PROFILE=folder
 	@echo "Building the benchmark"
-	@go -C standalone build -v -o ../bin/bench/ ./bench/... 2>&1 | $(PROGRESS)
+	@go -C bench build -v -o ../bin/bench/ ./... 2>&1 | $(PROGRESS)
 	@bin/bench/bench run $(if $(SCENARIOS),--scenarios $(SCENARIOS)) $(if $(MODES),--modes $(MODES)) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(JSON),--json $(JSON)) $(if $(PROFILE),--profile $(PROFILE)) $(ARGS)
 
 .PHONY: bench-doc
 bench-doc: ## Write the tables of docs/performance.md from docs/performance.json
-	go -C standalone run ./bench doc --json ../docs/performance.json --page ../docs/performance.md
+	go -C bench run . doc --json ../docs/performance.json --page ../docs/performance.md
 
-$(COVERAGE): $(shell find . -name '*.go' -not -path './standalone/*' -not -path './tools/*')
+$(COVERAGE): $(shell find . -name '*.go' -not -path './standalone/*' -not -path './bench/*' -not -path './deploy/*' -not -path './tools/*')
 	@$(MAKE) test-root
 
 .PHONY: cover
@@ -103,10 +110,13 @@ cover: $(COVERAGE) ## Print the coverage of the tests and fail when there is too
 lint: $(TOOLS) ## Check style, arrows, workflow determinism and go.mod of every module
 	$(GOLANGCI) run ./...
 	cd standalone && $(GOLANGCI) run ./...
+	cd bench && $(GOLANGCI) run ./...
+	cd deploy && $(GOLANGCI) run ./...
 	cd tools && $(GOLANGCI) run ./...
+	go -C deploy test ./...
 	go -C tools test ./...
 	bin/tools/workflowcheck ./workflows/...
-	for module in . standalone tools; do go -C $$module mod tidy -diff; done
+	for module in $(MODULES); do go -C $$module mod tidy -diff; done
 
 .PHONY: fmt
 fmt: $(TOOLS) ## Format the code
@@ -114,7 +124,7 @@ fmt: $(TOOLS) ## Format the code
 
 .PHONY: vuln
 vuln: $(TOOLS) ## Look for known vulnerabilities; VULNDB=file:///… asks a copy of the database instead of vuln.go.dev
-	for module in . standalone; do bin/tools/govulncheck -db '$(VULNDB)' -C $$module ./...; done
+	for module in . standalone bench; do bin/tools/govulncheck -db '$(VULNDB)' -C $$module ./...; done
 
 .PHONY: histories
 histories: ## Record the workflow histories that the replay tests read, after a change of workflow code

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 func BenchmarkRenderBody(b *testing.B) {

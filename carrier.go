@@ -182,3 +182,9 @@ type Outcome struct {
 func (o Outcome) FinishedAt() time.Time {
 	return Timestamp(o.Attempt.StartedAt.Add(time.Duration(o.Attempt.DurationMS) * time.Millisecond))
 }
+
+// Backlog is what waits to be handed to a workflow and is due.
+type Backlog struct {
+	Pending  int64
+	OldestAt *time.Time // when the oldest became due; nil when nothing waits
+}

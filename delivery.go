@@ -118,3 +118,24 @@ func MergeAttempts(known []Attempt, news ...Attempt) []Attempt {
 	}
 	return merged
 }
+
+// DeliveryFilter narrows a list of deliveries; a zero field does not. At least
+// one of WebhookID and EventID is set.
+type DeliveryFilter struct {
+	WebhookID string
+	EventID   string // public id
+	State     DeliveryState
+	EventType string
+	Since     time.Time // created at or after
+	Until     time.Time // created before
+}
+
+// History is a delivery's life as its workflow tells it: the answer of the
+// Temporal query "history".
+type History struct {
+	State         DeliveryState `json:"state"`
+	Policy        Policy        `json:"policy"`
+	Attempts      []Attempt     `json:"attempts"`
+	NextAttemptAt *time.Time    `json:"next_attempt_at"`
+	RunID         string        `json:"run_id"`
+}

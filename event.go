@@ -118,3 +118,10 @@ type Receipt struct {
 	DeliveryIDs []string `json:"delivery_ids"` // one a webhook
 	Duplicate   bool     `json:"-"`            // accepted earlier; nothing was sent again
 }
+
+// EventFilter narrows a list of events; a zero field does not.
+type EventFilter struct {
+	Type  string
+	Since time.Time // accepted at or after
+	Until time.Time // accepted before
+}

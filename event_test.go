@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 func TestRenderBodyKeepsTheDataAsItWasSpelled(t *testing.T) {

@@ -1,4 +1,4 @@
-module postrider
+module postrider.dev/postrider
 
 go 1.26.9
 

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 func attempt(number, status int, result postrider.Result) postrider.Attempt {

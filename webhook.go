@@ -90,6 +90,22 @@ type Webhook struct {
 	UpdatedAt      time.Time
 }
 
+// WebhookFilter narrows a list of webhooks; a zero field does not.
+type WebhookFilter struct {
+	Event     string // an event type: webhooks that subscribe to it; or a pattern, as stored
+	Status    WebhookStatus
+	PersonaID string
+}
+
+// WebhookEdit is a webhook about to be stored with other settings.
+type WebhookEdit struct {
+	Webhook *Webhook
+	// Secret is the current secret, "" when there is none.
+	Secret string
+	// NewSecret replaces the current secret at once when it is not "".
+	NewSecret string
+}
+
 // WebhookStats sums up a webhook's finished deliveries.
 type WebhookStats struct {
 	TotalDeliveries  int64      // that finished, cancelled ones not counted

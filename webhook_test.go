@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 func validWebhook() postrider.Webhook {

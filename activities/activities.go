@@ -20,7 +20,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Store is what the activities need of the database.

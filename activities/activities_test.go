@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/temporal"
 
-	"postrider"
-	"postrider/activities"
-	"postrider/signing"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/signing"
 )
 
 func TestDeliverSignsPostsAndRecords(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // attempt makes the delivery's next attempt for the workflow and records it. In between

@@ -13,9 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/activities"
-	"postrider/signing"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/signing"
 )
 
 const batchID = "batch/bat_1"

@@ -26,11 +26,11 @@ import (
 	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 
-	"postrider"
-	"postrider/activities"
-	"postrider/egress"
-	"postrider/store"
-	"postrider/store/storetest"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/egress"
+	"postrider.dev/postrider/store"
+	"postrider.dev/postrider/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Limits of the requests of one workflow that go on at once. They keep hundreds from

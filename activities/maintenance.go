@@ -6,7 +6,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Keeper looks after what accumulates in the database.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Metrics are the Prometheus metrics of attempts and deliveries. Every label's

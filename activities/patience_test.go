@@ -12,9 +12,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/activities"
-	"postrider/egress"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/egress"
 )
 
 // tenacious is a poster that keeps most attempts until their deadline, and a few for a

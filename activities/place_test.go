@@ -9,10 +9,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/activities"
-	"postrider/egress"
-	"postrider/signing"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/egress"
+	"postrider.dev/postrider/signing"
 )
 
 // noPlace is a process that has none for an attempt.

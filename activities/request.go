@@ -5,9 +5,9 @@ import (
 	"strconv"
 	"time"
 
-	"postrider"
-	"postrider/egress"
-	"postrider/signing"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/egress"
+	"postrider.dev/postrider/signing"
 )
 
 // Poster sends one request and waits for the end of its answer.

@@ -10,7 +10,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Types of the errors by which Retry says that it is to be tried again, or never.

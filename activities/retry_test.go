@@ -11,8 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/activities"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
 )
 
 // reportOf returns the report of a delivery.

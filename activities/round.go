@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Times of a round of retries. Together with the longest POST they fit into the time

@@ -10,9 +10,9 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"postrider"
-	"postrider/egress"
-	"postrider/traces"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/egress"
+	"postrider.dev/postrider/tracing"
 )
 
 // send sends the request of an attempt, in a span where its delivery is traced. The
@@ -33,7 +33,7 @@ func (a *Activities) send(ctx context.Context, target postrider.Target, number i
 	if activity := trace.LinkFromContext(ctx); activity.SpanContext.IsValid() {
 		options = append(options, trace.WithLinks(activity))
 	}
-	ctx, span := a.Tracer.Start(traces.Context(ctx, target.Delivery.TraceContext), "POST", options...)
+	ctx, span := a.Tracer.Start(tracing.Context(ctx, target.Delivery.TraceContext), "POST", options...)
 	defer span.End()
 	if a.TraceReceivers {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(request.Header))

@@ -15,8 +15,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
-	"postrider"
-	"postrider/traces"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/tracing"
 )
 
 const publishTrace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -79,7 +79,7 @@ func TestReceiverGetsTheTraceWhenAsked(t *testing.T) {
 	spans := recorder.Ended()
 	require.Len(t, spans, 2)
 	for i, header := range b.sent("traceparent") {
-		got := trace.SpanContextFromContext(traces.Context(t.Context(), header))
+		got := trace.SpanContextFromContext(tracing.Context(t.Context(), header))
 		require.Equal(t, spans[i].SpanContext().TraceID(), got.TraceID())
 		require.Equal(t, spans[i].SpanContext().SpanID(), got.SpanID())
 		require.Equal(t, []codes.Code{codes.Error, codes.Unset}[i], spans[i].Status().Code)

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // headerAPIKey carries the workspace's key.

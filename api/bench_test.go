@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/api"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/api"
 )
 
 // promptStore accepts every event at once, for one webhook. So what is measured is

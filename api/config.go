@@ -8,7 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Store is what the API needs of the database. Every method returns

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // deliveryStore reads deliveries.

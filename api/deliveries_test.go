@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/api"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/api"
 )
 
 const deliveriesPath = "/api/v1/deliveries"

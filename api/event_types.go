@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // publishEvent is the body of a publish request. Times stay text, so that the same

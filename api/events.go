@@ -12,8 +12,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"postrider"
-	"postrider/traces"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/tracing"
 )
 
 // eventStore keeps events.
@@ -143,7 +143,7 @@ func (e sentEvents) location(i int) string {
 // publish publishes events that keep to their schema.
 func (s *server) publish(ctx context.Context, idempotencyKey string, events sentEvents) ([]postrider.Receipt, error) {
 	publication := postrider.Publication{
-		WorkspaceID: workspace(ctx), IdempotencyKey: idempotencyKey, TraceContext: traces.Text(ctx),
+		WorkspaceID: workspace(ctx), IdempotencyKey: idempotencyKey, TraceContext: tracing.Text(ctx),
 		Events: make([]postrider.PublishedEvent, events.count()),
 	}
 	now := postrider.Timestamp(s.Now())
@@ -276,7 +276,7 @@ func (s *server) testWebhook(ctx context.Context, in *WebhookPath) (*output[test
 		return nil, err
 	}
 	accepted, err := s.Store.Publish(ctx, postrider.Publication{
-		WorkspaceID: event.WorkspaceID, OnlyWebhookID: in.ID, Events: []postrider.PublishedEvent{{Event: event}}, TraceContext: traces.Text(ctx),
+		WorkspaceID: event.WorkspaceID, OnlyWebhookID: in.ID, Events: []postrider.PublishedEvent{{Event: event}}, TraceContext: tracing.Text(ctx),
 	})
 	if err != nil {
 		return nil, err

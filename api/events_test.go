@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider/api"
+	"postrider.dev/postrider/api"
 )
 
 const (

@@ -5,7 +5,7 @@ import (
 	"net/url"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // historyTimeout bounds how long a workflow may take to answer: the database holds

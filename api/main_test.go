@@ -19,9 +19,9 @@ import (
 	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 
-	"postrider"
-	"postrider/api"
-	"postrider/store"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/api"
+	"postrider.dev/postrider/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // PageQuery are the query parameters of every list.

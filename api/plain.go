@@ -6,7 +6,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Publishing is what the API does most, so the bodies that publishers really send

@@ -11,7 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // retryAfterSeconds is what a 503 asks the caller to wait.

@@ -16,8 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/api"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/api"
 )
 
 func TestKeyIsRequired(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider/api"
+	"postrider.dev/postrider/api"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")

@@ -12,7 +12,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 const headerRequestID = "X-Request-Id"

@@ -11,7 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // route is one operation: what the OpenAPI document says about it, and what is

@@ -9,7 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // server holds what the handlers share.

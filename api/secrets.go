@@ -5,8 +5,8 @@ import (
 	"net/http"
 	"time"
 
-	"postrider"
-	"postrider/signing"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/signing"
 )
 
 // secretStore keeps signing secrets.

@@ -14,13 +14,13 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
-	"postrider"
-	"postrider/api"
-	"postrider/traces"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/api"
+	"postrider.dev/postrider/tracing"
 )
 
-// tracing makes the API trace into the recorder.
-func tracing(recorder *tracetest.SpanRecorder) func(*api.Config) {
+// traced makes the API trace into the recorder.
+func traced(recorder *tracetest.SpanRecorder) func(*api.Config) {
 	return func(c *api.Config) {
 		c.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test")
 	}
@@ -48,7 +48,7 @@ func TestPublishGoesOnTheCallersTrace(t *testing.T) {
 		t.Run(c.path, func(t *testing.T) {
 			t.Parallel()
 			recorder := tracetest.NewSpanRecorder()
-			b := setup(t, tracing(recorder))
+			b := setup(t, traced(recorder))
 			w := b.newWebhook("")
 			before := len(recorder.Ended())
 			path := strings.Replace(c.path, "{id}", w, 1)
@@ -64,7 +64,7 @@ func TestPublishGoesOnTheCallersTrace(t *testing.T) {
 				attribute.String("http.request.method", "POST"), attribute.String("http.route", c.path),
 				attribute.Int("http.response.status_code", http.StatusAccepted),
 			}, span.Attributes())
-			given := trace.SpanContextFromContext(traces.Context(t.Context(), b.traceOf(w)))
+			given := trace.SpanContextFromContext(tracing.Context(t.Context(), b.traceOf(w)))
 			require.Equal(t, span.SpanContext().WithRemote(true), given)
 			require.Equal(t, "vendor=value", given.TraceState().String())
 		})
@@ -76,7 +76,7 @@ func TestUntracedPublish(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string][]func(*api.Config){
 		"nothing is traced":         nil,
-		"the caller does not trace": {tracing(tracetest.NewSpanRecorder())},
+		"the caller does not trace": {traced(tracetest.NewSpanRecorder())},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -96,7 +96,7 @@ func TestUntracedPublish(t *testing.T) {
 func TestWhichRequestsAreSpans(t *testing.T) {
 	t.Parallel()
 	recorder := tracetest.NewSpanRecorder()
-	b := setup(t, tracing(recorder), failing(func() error { return errors.New("SECRET") }))
+	b := setup(t, traced(recorder), failing(func() error { return errors.New("SECRET") }))
 	b.do(http.MethodGet, "/healthz", "")
 	b.do(http.MethodGet, "/api/v1/nowhere/SECRET?token=SECRET", "")
 	require.Empty(t, recorder.Ended())

@@ -6,7 +6,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // CreateWebhook is the body of a create request. Its zero value is not what a

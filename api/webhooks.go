@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"postrider"
-	"postrider/signing"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/signing"
 )
 
 // webhookStore keeps webhooks.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/api"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/api"
 )
 
 const webhooksPath = "/api/v1/webhooks"

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // answer is what a receiver sent.

@@ -11,7 +11,7 @@ import (
 	"net/netip"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Limits of the connection pool and of what a receiver may send.

@@ -19,8 +19,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/egress"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/egress"
 )
 
 func TestPostRefusesBlockedAddresses(t *testing.T) {

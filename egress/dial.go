@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Resolver looks names up; [net.Resolver] is one.

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // progress watches how far an exchange gets. The transport may go on calling it

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"postrider"
-	"postrider/egress"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/egress"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

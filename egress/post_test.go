@@ -17,8 +17,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/egress"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/egress"
 )
 
 func TestPostSendsWhatItIsGiven(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/net/idna"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // CheckURL returns an error with [postrider.CodeInvalid] when the URL alone shows

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"postrider"
-	"postrider/egress"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/egress"
 )
 
 // specialRanges has the first and the last address of every range that is refused.

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"postrider"
-	"postrider/signing"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/signing"
 )
 
 // maxBody is the largest request body taken, in bytes: a larger one is answered

@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"postrider"
-	"postrider/receiver"
-	"postrider/signing"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/receiver"
+	"postrider.dev/postrider/signing"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -14,7 +14,7 @@ import (
 	"strconv"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Names of the request headers, in net/http's spelling. HTTP does not tell upper

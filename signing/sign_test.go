@@ -14,8 +14,8 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/signing"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/signing"
 )
 
 // exampleSecret and exampleMessage are the specification's.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // DefaultTolerance is how far a message's timestamp may lie from the receiver's

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"postrider"
-	"postrider/signing"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/signing"
 )
 
 func verifyExample(method postrider.SigningMethod, secret string, header http.Header) error {

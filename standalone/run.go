@@ -11,9 +11,9 @@ import (
 
 	"github.com/gofrs/flock"
 
-	"postrider/cmd"
-	"postrider/egress"
-	"postrider/standalone/embedded"
+	"postrider.dev/postrider/egress"
+	"postrider.dev/postrider/server"
+	"postrider.dev/postrider/standalone/embedded"
 )
 
 // namespace is the Temporal namespace of the embedded server.
@@ -21,9 +21,9 @@ const namespace = "default"
 
 // runCommand runs everything.
 type runCommand struct {
-	cmd.Settings
-	cmd.APISettings
-	cmd.WorkerSettings
+	server.Settings
+	server.APISettings
+	server.WorkerSettings
 	temporalSettings
 }
 
@@ -37,7 +37,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	}
 	defer release()
 
-	ports, err := cmd.Bind(ctx, c.Settings, &c.APISettings)
+	ports, err := server.BindPorts(ctx, c.Settings, &c.APISettings)
 	if err != nil {
 		return err
 	}
@@ -48,20 +48,20 @@ func (c *runCommand) Run(ctx context.Context) error {
 	}
 	defer stopTemporal(ctx, temporal, logger)
 
-	server, err := cmd.NewServer(ctx, c.Settings, cmd.Shape{
+	process, err := server.New(ctx, c.Settings, server.Role{
 		API:      &c.APISettings,
 		Worker:   &c.WorkerSettings,
 		Ports:    ports,
 		DataDir:  c.DataDir,
 		Database: cmp.Or(c.DatabaseURL, "sqlite:"+filepath.Join(c.DataDir, "postrider.db")),
-		Temporal: cmd.TemporalSettings{Address: temporal.FrontendAddress(), Namespace: namespace, UIURL: temporal.UIURL()},
+		Temporal: server.TemporalSettings{Address: temporal.FrontendAddress(), Namespace: namespace, UIURL: temporal.UIURL()},
 		Networks: egress.StandaloneNetworks(),
 		Logger:   logger,
 	})
 	if err != nil {
 		return err
 	}
-	return server.Run(ctx)
+	return process.Run(ctx)
 }
 
 // stopTimeout bounds the stop of the embedded server: what it has not written by

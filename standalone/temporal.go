@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"postrider/cmd"
-	"postrider/standalone/embedded"
-	"postrider/workflows"
+	"postrider.dev/postrider/server"
+	"postrider.dev/postrider/standalone/embedded"
+	"postrider.dev/postrider/workflows"
 )
 
 // workflowRetention is how long Temporal keeps a workflow that has ended. The
@@ -26,7 +26,7 @@ type temporalSettings struct {
 }
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
-func (s *temporalSettings) Validate() error { return cmd.CheckDatabaseURL(s.DatabaseURL) }
+func (s *temporalSettings) Validate() error { return server.CheckDatabaseURL(s.DatabaseURL) }
 
 // start starts the server; config says what the settings do not.
 func (s *temporalSettings) start(ctx context.Context, config embedded.Config) (*embedded.Server, error) {
@@ -39,16 +39,16 @@ func (s *temporalSettings) start(ctx context.Context, config embedded.Config) (*
 	var taken *embedded.PortTakenError
 	if errors.As(err, &taken) {
 		if taken.Listener == embedded.ListenerUI {
-			return nil, cmd.BindError("--temporal-ui-listen", "POSTRIDER_TEMPORAL_UI_LISTEN", taken.Address, err)
+			return nil, server.BindError("--temporal-ui-listen", "POSTRIDER_TEMPORAL_UI_LISTEN", taken.Address, err)
 		}
-		return nil, cmd.BindError("--temporal-listen", "POSTRIDER_TEMPORAL_LISTEN", taken.Address, err)
+		return nil, server.BindError("--temporal-listen", "POSTRIDER_TEMPORAL_LISTEN", taken.Address, err)
 	}
 	return server, err
 }
 
 // temporalCommand runs Temporal alone.
 type temporalCommand struct {
-	cmd.LogSettings
+	server.LogSettings
 	temporalSettings
 
 	Bare bool `help:"Make no namespace, as a cluster of Temporal's own would not: 'postrider temporal setup' does."`

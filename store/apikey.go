@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 type apiKeyRow struct {

@@ -7,7 +7,7 @@ import (
 	"github.com/lib/pq/oid"
 	"github.com/stretchr/testify/require"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 func TestArraysAreInPostgreSQLsForm(t *testing.T) {

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"postrider"
-	"postrider/store/storetest"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/storetest"
 )
 
 // publishers is how many publish at once, for each processor: 64 on two.

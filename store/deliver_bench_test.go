@@ -7,8 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/store/storetest"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/storetest"
 )
 
 // BenchmarkDeliver is what the database's part of a delivery costs after it was

@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 type deliveryRow struct {

@@ -16,7 +16,7 @@ import (
 	"github.com/lib/pq"
 	"github.com/pressly/goose/v3"
 
-	"postrider/schema"
+	"postrider.dev/postrider/schema"
 )
 
 // dialect is what the two databases do not have in common.

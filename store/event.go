@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 type eventRow struct {

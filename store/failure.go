@@ -11,7 +11,7 @@ import (
 
 	"github.com/lib/pq"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // failure says what the failure of a database means: a domain error as it is, a

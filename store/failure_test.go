@@ -13,7 +13,7 @@ import (
 	"github.com/lib/pq"
 	"github.com/stretchr/testify/require"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // sqliteError is shaped like the errors of SQLite's driver.

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Limits of a group commit.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"strings"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // listed is a row of a list: what it is to the caller, and the id by which the

@@ -10,10 +10,10 @@ import (
 
 	"go.uber.org/goleak"
 
-	"postrider"
-	"postrider/store"
-	"postrider/store/pgtest"
-	"postrider/store/storetest"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/store"
+	"postrider.dev/postrider/store/pgtest"
+	"postrider.dev/postrider/store/storetest"
 )
 
 // postgres is this process's server: tests have a database each.

@@ -9,7 +9,7 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // migrator returns what runs the migrations. On PostgreSQL several processes may at

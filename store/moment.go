@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // moment reads a time from either database. PostgreSQL answers in the session's

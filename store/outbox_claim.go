@@ -8,7 +8,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Claim leases deliveries whose first attempt is due and says which workflow is to

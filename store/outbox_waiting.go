@@ -6,7 +6,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // What happens to the deliveries that wait for a webhook when it stops being

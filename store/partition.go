@@ -8,7 +8,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // The days around today that have their partition.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/store"
-	"postrider/store/storetest"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/store"
+	"postrider.dev/postrider/store/storetest"
 )
 
 func TestPostgres(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Publish accepts a publication's events, all or none, and answers with a receipt

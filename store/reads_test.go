@@ -7,8 +7,8 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/store/storetest"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/storetest"
 )
 
 // Numbers of [TestReadsWhatItNeeds]. What ended lives leave behind, until PostgreSQL clears

@@ -8,7 +8,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // version is one value that a secret has had.

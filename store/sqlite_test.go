@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
 
-	"postrider"
-	"postrider/store"
-	"postrider/store/storetest"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/store"
+	"postrider.dev/postrider/store/storetest"
 )
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 func TestStatement(t *testing.T) {

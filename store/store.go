@@ -32,7 +32,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Options are what a Store needs beside its database; all but Alone are required.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // Targets returns what an attempt of each delivery needs, in the order asked and

@@ -3,7 +3,7 @@ package store
 import (
 	"encoding/json"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // webhookRow is a webhook as the database returns it, with its stats.

@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // CreateWorkspace stores a workspace. Returns [postrider.CodeConflict] when its id

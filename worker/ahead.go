@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"postrider"
-	"postrider/activities"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
 )
 
 // A webhook's place is held from the claim of an attempt to its record, and so by no more

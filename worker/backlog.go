@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // BacklogReader is what the backlog's metrics need of the database.

@@ -7,8 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/activities"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
 )
 
 // clock is a time that a test moves. It is used by one goroutine.

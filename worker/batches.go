@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"postrider"
-	"postrider/activities"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
 )
 
 // Life of a batch: the workflow that makes the first attempts of what this process

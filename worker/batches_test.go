@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/worker"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/worker"
 )
 
 func TestDispatcherBatchesWhatComesFast(t *testing.T) {

@@ -15,11 +15,11 @@ import (
 	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 
-	"postrider"
-	"postrider/activities"
-	"postrider/store"
-	"postrider/store/storetest"
-	"postrider/worker"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/store"
+	"postrider.dev/postrider/store/storetest"
+	"postrider.dev/postrider/worker"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

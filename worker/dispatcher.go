@@ -22,8 +22,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"postrider"
-	"postrider/workflows"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/workflows"
 )
 
 // Queue is what the dispatcher needs of the database.

@@ -10,9 +10,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/worker"
-	"postrider/workflows"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/worker"
+	"postrider.dev/postrider/workflows"
 )
 
 func TestDispatcherHandsEverythingOverOnce(t *testing.T) {

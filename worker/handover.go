@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"postrider"
-	"postrider/workflows"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/workflows"
 )
 
 // Sizes and times of the hand-over of what failed.

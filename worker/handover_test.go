@@ -7,8 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/worker"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/worker"
 )
 
 // fail lets first attempts of a webhook's deliveries have failed, and leave their workflow.

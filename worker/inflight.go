@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"postrider"
-	"postrider/activities"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
 )
 
 // inflight is the table of attempts that are under way in this process, or about to be:

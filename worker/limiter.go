@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 // How many attempts a webhook's receiver gets at once from this process, within the

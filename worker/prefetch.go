@@ -5,8 +5,8 @@ import (
 	"log/slog"
 	"time"
 
-	"postrider"
-	"postrider/activities"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
 )
 
 // prefetchTimeout bounds the reading of what claimed deliveries need: later it would be too

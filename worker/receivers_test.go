@@ -7,8 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/worker"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/worker"
 )
 
 func TestDispatcherGivesAnUnknownReceiverFewPlaces(t *testing.T) {

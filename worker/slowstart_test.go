@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider/worker"
+	"postrider.dev/postrider/worker"
 )
 
 // Guards against a Temporal that is slow to start a workflow being taken for one that

@@ -8,8 +8,8 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
-	"postrider/activities"
-	"postrider/workflows"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/workflows"
 )
 
 // Limits of the Temporal worker. An attempt spends its time waiting for a

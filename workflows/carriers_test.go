@@ -13,9 +13,9 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 
-	"postrider"
-	"postrider/activities"
-	"postrider/workflows"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/workflows"
 )
 
 // carrierBench is a workflow environment for retries of several deliveries. Each has a

@@ -11,9 +11,9 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
-	"postrider"
-	"postrider/activities"
-	"postrider/traces"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/tracing"
 )
 
 // ErrAlreadyStarted says that a delivery has its workflow, running or ended: there
@@ -106,7 +106,7 @@ func startOptions(workflowID string, deliveries []postrider.Delivery) client.Sta
 }
 
 func (c *Client) start(ctx context.Context, options client.StartWorkflowOptions, deliveries []postrider.Delivery, in DeliveryInput) error {
-	_, err := c.temporal.ExecuteWorkflow(traces.Context(ctx, traceOf(deliveries)), options, nameDelivery, in)
+	_, err := c.temporal.ExecuteWorkflow(tracing.Context(ctx, traceOf(deliveries)), options, nameDelivery, in)
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &started) {
 		return ErrAlreadyStarted

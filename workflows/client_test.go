@@ -10,8 +10,8 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
-	"postrider"
-	"postrider/workflows"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/workflows"
 )
 
 // connection is a Temporal connection that notes how a workflow was started.

@@ -6,8 +6,8 @@ import (
 
 	"go.temporal.io/sdk/workflow"
 
-	"postrider"
-	"postrider/activities"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
 )
 
 // What was started by versions up to the one with schema 5, and goes on to its end. It

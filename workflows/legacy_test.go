@@ -14,9 +14,9 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 
-	"postrider"
-	"postrider/activities"
-	"postrider/workflows"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/workflows"
 )
 
 // batchBench is a workflow environment for a batch of two deliveries.

@@ -10,8 +10,8 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
-	"postrider"
-	"postrider/activities"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
 )
 
 // Times of the maintenance.

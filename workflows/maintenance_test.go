@@ -11,9 +11,9 @@ import (
 	temporallog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/testsuite"
 
-	"postrider"
-	"postrider/activities"
-	"postrider/workflows"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/workflows"
 )
 
 // keeper is a database that is away for its first calls.

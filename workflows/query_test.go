@@ -10,9 +10,9 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 
-	"postrider"
-	"postrider/activities"
-	"postrider/workflows"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/workflows"
 )
 
 // numbers returns those of the attempts that the query tells of.

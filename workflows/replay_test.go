@@ -11,8 +11,8 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 	"go.uber.org/goleak"
 
-	"postrider/traces"
-	"postrider/workflows"
+	"postrider.dev/postrider/tracing"
+	"postrider.dev/postrider/workflows"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,7 +29,7 @@ func TestReplay(t *testing.T) {
 		t.Run(filepath.Base(history), func(t *testing.T) {
 			t.Parallel()
 			recorder := tracetest.NewSpanRecorder()
-			for _, interceptors := range [][]interceptor.WorkerInterceptor{nil, {tracing(t, recorder)}} {
+			for _, interceptors := range [][]interceptor.WorkerInterceptor{nil, {tracedBy(t, recorder)}} {
 				replayer, err := sdkworker.NewWorkflowReplayerWithOptions(sdkworker.WorkflowReplayerOptions{Interceptors: interceptors})
 				require.NoError(t, err)
 				workflows.Register(replayer)
@@ -40,11 +40,11 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// tracing is what traces workflows where operators want it: some histories were
+// tracedBy is what traces workflows where operators want it: some histories were
 // recorded with it, and each must go on with it and without.
-func tracing(t *testing.T, recorder *tracetest.SpanRecorder) interceptor.Interceptor {
+func tracedBy(t *testing.T, recorder *tracetest.SpanRecorder) interceptor.Interceptor {
 	t.Helper()
-	traced, err := traces.NewInterceptor(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test"))
+	traced, err := tracing.NewInterceptor(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test"))
 	require.NoError(t, err)
 	return traced
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/stretchr/testify/require"
 
-	"postrider/cmd"
+	"postrider.dev/postrider/cli"
 )
 
 var update = flag.Bool("update", false, "write the table of settings into docs/operations.md")
@@ -42,7 +42,7 @@ func TestSettingsAreDocumented(t *testing.T) {
 // read it.
 func table(t *testing.T) string {
 	t.Helper()
-	parser, err := kong.New(&cli{}, cmd.Vars("none", shutdownTimeout))
+	parser, err := kong.New(&commands{}, cli.Vars("none", shutdownTimeout))
 	require.NoError(t, err)
 	readers := map[string][]string{}
 	rows := map[string]string{}

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"postrider/standalone/instance"
+	"postrider.dev/postrider/standalone/instance"
 )
 
 // limit is how long the demo waits for everything to have happened.

@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"postrider/standalone/instance"
+	"postrider.dev/postrider/standalone/instance"
 )
 
 // report prints what came of every webhook and returns errDiffers when that is not

@@ -10,8 +10,8 @@ import (
 	"go.temporal.io/sdk/client"
 	temporalsdk "go.temporal.io/sdk/temporal"
 
-	"postrider/standalone/instance"
-	"postrider/workflows"
+	"postrider.dev/postrider/standalone/instance"
+	"postrider.dev/postrider/workflows"
 )
 
 // TestBatch has one workflow carry the first attempts of many deliveries. To a client

@@ -18,9 +18,9 @@ import (
 	sdktemporal "go.temporal.io/sdk/temporal"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"postrider"
-	"postrider/standalone/instance"
-	"postrider/workflows"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/standalone/instance"
+	"postrider.dev/postrider/workflows"
 )
 
 // TestDeliveries tries deliveries of all fates on one instance, at the same time.

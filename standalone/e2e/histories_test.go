@@ -19,9 +19,9 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"postrider"
-	"postrider/standalone/instance"
-	"postrider/workflows"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/standalone/instance"
+	"postrider.dev/postrider/workflows"
 )
 
 var record = flag.String("record", "", "folder to write the recorded histories to, for the replay test of package workflows")

@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider/standalone/instance"
-	"postrider/store/pgtest"
+	"postrider.dev/postrider/standalone/instance"
+	"postrider.dev/postrider/store/pgtest"
 )
 
 // layout is Postrider as it runs in production: processes of the production binary

@@ -18,7 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider/standalone/instance"
+	"postrider.dev/postrider/standalone/instance"
 )
 
 // crowd is a receiver that takes a while, and remembers how often each event came.

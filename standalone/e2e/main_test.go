@@ -16,7 +16,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.uber.org/goleak"
 
-	"postrider/standalone/instance"
+	"postrider.dev/postrider/standalone/instance"
 )
 
 // The binaries that TestMain built.

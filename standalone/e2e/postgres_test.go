@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider/store/pgtest"
+	"postrider.dev/postrider/store/pgtest"
 )
 
 // TestStandaloneOnPostgres keeps everything in PostgreSQL, Temporal's state too: a

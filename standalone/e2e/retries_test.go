@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 
-	"postrider/standalone/instance"
+	"postrider.dev/postrider/standalone/instance"
 )
 
 // mixed is a receiver that refuses every first attempt, and then goes by the event's

@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider/standalone/instance"
-	"postrider/store/pgtest"
+	"postrider.dev/postrider/standalone/instance"
+	"postrider.dev/postrider/store/pgtest"
 )
 
 // refuser is a receiver that refuses everything, and remembers how often each delivery came.

@@ -17,8 +17,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"postrider"
-	"postrider/standalone/instance"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/standalone/instance"
 )
 
 // collector is an OpenTelemetry receiver that keeps the spans it gets.

@@ -25,7 +25,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
-	"postrider/standalone/embedded"
+	"postrider.dev/postrider/standalone/embedded"
 )
 
 const (

@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider/standalone/embedded"
-	"postrider/store/pgtest"
+	"postrider.dev/postrider/standalone/embedded"
+	"postrider.dev/postrider/store/pgtest"
 )
 
 // onPostgres starts PostgreSQL and returns the URL of a database on it.

@@ -41,7 +41,7 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/stretchr/testify/require"
 
-	"postrider/schema"
+	"postrider.dev/postrider/schema"
 )
 
 const (

@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/store"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/store"
 )
 
 func audienceTests() map[string]func(*testing.T, *Bundle) {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 func capacityTests() map[string]func(*testing.T, *Bundle) {

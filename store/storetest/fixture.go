@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/store"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/store"
 )
 
 // NewStore returns a migrated store on a SQLite file of the test's own, under the

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 func propertyTests() map[string]func(*testing.T, *Bundle) {

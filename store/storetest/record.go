@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"postrider"
+	"postrider.dev/postrider"
 )
 
 func recordTests() map[string]func(*testing.T, *Bundle) {

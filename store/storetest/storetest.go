@@ -15,8 +15,8 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
-	"postrider"
-	"postrider/store"
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/store"
 )
 
 // Start is what the suite's clocks begin at.

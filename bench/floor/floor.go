@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/store"
+)
+
+// Attempts that go on at once, and deliveries in a claim: the product's.
+const (
+	places   = 2000
+	maxClaim = 512
+	lease    = 45 * time.Second
+)
+
+// floor delivers.
+type floor struct {
+	store      *store.Store
+	activities *activities.Activities
+	places     chan struct{} // a token for each delivery whose attempt goes on
+	freed      chan struct{} // told when tokens came back
+	feeds      sync.Map      // what was claimed, by workflow
+	ids        *postrider.IDs
+	logger     *slog.Logger
+}
+
+func newFloor(db *store.Store, poster activities.Poster, ids *postrider.IDs, logger *slog.Logger) *floor {
+	f := &floor{store: db, ids: ids, places: make(chan struct{}, places), freed: make(chan struct{}, 1), logger: logger}
+	f.activities = activities.New(activities.Config{
+		Store: db, Poster: poster, Reporter: nobody{}, Metrics: activities.NewMetrics(prometheus.NewRegistry()), Logger: logger,
+		Now: time.Now, Random: mathrand.Float64, Process: f,
+	})
+	return f
+}
+
+// nobody is told about retries, which are not made here.
+type nobody struct{}
+
+// Report implements [activities.Reporter].
+func (nobody) Report(context.Context, string, string, activities.Reports) error {
+	return errors.New("there are no workflows")
+}
+
+// Feed implements [activities.Process].
+func (f *floor) Feed(workflowID string) activities.Feed {
+	claimed, found := f.feeds.LoadAndDelete(workflowID)
+	if !found {
+		return nil
+	}
+	return claimed.(*feed) //nolint:errcheck,forcetypeassert // nothing else is stored
+}
+
+// Reserve implements [activities.Process].
+func (f *floor) Reserve(context.Context, postrider.Target) error { return nil }
+
+// Began implements [activities.Process].
+func (f *floor) Began(string) {}
+
+// Answered implements [activities.Process]: nothing is claimed ahead.
+func (f *floor) Answered(string) string { return "" }
+
+// Done implements [activities.Process]: it gives the delivery's place back.
+func (f *floor) Done(string) {
+	<-f.places
+	select {
+	case f.freed <- struct{}{}:
+	default:
+	}
+}
+
+// feed brings what was claimed.
+type feed struct {
+	store   *store.Store
+	claimed []postrider.Dispatch
+}
+
+// Next implements [activities.Feed].
+func (f *feed) Next(ctx context.Context) []activities.Arrival {
+	arrivals := make([]activities.Arrival, len(f.claimed))
+	deliveries := make([]postrider.Delivery, len(f.claimed))
+	for i, c := range f.claimed {
+		arrivals[i].DeliveryID, deliveries[i] = c.ID, c.Delivery
+	}
+	f.claimed = nil
+	if targets, err := f.store.TargetsOf(ctx, deliveries); err == nil {
+		for i := range targets {
+			arrivals[i].Target = &targets[i]
+		}
+	}
+	return arrivals
+}
+
+// run claims and delivers until ctx is done.
+func (f *floor) run(ctx context.Context) error {
+	var delivering sync.WaitGroup
+	defer delivering.Wait()
+	for ctx.Err() == nil {
+		batch := postrider.BatchWorkflowID(f.ids.New(postrider.PrefixBatch))
+		claimed, err := f.store.Claim(ctx, postrider.ClaimRequest{
+			Limit: min(cap(f.places)-len(f.places), maxClaim), Lease: lease, WorkflowID: batch,
+		})
+		if err != nil {
+			return err
+		}
+		if len(claimed) == 0 {
+			f.wait(ctx)
+			continue
+		}
+		for range claimed {
+			f.places <- struct{}{}
+		}
+		f.feeds.Store(batch, &feed{store: f.store, claimed: claimed})
+		delivering.Go(func() {
+			if _, err := f.activities.Deliver(ctx, activities.DeliverInput{WorkflowID: batch}); err != nil && ctx.Err() == nil {
+				f.logger.LogAttrs(ctx, slog.LevelError, "deliveries are lost until their lease ends", slog.Any("error", err))
+			}
+		})
+	}
+	return nil
+}
+
+// wait returns when there may be something to claim.
+func (f *floor) wait(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	select {
+	case <-ctx.Done():
+	case <-f.freed:
+	case <-f.store.Wake():
+	}
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"postrider.dev/postrider/standalone/instance"
+)
+
+// load publishes events over connections that stay open.
+type load struct {
+	host, key string
+	callers   []*caller
+}
+
+// Connections that publishers keep open to the API. For arrays few are enough.
+const (
+	connections      = 64
+	arrayConnections = 8
+)
+
+// newLoad connects to an API.
+func newLoad(ctx context.Context, api instance.Client, connections int) (*load, error) {
+	l := &load{host: strings.TrimPrefix(api.API, "http://"), key: api.Key}
+	for range connections {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", l.host)
+		if err != nil {
+			return nil, errors.Join(err, l.close())
+		}
+		l.callers = append(l.callers, &caller{conn: conn, in: bufio.NewReaderSize(conn, wireBuffer)})
+	}
+	return l, nil
+}
+
+func (l *load) close() (err error) {
+	for _, c := range l.callers {
+		err = errors.Join(err, c.conn.Close())
+	}
+	return err
+}
+
+// eventSize is that of an event's data, in bytes of JSON.
+const eventSize = 512
+
+// newEvent is a publish request's body: its data looks random and is the same in
+// every run of the same seed.
+func newEvent(random *rand.Rand, eventType string) []byte {
+	const digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+	text := make([]byte, eventSize-len(`{"text":""}`))
+	for i := range text {
+		text[i] = digits[random.IntN(len(digits))]
+	}
+	return fmt.Appendf(nil, `{"type":%q,"data":{"text":"%s"}}`, eventType, text)
+}
+
+// variety is how many different events there are at least: more would only take
+// memory.
+const variety = 64
+
+// singles renders requests that publish events of the types in turn.
+func (l *load) singles(random *rand.Rand, eventTypes ...string) [][]byte {
+	var requests [][]byte
+	for len(requests) < variety {
+		for _, eventType := range eventTypes {
+			requests = append(requests, post(l.host, "/api/v1/events", l.key, newEvent(random, eventType)))
+		}
+	}
+	return requests
+}
+
+// arraySize is the most events that a request may publish.
+const arraySize = 500
+
+// arrays renders requests that publish arrays of events.
+func (l *load) arrays(random *rand.Rand, eventType string) [][]byte {
+	requests := make([][]byte, arrayConnections)
+	for i := range requests {
+		all := make([][]byte, arraySize)
+		for j := range all {
+			all[j] = newEvent(random, eventType)
+		}
+		body := slices.Concat([]byte(`{"events":[`), bytes.Join(all, []byte(",")), []byte("]}"))
+		requests[i] = post(l.host, "/api/v1/events/batch", l.key, body)
+	}
+	return requests
+}
+
+// shot is one event that was published.
+type shot struct {
+	sent, answered time.Time
+	event          string // its id
+	number         int    // of its request
+}
+
+// pace says when requests are made: next waits for the next one's time and returns
+// its number, or false when there is none.
+type pace interface{ next() (int, bool) }
+
+// fire publishes at the pace, the requests in turn, until an error or the end.
+func (l *load) fire(ctx context.Context, at pace, requests [][]byte) ([]shot, error) {
+	shots := make([][]shot, len(l.callers))
+	callers, ctx := errgroup.WithContext(ctx)
+	for i, c := range l.callers {
+		callers.Go(func() (err error) {
+			for number, more := at.next(); more && err == nil; number, more = at.next() {
+				if err = ctx.Err(); err == nil {
+					shots[i], err = c.publish(requests[number%len(requests)], number, shots[i])
+				}
+			}
+			return err
+		})
+	}
+	err := callers.Wait()
+	return slices.Concat(shots...), err
+}
+
+// publish makes a request and adds what it published to the shots.
+func (c *caller) publish(request []byte, number int, to []shot) ([]shot, error) {
+	s := shot{sent: time.Now(), number: number}
+	status, body, err := c.call(request)
+	s.answered = time.Now()
+	if err != nil {
+		return to, fmt.Errorf("publish: %w", err)
+	}
+	if status != http.StatusAccepted {
+		return to, fmt.Errorf("publish: status %d: %s", status, body)
+	}
+	if !bytes.HasPrefix(body, []byte(`{"data":`)) {
+		s.event, err = receiptID(body)
+		return append(to, s), err
+	}
+	var answer struct{ Data []struct{ ID string } }
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return to, err
+	}
+	for _, receipt := range answer.Data {
+		s.event = receipt.ID
+		to = append(to, s)
+	}
+	return to, nil
+}
+
+// receiptID reads the id of an event's receipt without decoding the rest.
+func receiptID(body []byte) (string, error) {
+	_, rest, _ := bytes.Cut(body, []byte(`"id":"`))
+	id, _, found := bytes.Cut(rest, []byte(`"`))
+	if !found {
+		return "", fmt.Errorf("publish: no id in %s", body)
+	}
+	return string(id), nil
+}
+
+// atOnce is a pace of n requests as fast as they are answered.
+type atOnce struct {
+	n    int
+	made atomic.Int64
+}
+
+func (a *atOnce) next() (int, bool) {
+	number := int(a.made.Add(1)) - 1
+	return number, number < a.n
+}
+
+// until is a pace of requests as fast as they are answered, up to a time.
+type until struct {
+	end  time.Time
+	made atomic.Int64
+}
+
+func (u *until) next() (int, bool) { return int(u.made.Add(1)) - 1, time.Now().Before(u.end) }
+
+// steady is a pace of so many requests a second, whether those before are answered
+// or not, as long as there is a free connection.
+type steady struct{ due chan int }
+
+// steadily starts a pace of rate requests a second for the time. It ends with ctx.
+func steadily(ctx context.Context, rate int, span time.Duration) *steady {
+	n := max(int(span.Seconds()*float64(rate)), 1)
+	s := &steady{due: make(chan int, n)}
+	go func() {
+		defer close(s.due)
+		ticker := time.NewTicker(time.Second / time.Duration(rate))
+		defer ticker.Stop()
+		for number := range n {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				s.due <- number
+			}
+		}
+	}()
+	return s
+}
+
+func (s *steady) next() (int, bool) {
+	number, more := <-s.due
+	return number, more
+}

@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// printing is how a command shows what it found.
+type printing struct {
+	JSON bool `name:"json" help:"Print JSON, one object a line, for programs."`
+}
+
+// show prints items: as JSON, or as a table with the columns' names above.
+func show[T any](p printing, items []T, columns []string, row func(T) []string) error {
+	if p.JSON {
+		encoder := json.NewEncoder(os.Stdout)
+		for _, item := range items {
+			if err := encoder.Encode(item); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	if len(items) > 0 {
+		fmt.Fprintln(table, strings.Join(columns, "\t"))
+	}
+	for _, item := range items {
+		fmt.Fprintln(table, strings.Join(row(item), "\t"))
+	}
+	return table.Flush()
+}
+
+// notef tells a person something beside a command's output, which programs read.
+func notef(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
+// when is a time as tables show it.
+func when(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.Format(time.RFC3339)
+}

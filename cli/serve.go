@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"context"
+	"log/slog"
+
+	"postrider.dev/postrider/server"
+)
+
+// The commands of production: the same server in three shapes, against a database
+// and a Temporal cluster that somebody runs.
+
+// ServeCommand runs the API and the worker in one process.
+type ServeCommand struct {
+	ProductionSettings
+
+	server.APISettings
+	server.WorkerSettings
+	server.DeploymentSettings
+}
+
+// Run implements the command.
+func (c *ServeCommand) Run(ctx context.Context) error {
+	return c.run(ctx, server.Role{API: &c.APISettings, Worker: &c.WorkerSettings, Deployment: c.DeploymentSettings})
+}
+
+// APICommand runs the API alone; any number may run.
+type APICommand struct {
+	ProductionSettings
+
+	server.APISettings
+}
+
+// Run implements the command.
+func (c *APICommand) Run(ctx context.Context) error {
+	return c.run(ctx, server.Role{API: &c.APISettings})
+}
+
+// WorkerCommand runs the dispatcher and the Temporal worker; any number may run.
+type WorkerCommand struct {
+	ProductionSettings
+
+	server.WorkerSettings
+	server.DeploymentSettings
+}
+
+// Run implements the command.
+func (c *WorkerCommand) Run(ctx context.Context) error {
+	return c.run(ctx, server.Role{Worker: &c.WorkerSettings, Deployment: c.DeploymentSettings})
+}
+
+// ProductionSettings are what the three have in common.
+type ProductionSettings struct {
+	server.Settings
+	server.DatabaseSettings
+	server.TemporalSettings
+}
+
+// Validate checks what flag parsing cannot. The error names the flag and the rule.
+func (c *ProductionSettings) Validate() error {
+	return server.CheckEncryptionKeys(c.EncryptionKeys)
+}
+
+// run runs the parts of the role.
+func (c *ProductionSettings) run(ctx context.Context, role server.Role) error {
+	var err error
+	if role.Ports, err = server.BindPorts(ctx, c.Settings, role.API); err != nil {
+		return err
+	}
+	defer role.Ports.Close()
+	role.Temporal, role.Database, role.Logger = c.TemporalSettings, c.DatabaseURL, c.Logger(slog.LevelDebug)
+	process, err := server.New(ctx, c.Settings, role)
+	if err != nil {
+		return err
+	}
+	return process.Run(ctx)
+}

@@ -1,0 +1,17 @@
+package postrider
+
+import "time"
+
+// Secret is a webhook's signing secret, revealed.
+type Secret struct {
+	ID        string
+	Value     string
+	CreatedAt time.Time
+	Previous  []PreviousSecret // replaced ones that still sign, newest first
+}
+
+// PreviousSecret is a replaced secret in its grace period.
+type PreviousSecret struct {
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+}

@@ -1,0 +1,69 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	mathrand "math/rand/v2"
+	"time"
+
+	"postrider.dev/postrider/activities"
+	"postrider.dev/postrider/api"
+	"postrider.dev/postrider/egress"
+	"postrider.dev/postrider/worker"
+	"postrider.dev/postrider/workflows"
+)
+
+// assemble puts the parts of this process together; each sees the others through its
+// own small interfaces only.
+func (s *Server) assemble() error {
+	networks, err := s.settings.networks(s.role.Networks)
+	if err != nil {
+		return err
+	}
+	poster := egress.New(egress.Config{AllowNetworks: networks, UserAgent: "Postrider/" + Version, Now: time.Now})
+	s.flows = workflows.NewClient(s.temporal)
+	if s.role.API != nil {
+		s.assembleAPI(poster)
+	}
+	if s.role.Worker != nil {
+		s.assembleWorker(poster)
+	}
+	s.metrics = metricsHandler(s.registry, api.Health(s.checks(), s.role.Logger))
+	return nil
+}
+
+func (s *Server) assembleAPI(poster *egress.Client) {
+	counts := newAPIMetrics(s.registry)
+	s.api = api.New(api.Config{
+		Store: s.store, Histories: s.flows, CheckURL: poster.CheckURL, Now: time.Now, IDs: s.ids, Entropy: rand.Reader, Logger: s.role.Logger,
+		Checks: s.checks(), Version: Version, TemporalUIURL: s.role.Temporal.UIURL, TemporalNamespace: s.role.Temporal.Namespace,
+		OnAccepted: counts.accepted, OnRequest: counts.request, Tracer: s.tracing.tracer,
+	})
+}
+
+func (s *Server) assembleWorker(poster *egress.Client) {
+	logger := s.role.Logger
+	s.dispatcher = worker.NewDispatcher(worker.DispatcherConfig{
+		Queue: s.store, Starter: s.flows, InFlight: s.role.Worker.MaxInFlight, PerHost: s.role.Worker.MaxPerHost, Batching: worker.Batching(s.role.Worker.Batching),
+		IDs: s.ids, Logger: logger, Now: time.Now,
+	})
+	s.worker = worker.New(s.temporal, worker.Config{
+		Activities: activities.New(activities.Config{
+			Store: s.store, Poster: poster, Reporter: s.flows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
+			Now: time.Now, Random: mathrand.Float64, Process: s.dispatcher,
+			Tracer: s.tracing.tracer, TraceReceivers: s.settings.TracesToReceivers,
+		}),
+		Maintenance: &activities.Maintenance{Keeper: s.store, Now: time.Now, Retention: time.Duration(s.role.Worker.Retention)},
+		Drain:       s.settings.ShutdownTimeout,
+		Deployment:  s.role.Deployment.Name, Build: s.role.Deployment.Build(),
+	})
+	s.registry.MustRegister(worker.NewBacklog(s.store, time.Now, logger))
+}
+
+// checks are what readiness depends on.
+func (s *Server) checks() []api.Check {
+	return []api.Check{
+		{Name: "database", Run: s.store.Ping},
+		{Name: "temporal", Run: func(ctx context.Context) error { return checkNamespace(ctx, s.temporal, s.role.Temporal.Namespace) }},
+	}
+}

@@ -1,0 +1,60 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/store"
+)
+
+// DatabaseSettings are how a process of production, or an operator's command,
+// reaches the database.
+type DatabaseSettings struct {
+	DatabaseURL string `required:"" env:"POSTRIDER_DATABASE_URL" placeholder:"URL" help:"postgres://… URL of the database. Prefer the environment to the flag: other users can see a command line."`
+}
+
+// Validate checks what flag parsing cannot. The error names the flag and the rule.
+func (d *DatabaseSettings) Validate() error { return CheckDatabaseURL(d.DatabaseURL) }
+
+// CheckDatabaseURL returns an error that names the flag when the URL is of no
+// database that can be used; "" is left to the caller. The error does not repeat
+// the URL, which may hold a password.
+func CheckDatabaseURL(url string) error {
+	scheme, _, _ := strings.Cut(url, ":")
+	if url != "" && !slices.Contains([]string{"postgres", "postgresql", "sqlite"}, scheme) {
+		return errors.New("--database-url (POSTRIDER_DATABASE_URL): must start with postgres:// or postgresql://, or be sqlite:PATH")
+	}
+	return nil
+}
+
+// NewIDs returns the ids of a process.
+func NewIDs() *postrider.IDs { return postrider.NewIDs(time.Now, rand.Reader) }
+
+// OpenStore opens the database with the keys, as POSTRIDER_ENCRYPTION_KEYS has them,
+// and otherwise by the options.
+func OpenStore(ctx context.Context, url, encryptionKeys string, options store.Options) (*store.Store, error) {
+	var err error
+	if options.Keys, err = store.ParseKeyring(encryptionKeys); err != nil {
+		return nil, fmt.Errorf("encryption keys (POSTRIDER_ENCRYPTION_KEYS): %w", err)
+	}
+	options.Now = time.Now
+	db, err := store.Open(ctx, url, options)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	return db, nil
+}
+
+// CheckEncryptionKeys returns an error that says what to do when there are none.
+func CheckEncryptionKeys(keys string) error {
+	if keys == "" {
+		return errors.New("POSTRIDER_ENCRYPTION_KEYS (--encryption-keys): must be set; `postrider secrets new-key` makes a key")
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"postrider.dev/postrider/api"
+)
+
+// newRegistry returns a registry with the metrics of the Go runtime and the process.
+func newRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// metricsHandler serves the metrics listener: /metrics and the health routes.
+func metricsHandler(registry *prometheus.Registry, health http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", health)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// apiMetrics counts what the API does. Routes are templates and statuses are HTTP's,
+// so customers choose no label's value.
+type apiMetrics struct {
+	events     prometheus.Counter
+	deliveries prometheus.Counter
+	requests   *prometheus.HistogramVec
+}
+
+func newAPIMetrics(registry prometheus.Registerer) *apiMetrics {
+	m := &apiMetrics{
+		events: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "postrider_events_accepted_total", Help: "Events accepted; repeated publishes of one are not counted.",
+		}),
+		deliveries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "postrider_deliveries_accepted_total", Help: "Deliveries that the accepted events made.",
+		}),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "postrider_api_request_duration_seconds", Help: "Requests to the API, by route and status.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5},
+		}, []string{"method", "route", "status"}),
+	}
+	registry.MustRegister(m.events, m.deliveries, m.requests)
+	return m
+}
+
+func (m *apiMetrics) accepted(events, deliveries int) {
+	m.events.Add(float64(events))
+	m.deliveries.Add(float64(deliveries))
+}
+
+func (m *apiMetrics) request(r api.RequestSummary) {
+	if r.Route == "" { // an unknown path comes with any method the caller likes
+		r.Method = "other"
+	}
+	m.requests.WithLabelValues(r.Method, r.Route, strconv.Itoa(r.Status)).Observe(r.Duration.Seconds())
+}

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+)
+
+// Ports are the addresses that a server answers on, taken before anything heavy is
+// started, so that a taken one is told at once.
+type Ports struct {
+	API     net.Listener // nil in a process without one
+	Metrics net.Listener
+	Profile net.Listener // nil in a process that does not let itself be profiled
+}
+
+// BindPorts takes the ports of the settings; api is nil for a process without an API.
+// Returns an error that names the flag when one cannot be had.
+func BindPorts(ctx context.Context, s Settings, api *APISettings) (_ *Ports, err error) {
+	var ports Ports
+	defer func() {
+		if err != nil {
+			ports.Close()
+		}
+	}()
+	if ports.Metrics, err = Listen(ctx, "--metrics-listen", "POSTRIDER_METRICS_LISTEN", s.MetricsListen); err != nil {
+		return nil, err
+	}
+	if s.ProfileListen != "" {
+		if ports.Profile, err = Listen(ctx, "--profile-listen", "POSTRIDER_PROFILE_LISTEN", s.ProfileListen); err != nil {
+			return nil, err
+		}
+	}
+	if api != nil {
+		if ports.API, err = Listen(ctx, "--listen", "POSTRIDER_LISTEN", api.Listen); err != nil {
+			return nil, err
+		}
+	}
+	return &ports, nil
+}
+
+// Close gives the ports back. Closing them again, after the server has, does nothing.
+func (p *Ports) Close() {
+	for _, listener := range []net.Listener{p.API, p.Metrics, p.Profile} {
+		if listener != nil {
+			_ = listener.Close()
+		}
+	}
+}
+
+func Listen(ctx context.Context, flag, env, address string) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	return listener, BindError(flag, env, address, err)
+}
+
+// BindError says why an address cannot be listened on in the words of the person
+// who can do something about it: with the flag and the variable that set it. It
+// returns nil for nil.
+func BindError(flag, env, address string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s %s: the port is taken; stop what uses it, or choose another with %s or %s (port 0 picks a free one)", flag, address, flag, env)
+	default:
+		return fmt.Errorf("%s %s (%s): cannot listen: %w", flag, address, env, err)
+	}
+}

@@ -1,0 +1,36 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"net/http/pprof" // what it registers by itself is on a mux that nobody serves
+	"net/netip"
+)
+
+// ProfileSettings say whether a process lets itself be profiled.
+type ProfileSettings struct {
+	ProfileListen string `env:"POSTRIDER_PROFILE_LISTEN" placeholder:"ADDRESS" help:"Loopback address of Go's profiles, http://ADDRESS/debug/pprof/. Port 0 picks a free one. Default: none; a profile slows the process down while it is taken."`
+}
+
+// Validate checks what flag parsing cannot. The error names the flag and the rule.
+func (s *ProfileSettings) Validate() error {
+	if s.ProfileListen == "" {
+		return nil
+	}
+	address, err := netip.ParseAddrPort(s.ProfileListen)
+	if err != nil || !address.Addr().IsLoopback() {
+		return errors.New("--profile-listen (POSTRIDER_PROFILE_LISTEN): must be a loopback address and a port, such as 127.0.0.1:6060: who reads profiles needs no key")
+	}
+	return nil
+}
+
+// profileHandler serves the profiles of net/http/pprof but for the command line,
+// which may hold a password.
+func profileHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}

@@ -1,0 +1,100 @@
+// Package server is a process of Postrider: its settings, its parts and how they are
+// put together, and the order in which they start and stop. The standalone binary and
+// the production one share it, so that they cannot drift.
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"postrider.dev/postrider/egress"
+)
+
+// Version is the version of the build, set by the linker.
+var Version = "dev" //nolint:gochecknoglobals // -ldflags -X can set nothing else
+
+// Settings are what every server process can be told, by flag or environment.
+type Settings struct {
+	MetricsListen   string        `env:"POSTRIDER_METRICS_LISTEN" default:"127.0.0.1:9464" help:"Address of /metrics, /healthz and /readyz."`
+	AllowNetworks   string        `env:"POSTRIDER_ALLOW_NETWORKS" placeholder:"CIDRS" help:"Comma-separated CIDRs that may be delivered to though they are loopback, private or otherwise special; 'none' refuses all of these. Default: ${allow_networks}."`
+	EncryptionKeys  string        `env:"POSTRIDER_ENCRYPTION_KEYS" placeholder:"KEYS" help:"Comma-separated base64 keys of 32 bytes that encrypt signing secrets: the first encrypts, all decrypt. Prefer the environment to the flag: other users can see a command line."`
+	ShutdownTimeout time.Duration `env:"POSTRIDER_SHUTDOWN_TIMEOUT" default:"${shutdown_timeout}" help:"How long requests and attempts under way may take to end after SIGTERM. What is cut off is attempted again, by another process or after the next start."`
+
+	TracesSettings
+	ProfileSettings
+	LogSettings
+}
+
+// Validate checks what flag parsing cannot. The error names the flag and the rule.
+func (s *Settings) Validate() error {
+	if s.ShutdownTimeout < 0 {
+		return errors.New("--shutdown-timeout (POSTRIDER_SHUTDOWN_TIMEOUT): must not be negative")
+	}
+	_, err := s.networks(nil)
+	return err
+}
+
+// networks returns the special networks that may be delivered to; fallback is
+// what they are when nothing was set.
+func (s *Settings) networks(fallback []netip.Prefix) ([]netip.Prefix, error) {
+	if strings.TrimSpace(s.AllowNetworks) == "" {
+		return fallback, nil
+	}
+	networks, err := egress.ParseNetworks(s.AllowNetworks)
+	if err != nil {
+		return nil, fmt.Errorf("--allow-networks (POSTRIDER_ALLOW_NETWORKS): %w", err)
+	}
+	return networks, nil
+}
+
+// APISettings are those of a process that serves the API.
+type APISettings struct {
+	Listen string `env:"POSTRIDER_LISTEN" default:"127.0.0.1:8080" help:"Address of the HTTP API. Port 0 picks a free one."`
+}
+
+// WorkerSettings are those of a process that delivers.
+type WorkerSettings struct {
+	Retention   Days   `env:"POSTRIDER_RETENTION" default:"30d" help:"How long finished deliveries and their events are kept, in days (30d) or hours (720h), a day at least; 0 keeps them for ever. All workers must have the same."`
+	Batching    string `env:"POSTRIDER_BATCHING" default:"auto" enum:"auto,always,never" help:"When one workflow carries many deliveries: ${enum}. With auto, first attempts share one from three deliveries a second on, and retries of one webhook that are due about the same time always; with never, each delivery has a workflow to itself at any time, which costs many times the CPU."`
+	MaxPerHost  int    `env:"POSTRIDER_MAX_IN_FLIGHT_PER_HOST" name:"max-in-flight-per-host" default:"0" help:"Of these, how many go to one host and port at once, whichever webhooks they are of; 0 sets no limit."`
+	MaxInFlight int    `env:"POSTRIDER_MAX_IN_FLIGHT" default:"2000" help:"Attempts that go on at once in this process (1 to 2000)."`
+}
+
+// Validate checks what flag parsing cannot. The error names the flag and the rule.
+func (s *WorkerSettings) Validate() error {
+	if s.MaxInFlight < 1 || s.MaxInFlight > 2000 {
+		return errors.New("--max-in-flight (POSTRIDER_MAX_IN_FLIGHT): must be from 1 to 2000")
+	}
+	if s.MaxPerHost < 0 {
+		return errors.New("--max-in-flight-per-host (POSTRIDER_MAX_IN_FLIGHT_PER_HOST): must not be negative")
+	}
+	if s.Retention != 0 && s.Retention < oneDay {
+		return errors.New("--retention (POSTRIDER_RETENTION): must be 1d or longer, or 0")
+	}
+	return nil
+}
+
+// LogSettings say what is logged and how.
+type LogSettings struct {
+	LogLevel  string `env:"POSTRIDER_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least level that is logged, to standard error: ${enum}."`
+	LogFormat string `env:"POSTRIDER_LOG_FORMAT" default:"text" enum:"text,json" help:"Format of the log: ${enum}."`
+}
+
+// Logger returns a logger of what is both at the configured level and at least at
+// the given one: libraries say more than operators want to read.
+func (s *LogSettings) Logger(least slog.Level) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+		level = slog.LevelInfo // kong checked the value
+	}
+	options := &slog.HandlerOptions{Level: max(level, least)}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}

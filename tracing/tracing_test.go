@@ -1,0 +1,86 @@
+package tracing_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace"
+	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+
+	"postrider.dev/postrider/tracing"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+func TestTextIsGoneOnFrom(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{parent, parent + " vendor=value,other=1"} {
+		ctx := tracing.Context(t.Context(), text)
+		require.True(t, trace.SpanContextFromContext(ctx).IsRemote())
+		require.Equal(t, text, tracing.Text(ctx))
+	}
+	long := " vendor=" + strings.Repeat("x", 255) + ",other=" + strings.Repeat("x", 255)
+	require.Equal(t, parent, tracing.Text(tracing.Context(t.Context(), parent+long)), "more than has to be passed on")
+}
+
+func TestWhatIsNoTraceHasNoText(t *testing.T) {
+	t.Parallel()
+	require.Empty(t, tracing.Text(t.Context()))
+	for _, text := range []string{"", "nonsense", strings.TrimSuffix(parent, "1") + "0"} {
+		require.Empty(t, tracing.Text(tracing.Context(t.Context(), text)), text)
+	}
+}
+
+// TestProvider sends spans to a receiver that first takes none.
+func TestProvider(t *testing.T) {
+	t.Parallel()
+	var refused atomic.Bool
+	var got coltracepb.ExportTraceServiceRequest
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.URL.Path != "/otlp/v1/traces" || refused.CompareAndSwap(false, true) {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		_ = proto.Unmarshal(body, &got)
+	}))
+	t.Cleanup(receiver.Close)
+	var log strings.Builder
+	provider, err := tracing.NewProvider(t.Context(), tracing.Config{
+		Endpoint: receiver.URL + "/otlp", Version: "1.2.3", Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	require.NoError(t, err)
+	tracer := provider.Tracer("test")
+	_, unsampled := tracer.Start(t.Context(), "own trace")
+	unsampled.End()
+	for _, name := range []string{"dropped", "taken"} {
+		_, span := tracer.Start(tracing.Context(t.Context(), parent), name)
+		span.End()
+		require.NoError(t, provider.ForceFlush(t.Context()))
+	}
+	require.NoError(t, provider.Shutdown(context.WithoutCancel(t.Context())))
+
+	require.Equal(t, 1, strings.Count(log.String(), "spans are not taken"))
+	require.Equal(t, 1, strings.Count(log.String(), "spans are taken again\" dropped=1"))
+	require.Len(t, got.GetResourceSpans(), 1)
+	spans := got.GetResourceSpans()[0].GetScopeSpans()[0].GetSpans()
+	require.Len(t, spans, 1, "a caller's decision stands, and none of ours is sampled at a share of 0")
+	require.Equal(t, "taken", spans[0].GetName())
+	about := map[string]string{}
+	for _, attribute := range got.GetResourceSpans()[0].GetResource().GetAttributes() {
+		about[attribute.GetKey()] = attribute.GetValue().GetStringValue()
+	}
+	require.Equal(t, "postrider", about["service.name"])
+	require.Equal(t, "1.2.3", about["service.version"])
+}
