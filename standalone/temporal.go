@@ -35,7 +35,7 @@ func (s *temporalSettings) start(ctx context.Context, config embedded.Config) (*
 	if strings.HasPrefix(s.DatabaseURL, "postgres") {
 		config.DatabaseURL = s.DatabaseURL
 	}
-	server, err := embedded.Start(ctx, config)
+	started, err := embedded.Start(ctx, config)
 	var taken *embedded.PortTakenError
 	if errors.As(err, &taken) {
 		if taken.Listener == embedded.ListenerUI {
@@ -43,7 +43,7 @@ func (s *temporalSettings) start(ctx context.Context, config embedded.Config) (*
 		}
 		return nil, server.BindError("--temporal-listen", "POSTRIDER_TEMPORAL_LISTEN", taken.Address, err)
 	}
-	return server, err
+	return started, err
 }
 
 // temporalCommand runs Temporal alone.
