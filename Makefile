@@ -6,13 +6,24 @@ SHELL         := bash
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS    := -s -w -X postrider.dev/postrider/server.Version=$(VERSION)
+TAGS       := release,disable_grpc_modules
 POSTRIDER  := bin/postrider
 STANDALONE := bin/postrider-standalone
 TOOLS      := bin/tools/.made
-MODULES    := . standalone bench deploy tools
+MODULES    := . standalone bench deploy tools tools/openapi
 GOLANGCI   := $(CURDIR)/bin/tools/golangci-lint
 ARGS       ?=
 VULNDB     ?= https://vuln.go.dev
+
+# The documented API, and the promise that it is compared with.
+OPENAPI          := api/testdata/openapi.json
+OPENAPI_BASELINE := tools/openapi/baseline.json
+
+# A release's files have the time of its commit, so that everybody builds the same ones.
+RELEASER          := bin/tools/release
+TARGETS           ?=
+PROGRAMS          ?=
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 
 # The rooms whose coverage counts together, and the least of it, in percent of statements.
 MODULE       := postrider.dev/postrider
@@ -20,13 +31,14 @@ COVERED      := $(MODULE),$(MODULE)/signing,$(MODULE)/egress,$(MODULE)/workflows
 COVERAGE     := bin/coverage.out
 COVERAGE_MIN := 85
 
-# All commands compile with the same flags, so that the embedded Temporal server, five
-# minutes of work for two cores, is compiled once for build, lint and test together.
+# All commands compile with the same flags, so that the embedded Temporal server, minutes of
+# work for two cores, is compiled once for build, lint and test together. The tags leave out
+# parts of it that never run: docs/decisions/0009-first-build.md.
 # go.work is for editors: here each module is built from its own go.mod. An older Go than
 # go.mod asks for, which lacks fixes of its standard library's security, fetches that one.
 export GOTOOLCHAIN := auto
 export CGO_ENABLED := 0
-export GOFLAGS     := $(GOFLAGS) -trimpath -buildvcs=false
+export GOFLAGS     := $(GOFLAGS) -trimpath -buildvcs=false -tags=$(TAGS)
 export GOWORK      := off
 
 # Counts the packages that `go build -v` names, and lets everything else through: errors.
@@ -62,6 +74,15 @@ build-standalone:
 	@echo "Building $(STANDALONE) $(VERSION)"
 	@test -e $(STANDALONE) || echo "  Temporal is inside: a first build downloads and compiles for 5 to 10 minutes on 2 cores; the next ones take seconds."
 	@go -C standalone build -v -ldflags '$(LDFLAGS)' -o ../$(STANDALONE) . 2>&1 | $(PROGRESS)
+
+# The store's conformance suite runs on SQLite alone here. Go's cache answers for packages
+# in which nothing changed.
+SLOW := ^(TestPostgres|TestReadsWhatItNeeds|TestMigrateTogether|TestPlansWithoutScans|TestNothingScans)$$
+
+.PHONY: check
+check: $(TOOLS) ## The inner loop: lint and quick tests of the root module; not raced, no binaries, no other module, little PostgreSQL
+	$(GOLANGCI) run ./...
+	go test -short -vet=off -skip '$(SLOW)' ./...
 
 .PHONY: test
 test: test-root build-standalone ## Run all tests, the end-to-end ones too; needs the PostgreSQL programs
@@ -113,8 +134,10 @@ lint: $(TOOLS) ## Check style, arrows, workflow determinism and go.mod of every 
 	cd bench && $(GOLANGCI) run ./...
 	cd deploy && $(GOLANGCI) run ./...
 	cd tools && $(GOLANGCI) run ./...
+	cd tools/openapi && $(GOLANGCI) run ./...
 	go -C deploy test ./...
 	go -C tools test ./...
+	go -C tools/openapi test -count=1 ./...
 	bin/tools/workflowcheck ./workflows/...
 	for module in $(MODULES); do go -C $$module mod tidy -diff; done
 
@@ -130,14 +153,43 @@ vuln: $(TOOLS) ## Look for known vulnerabilities; VULNDB=file:///… asks a copy
 histories: ## Record the workflow histories that the replay tests read, after a change of workflow code
 	go -C standalone test ./e2e -run 'TestHistories|TestTraceStaysHere|TestBatch|TestFailedForGood|TestRetriesTogether' -count=1 -record $(CURDIR)/workflows/testdata
 
+.PHONY: metrics
+metrics: ## Print how the code of each module reads in figures; ARGS=--list names the places
+	@go -C tools run ./metrics $(ARGS) ..
+
+.PHONY: openapi-baseline
+openapi-baseline: ## Promise the API as it is documented now, at a release or when a break is meant
+	cp $(OPENAPI) $(OPENAPI_BASELINE)
+
 .PHONY: tools
 tools: $(TOOLS) ## Build the linters into bin/tools
 
-$(TOOLS): tools/go.mod tools/go.sum
+$(TOOLS): tools/go.mod tools/go.sum tools/openapi/go.mod tools/openapi/go.sum
 	@echo "Building the linters: a few minutes, once"
 	@GOBIN=$(CURDIR)/bin/tools go -C tools install tool
+	@GOBIN=$(CURDIR)/bin/tools go -C tools/openapi install tool
 	@touch $@
+
+# Each target compiles a Temporal server of its own, minutes with a cold cache.
+.PHONY: release-dry-run
+release-dry-run: ## Build a release's files into dist/; TARGETS="host windows/amd64" PROGRAMS=postrider build some
+	@go -C tools build -o ../$(RELEASER) ./release
+	@$(RELEASER) --version '$(VERSION)' --time '$(SOURCE_DATE_EPOCH)' --ldflags '$(LDFLAGS)' --tags '$(TAGS)' \
+		--targets '$(TARGETS)' --programs '$(PROGRAMS)' --out dist
+	@cd dist && sha256sum --check --quiet SHA256SUMS && ls -l
+
+# What is published is a tagged commit and nothing else, with its section of the changelog
+# as notes. The promise of the API has to be the document of that commit.
+.PHONY: release
+release: ## Build the files of the tag that is checked out, and publish them with `gh`; CI does it for each tag
+	@git describe --tags --exact-match --match 'v*' HEAD
+	@test -z "$$(git status --porcelain)" || { echo "There are changes that are not committed." >&2; exit 1; }
+	@cmp $(OPENAPI) $(OPENAPI_BASELINE) || { echo "Run make openapi-baseline before the tag." >&2; exit 1; }
+	@go -C tools build -o ../$(RELEASER) ./release
+	@$(RELEASER) notes '$(VERSION)' > bin/notes.md
+	@$(MAKE) --no-print-directory release-dry-run TARGETS= PROGRAMS=
+	gh release create '$(VERSION)' --verify-tag --title 'Postrider $(VERSION)' --notes-file bin/notes.md dist/*
 
 .PHONY: clean
 clean: ## Remove what was built
-	rm -rf bin
+	rm -rf bin dist

@@ -12,7 +12,10 @@ import (
 
 func BenchmarkRenderBody(b *testing.B) {
 	persona := "persona-42"
-	event := postrider.Event{ID: "evt_019a8f3c5b7e7c3a9d2e4f6081a2b3c4", Type: "call.ended", PersonaID: &persona, Timestamp: time.Date(2026, 8, 3, 12, 0, 0, 123456000, time.UTC)}
+	event := postrider.Event{
+		ID: "evt_019a8f3c5b7e7c3a9d2e4f6081a2b3c4", Type: "call.ended", PersonaID: &persona,
+		Timestamp: time.Date(2026, 8, 3, 12, 0, 0, 123456000, time.UTC),
+	}
 	data := json.RawMessage(`{"call":42,"summary":"` + strings.Repeat("It was a long call. ", 24) + `"}`)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// A carrier is a workflow that makes attempts of deliveries, of one or of many. The
-// ids of carriers begin with what they carry.
+// A carrier is a workflow that makes attempts of one or many deliveries. The prefix of its id
+// says what it carries.
 const (
 	ownPrefix   = "delivery/" // one delivery, from its first attempt to its end
-	batchPrefix = "batch/"    // the first attempts of many
+	batchPrefix = "batch/"    // the first attempts of many deliveries
 	retryPrefix = "retry/"    // the retries of deliveries of one webhook that failed about the same time
 )
 
-// DeliveryWorkflowID returns the id of a delivery's own workflow, by which a second
-// start can be told from the first.
+// DeliveryWorkflowID returns the id of a delivery's own workflow. It depends on the delivery
+// alone, so that Temporal refuses a second start.
 func DeliveryWorkflowID(deliveryID string) string { return ownPrefix + deliveryID }
 
 // BatchWorkflowID returns the id of a workflow that carries the first attempts of many
@@ -24,61 +24,62 @@ func BatchWorkflowID(id string) string { return batchPrefix + id }
 // RetryWorkflowID returns the id of a workflow that carries the retries of deliveries.
 func RetryWorkflowID(id string) string { return retryPrefix + id }
 
-// FirstAttemptsOnly reports whether a workflow makes first attempts only: deliveries
-// that are to be retried leave it.
+// FirstAttemptsOnly reports whether a workflow makes first attempts only. Deliveries that will
+// be retried leave such a workflow.
 func FirstAttemptsOnly(workflowID string) bool { return strings.HasPrefix(workflowID, batchPrefix) }
 
-// CancelledWith reports whether a workflow is to be cancelled when a webhook is deleted
-// whose delivery it carries: it carries nothing else.
+// CancelledWith reports whether a workflow is cancelled when the webhook of a delivery that it
+// carries is deleted. That holds for workflows that carry deliveries of one webhook.
 func CancelledWith(workflowID string) bool {
 	return strings.HasPrefix(workflowID, ownPrefix) || strings.HasPrefix(workflowID, retryPrefix)
 }
 
-// MaxRetryMembers is the most deliveries whose retries one workflow carries: with ten
-// retries of each, its history stays far below 1 MB.
+// MaxRetryMembers is the most deliveries whose retries one workflow carries. With ten retries
+// of each, the workflow's history stays far below 1 MB.
 const MaxRetryMembers = 128
 
-// CarrierGrace is how much later than its time a retry may be before the dispatchers
-// take its carrier for lost: the longest try of the activity fits into it.
+// CarrierGrace is how late a retry may be before the dispatchers consider its carrier lost. It
+// is longer than the longest try of the activity.
 const CarrierGrace = 2 * time.Minute
 
-// ClaimRequest is what a dispatcher asks of a claim of first attempts.
+// ClaimRequest is a dispatcher's request for deliveries that are due for their first attempt.
 type ClaimRequest struct {
-	Limit int           // at most so many deliveries
-	Lease time.Duration // for so long no other claim returns them
-	// WorkflowID is the workflow that is to carry all that are claimed. With "", each
-	// delivery gets one of its own.
+	Limit int           // most deliveries to claim
+	Lease time.Duration // how long no other claim returns them
+	// WorkflowID is the workflow that will carry all claimed deliveries. With "", each
+	// delivery gets a workflow of its own.
 	WorkflowID string
-	// SlowWorkflowID is the one for deliveries to slow receivers, which would keep the
-	// other from its end.
+	// SlowWorkflowID is the workflow for deliveries to slow receivers. In the other workflow
+	// they would delay its end.
 	SlowWorkflowID string
-	// Capacity is what the claimer can begin now; nil sets no limit.
+	// Capacity is how many attempts the process can begin now; nil means no limit.
 	Capacity *Capacity
 }
 
-// Capacity is how many more attempts a process can begin now, by what it knows of
-// its receivers.
+// Capacity is how many more attempts a process can begin now, by what it knows about
+// receivers.
 type Capacity struct {
 	Receivers map[string]ReceiverCapacity // by webhook
-	Unknown   int                         // for each webhook that Receivers does not name
-	Unproven  int                         // for all webhooks together that are not named, or unproven
+	Unknown   int                         // for each webhook that is not in Receivers
+	Unproven  int                         // for all webhooks together that are unproven or not in Receivers
 }
 
 // ReceiverCapacity is how many more attempts a process can begin at a webhook.
 type ReceiverCapacity struct {
 	Room     int
-	Unproven bool // its receiver is slow, or has not answered yet
-	Slow     bool // the former
-	// Ahead is how many may be claimed ahead for each attempt that is under way, to get
-	// its place as soon as it is answered; UnderWay and Waiting are how many are, and how
-	// many have been claimed ahead already.
+	Unproven bool // the receiver is slow, or has not answered yet
+	Slow     bool // the receiver is slow
+	// Ahead is how many deliveries may be claimed ahead for each attempt in flight. One of
+	// them takes over its permit as soon as it is answered. UnderWay is the number of attempts
+	// in flight, and Waiting the number of deliveries claimed ahead so far.
 	Ahead, UnderWay, Waiting int
 }
 
 // MaxAhead is the most deliveries of a webhook that a process claims ahead.
 const MaxAhead = 256
 
-// RoomAhead is how many may be claimed ahead, with so many that begin at once.
+// RoomAhead returns how many more deliveries may be claimed ahead when begin more attempts
+// begin now.
 func (r ReceiverCapacity) RoomAhead(begin int) int {
 	return max(min(r.Ahead*(r.UnderWay+begin), MaxAhead)-r.Waiting, 0)
 }
@@ -87,44 +88,44 @@ func (r ReceiverCapacity) RoomAhead(begin int) int {
 type Dispatch struct {
 	Delivery
 
-	// Ahead says that the delivery was claimed ahead: it has no place among its webhook's
-	// attempts before one of these hands it its own, see [Outcome.Successor].
+	// Ahead says that the delivery was claimed ahead. It has no permit until an attempt of its
+	// webhook is answered and passes its permit on, see [Outcome.Successor].
 	Ahead bool
-	// Slow says that the receiver is a slow one: the attempt will take its time.
+	// Slow says that the receiver is slow, so that the attempt will take long.
 	Slow bool
-	// Paced says that the webhook has a rate limit: more may be due in a moment.
+	// Paced says that the webhook has a rate limit, so that more deliveries may be due soon.
 	Paced bool
-	// URL is the webhook's, for limits by host: it may hold credentials, so it goes into no
-	// workflow and no log.
+	// URL is the webhook's, for limits by host. It may hold credentials, so it must not go
+	// into a workflow or a log.
 	URL string
 }
 
-// Alone reports whether the delivery has, or is to have, a workflow of its own.
+// Alone reports whether the delivery has, or will have, a workflow of its own.
 func (d Dispatch) Alone() bool { return d.WorkflowID == DeliveryWorkflowID(d.ID) }
 
-// HandoverRequest is what a dispatcher asks of a claim of retries.
+// HandoverRequest is a dispatcher's request for failed deliveries that need a carrier.
 type HandoverRequest struct {
-	Limit int           // at most so many deliveries
-	Lease time.Duration // for so long, and until a while after their next attempts, no other claim returns them
-	Alone bool          // each gets a carrier of its own
+	Limit int           // most deliveries to return
+	Lease time.Duration // how long no other claim returns them; at least until a while after their next attempts
+	Alone bool          // each delivery gets a carrier of its own
 }
 
-// Handover is deliveries of one webhook that failed about the same time, and whose
-// retries one workflow is to carry.
+// Handover is deliveries of one webhook that failed about the same time. One workflow will
+// carry their retries.
 type Handover struct {
 	WorkflowID string
 	Deliveries []Delivery           // with the same policy
-	Attempts   map[string][]Attempt // so far, by delivery; others' may be among them
+	Attempts   map[string][]Attempt // so far, by delivery; it may hold other deliveries too
 }
 
-// Cancellation asks for the workflow to be cancelled that carries a delivery which was
-// called off in the database.
+// Cancellation asks to cancel a workflow that carries a delivery which the database has
+// cancelled.
 type Cancellation struct {
 	DeliveryID string
 	WorkflowID string
 }
 
-// Target is everything that one attempt needs.
+// Target is the data that one attempt needs.
 type Target struct {
 	Delivery      Delivery
 	WebhookStatus WebhookStatus
@@ -138,26 +139,27 @@ type Target struct {
 	EventExpired bool
 }
 
-// PermitRequest asks for a retry's place among its webhook's attempts.
+// PermitRequest asks for the permit of a retry: its share of the webhook's max_in_flight and
+// rate_limit.
 type PermitRequest struct {
 	DeliveryID string
 	WebhookID  string
 	WorkflowID string        // the carrier that asks
-	Hold       time.Duration // the permit ends after so long, whatever happened
-	MaxWait    time.Duration // one that begins later than this is no use
+	Hold       time.Duration // after this the permit ends by itself
+	MaxWait    time.Duration // a permit for a later time is of no use
 }
 
 // Permit is the answer to a [PermitRequest].
 type Permit struct {
 	Granted bool
-	// Elsewhere says that another workflow carries the delivery by now, or that none has to.
+	// Elsewhere says that another workflow carries the delivery by now, or that it has ended.
 	Elsewhere bool
-	// Wait is how long the attempt must wait for its turn under the webhook's rate
-	// limit; when that is why it was refused, how long until one is free.
+	// Wait is how long the attempt must wait because of the webhook's rate limit. When the
+	// rate limit is why the permit was refused, it is the time until a permit is free.
 	Wait time.Duration
 }
 
-// Outcome is an attempt together with what it means for its delivery.
+// Outcome is an attempt and what it means for its delivery.
 type Outcome struct {
 	DeliveryID  string
 	WorkspaceID string
@@ -165,16 +167,16 @@ type Outcome struct {
 	Attempt     Attempt
 	State       DeliveryState // the delivery's state from now on
 	NextAttempt *time.Time    // set when State is retrying
-	// DisableWebhook, when not "", is the reason for which the webhook gets
-	// disabled; what waits for it is parked.
+	// DisableWebhook, when not "", is the reason why the webhook is disabled. Its waiting
+	// deliveries are parked.
 	DisableWebhook string
-	// WorkflowID is the workflow whose attempt it was; "" leaves what is stored.
+	// WorkflowID is the workflow that made the attempt; "" keeps the stored one.
 	WorkflowID string
-	// Successor is the delivery, claimed ahead, that has had the attempt's place since it
-	// was answered; "" for none.
+	// Successor is the delivery, claimed ahead, that took over the attempt's permit when it was
+	// answered; "" without one.
 	Successor string
-	// Leaves says that a delivery that is to be retried leaves that workflow: the
-	// dispatchers hand it over to another.
+	// Leaves says that the delivery will be retried and leaves its workflow: the dispatchers
+	// hand it over to another workflow.
 	Leaves bool
 }
 
@@ -183,8 +185,8 @@ func (o Outcome) FinishedAt() time.Time {
 	return Timestamp(o.Attempt.StartedAt.Add(time.Duration(o.Attempt.DurationMS) * time.Millisecond))
 }
 
-// Backlog is what waits to be handed to a workflow and is due.
+// Backlog is the deliveries that are due and that no workflow carries yet.
 type Backlog struct {
 	Pending  int64
-	OldestAt *time.Time // when the oldest became due; nil when nothing waits
+	OldestAt *time.Time // when the oldest one became due; nil without any
 }

@@ -9,10 +9,10 @@ import (
 // DeliveryState says where a delivery is in its life.
 type DeliveryState string
 
-// The states, see the picture in the package's doc.
+// The states. The package documentation draws how they follow each other.
 const (
-	StatePending    DeliveryState = "pending"    // accepted, its workflow not started
-	StateDelivering DeliveryState = "delivering" // handed to its workflow, first attempt not ended
+	StatePending    DeliveryState = "pending"    // accepted; no workflow carries it
+	StateDelivering DeliveryState = "delivering" // carried by a workflow; the first attempt has not ended
 	StateRetrying   DeliveryState = "retrying"   // an attempt failed, another will be made
 	StateParked     DeliveryState = "parked"     // waits for its webhook to be active
 	StateSucceeded  DeliveryState = "succeeded"
@@ -30,8 +30,7 @@ func (s DeliveryState) Finished() bool {
 	return s == StateSucceeded || s == StateFailed || s == StateCancelled
 }
 
-// Result says how an attempt ended. The words are few and fixed, so that metrics
-// can be labelled with them.
+// Result says how an attempt ended. There are few results, so that they can label metrics.
 type Result string
 
 // The results.
@@ -40,13 +39,13 @@ const (
 	ResultRedirect    Result = "redirect"     // 3xx: not followed
 	ResultClientError Result = "client_error" // 4xx
 	ResultServerError Result = "server_error" // 5xx
-	ResultTimeout     Result = "timeout"      // timeout_ms was over before the answer had ended
+	ResultTimeout     Result = "timeout"      // the answer did not end within timeout_ms
 	ResultDNS         Result = "dns"          // the name did not resolve
 	ResultConnect     Result = "connect"      // refused, reset or unreachable before a request was sent
 	ResultTLS         Result = "tls"          // handshake or certificate
 	ResultBlocked     Result = "blocked"      // the address may not be delivered to
 	ResultProtocol    Result = "protocol"     // not an HTTP answer, or cut off
-	ResultCancelled   Result = "cancelled"    // the delivery was called off before the attempt
+	ResultCancelled   Result = "cancelled"    // no request was made, because the delivery was cancelled
 )
 
 // Results returns every result.
@@ -66,7 +65,7 @@ type Delivery struct {
 	EventKey      string // key of the event, see [Event]
 	EventType     string
 	State         DeliveryState
-	Policy        Policy // of the webhook when the event was accepted
+	Policy        Policy // the webhook's when the event was accepted
 	AttemptCount  int
 	NextAttemptAt *time.Time // set while retrying
 	LastError     *string    // why the latest failed attempt failed
@@ -74,16 +73,16 @@ type Delivery struct {
 	CreatedAt     time.Time
 	DueAt         time.Time // when the first attempt is due: CreatedAt, or the event's later DeliverAt
 	FinishedAt    *time.Time
-	WorkflowID    string // "" while no workflow was started for it
-	// TraceContext is its publish's, see [Publication].
+	WorkflowID    string // "" before its first workflow
+	// TraceContext is the trace context of the publish, see [Publication].
 	TraceContext string
 }
 
-// MaxExcerpt is the most of a response body that is read and kept, in bytes.
+// MaxExcerpt is how much of a response body is read and kept, in bytes.
 const MaxExcerpt = 16 << 10
 
-// Attempt is one POST, as it is shown to people and kept in the database.
-// Temporal carries it too, without the response's text.
+// Attempt is one POST, as the API shows it and the database keeps it. Temporal gets it without
+// the response's text.
 type Attempt struct {
 	Number            int       `json:"number" doc:"1 is the first."`
 	StartedAt         time.Time `json:"started_at"`
@@ -96,21 +95,21 @@ type Attempt struct {
 	RemoteIP          *string   `json:"remote_ip" doc:"The address dialled; null when none was."`
 }
 
-// Gone reports whether the receiver asked for no more deliveries at all: 410.
+// Gone reports whether the receiver answered 410: it wants no more deliveries.
 func (a Attempt) Gone() bool { return a.StatusCode != nil && *a.StatusCode == http.StatusGone }
 
-// WithoutBody returns the attempt without the response's text: what may go into
+// WithoutBody returns the attempt without the response's text, which must not go into
 // Temporal's history.
 func (a Attempt) WithoutBody() Attempt {
 	a.ResponseExcerpt = nil
 	return a
 }
 
-// MergeAttempts returns known with the attempts of news that it lacks, by number,
-// in order. The same attempt may arrive on several ways, or twice on one.
-func MergeAttempts(known []Attempt, news ...Attempt) []Attempt {
+// MergeAttempts returns the known attempts and the new ones, each number once, in order. The
+// same attempt can be reported more than once; the known one stays.
+func MergeAttempts(known []Attempt, reported ...Attempt) []Attempt {
 	merged := slices.Clone(known)
-	for _, a := range news {
+	for _, a := range reported {
 		at, found := slices.BinarySearchFunc(merged, a.Number, func(b Attempt, n int) int { return b.Number - n })
 		if !found {
 			merged = slices.Insert(merged, at, a)
@@ -119,8 +118,8 @@ func MergeAttempts(known []Attempt, news ...Attempt) []Attempt {
 	return merged
 }
 
-// DeliveryFilter narrows a list of deliveries; a zero field does not. At least
-// one of WebhookID and EventID is set.
+// DeliveryFilter selects deliveries for a list. A zero field selects all. WebhookID or EventID
+// must be set.
 type DeliveryFilter struct {
 	WebhookID string
 	EventID   string // public id
@@ -130,7 +129,7 @@ type DeliveryFilter struct {
 	Until     time.Time // created before
 }
 
-// History is a delivery's life as its workflow tells it: the answer of the
+// History is a delivery's attempts and state as its workflow knows them: the answer to the
 // Temporal query "history".
 type History struct {
 	State         DeliveryState `json:"state"`

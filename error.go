@@ -11,16 +11,16 @@ type Code string
 
 // The codes, with the HTTP status that the API answers.
 const (
-	CodeInvalid      Code = "invalid"      // a rule on the input is broken: 422
-	CodeUnauthorized Code = "unauthorized" // no key, or one that is not valid: 401
-	CodeForbidden    Code = "forbidden"    // a valid key without the scope: 403
-	CodeNotFound     Code = "not_found"    // unknown, or another workspace's: 404
-	CodeConflict     Code = "conflict"     // contradicts what is stored: 409
+	CodeInvalid      Code = "invalid"      // the input breaks a rule: 422
+	CodeUnauthorized Code = "unauthorized" // the key is missing or not valid: 401
+	CodeForbidden    Code = "forbidden"    // the key lacks the scope: 403
+	CodeNotFound     Code = "not_found"    // unknown, or of another workspace: 404
+	CodeConflict     Code = "conflict"     // contradicts stored data: 409
 	CodeUnavailable  Code = "unavailable"  // a dependency is away, try again: 503
 )
 
-// Error is a failure that callers tell apart by its Code. Message and Fields are
-// meant for the person who sent the input and hold no internals and no secret.
+// Error is a failure with a Code, by which callers decide what to do. Message and Fields are
+// texts for the person who sent the input: they hold neither internals nor secrets.
 type Error struct {
 	Code    Code
 	Message string
@@ -32,7 +32,7 @@ type Error struct {
 type FieldError struct {
 	Field   string // path inside the request body, as timeout_ms or events[2].type
 	Message string // the rule, as "must be from 1000 to 30000"
-	Value   any    // what was given; nil where it is absent or must not be repeated (secrets)
+	Value   any    // the given value; nil when it is absent, or may be a secret
 }
 
 // Error returns the message, then each field with its rule.
@@ -51,8 +51,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// CodeOf returns the code of the first [Error] in err's chain, and the empty code
-// when there is none.
+// CodeOf returns the code of the first [Error] in err's chain, or "" when the chain has no
+// [Error].
 func CodeOf(err error) Code {
 	var e *Error
 	if errors.As(err, &e) {
@@ -61,14 +61,13 @@ func CodeOf(err error) Code {
 	return ""
 }
 
-// NotFound returns the error for a resource ("webhook", "delivery") that is
-// unknown or belongs to another workspace: the two look the same on purpose.
+// NotFound returns the error for a resource ("webhook", "delivery") that is unknown or belongs
+// to another workspace. Both have the same error, so that nobody can find out which ids exist.
 func NotFound(resource string) *Error {
 	return &Error{Code: CodeNotFound, Message: resource + " not found"}
 }
 
-// Invalid returns an error with [CodeInvalid] for the broken fields, and nil when
-// there are none.
+// Invalid returns an error with [CodeInvalid] for the broken fields, or nil without fields.
 func Invalid(fields []FieldError) error {
 	if len(fields) == 0 {
 		return nil

@@ -16,37 +16,37 @@ const MaxBatch = 500
 // MaxDeliverAhead is how far in the future an event's deliver_at may lie.
 const MaxDeliverAhead = 30 * 24 * time.Hour
 
-// Event is something that happened in the platform, as it was published.
+// Event is something that happened in a platform, as the platform published it.
 type Event struct {
-	// Key is Postrider's own id of the event, evt_ and time-ordered: what it is
-	// stored by.
+	// Key is Postrider's own id of the event: evt_ and a time-ordered UUID. The database
+	// stores the event by it.
 	Key string
-	// ID is the public id: the publisher's own where one was given, else Key. It
-	// is unique inside the workspace, and receivers get it as webhook-id.
+	// ID is the public id: the publisher's own if it gave one, else Key. It is unique in the
+	// workspace, and receivers get it as webhook-id.
 	ID          string
 	WorkspaceID string
 	Type        string
 	PersonaID   *string
-	Timestamp   time.Time  // when it happened, by the publisher's word
-	DeliverAt   *time.Time // nil: at once
-	Body        []byte     // what receivers get, see [RenderBody]
+	Timestamp   time.Time  // when it happened, as the publisher says
+	DeliverAt   *time.Time // when the first attempts are due; nil means at once
+	Body        []byte     // the request body for receivers, see [RenderBody]
 	CreatedAt   time.Time  // when it was accepted
 }
 
-// eventIDRule leaves the full stop out: Standard Webhooks joins id, timestamp and
-// body by full stops, so one inside the id would make the signed text ambiguous.
+// eventIDRule does not allow full stops. Standard Webhooks joins id, timestamp and body by full
+// stops before it signs them, so a full stop in an id would make the signed text ambiguous.
 var eventIDRule = regexp.MustCompile(`^[A-Za-z0-9_:-]{1,128}$`)
 
 // ValidEventID reports whether s can be a publisher's own event id: 1 to 128
 // letters, digits, underscores, colons and hyphens.
 func ValidEventID(s string) bool { return eventIDRule.MatchString(s) }
 
-// RenderBody returns the bytes that receivers get for an event: they are made
-// once, when it is published, so that every attempt sends the same and a
-// signature over them can be checked. Data must be valid JSON without white space,
-// as [json.Compact] leaves it, and goes in as it is: with its own spelling of
-// numbers and order of keys. It returns an error when the timestamp is none of
-// RFC 3339's.
+// RenderBody returns the request body that receivers get for an event. It is rendered once,
+// when the event is published, so that every attempt sends and signs the same bytes.
+//
+// data must be valid JSON without white space, as [json.Compact] returns it. It is copied
+// unchanged, with its spelling of numbers and its order of keys. RenderBody returns an error
+// when RFC 3339 cannot represent the timestamp.
 func RenderBody(e Event, data json.RawMessage) ([]byte, error) {
 	b := make([]byte, 0, len(data)+len(e.ID)+len(e.Type)+bodyFrame)
 	b = appendText(append(b, `{"id":`...), e.ID)
@@ -65,10 +65,10 @@ func RenderBody(e Event, data json.RawMessage) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// bodyFrame is about what a body has beside its data, id and type.
+// bodyFrame is about the size of a body without its data, id and type.
 const bodyFrame = 192
 
-// appendText appends s as a JSON string. Nothing is escaped that need not be.
+// appendText appends s as a JSON string. It escapes only what JSON requires.
 func appendText(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
@@ -79,47 +79,48 @@ func appendText(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
+// appendEscaped appends a string that has characters to escape.
 func appendEscaped(b []byte, s string) []byte {
 	text := bytes.NewBuffer(b)
 	encoder := json.NewEncoder(text)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(s) // a string in memory cannot fail
+	_ = encoder.Encode(s) // a string in memory always encodes
 	return bytes.TrimSuffix(text.Bytes(), []byte("\n"))
 }
 
-// Publication is one publish request: its events are accepted all or none.
+// Publication is one publish request. Either all of its events are accepted, or no event is.
 type Publication struct {
 	WorkspaceID string
-	// IdempotencyKey makes the request repeatable; "" means it is not, but for
-	// events that carry their publisher's own id.
+	// IdempotencyKey lets the publisher repeat the request safely. With "", only events that
+	// have their publisher's own id can be repeated.
 	IdempotencyKey string
 	Events         []PublishedEvent
-	// OnlyWebhookID sends the events to this webhook alone, whatever it subscribes
-	// to; "" means to every webhook that matches.
+	// OnlyWebhookID sends the events to this webhook alone, whatever it subscribes to; ""
+	// sends them to every webhook that matches.
 	OnlyWebhookID string
-	// TraceContext is the W3C trace context of the publish where that is traced, as
-	// package traces writes it; "" where it is not.
+	// TraceContext is the W3C trace context of a traced publish, as package tracing writes
+	// it; "" for a publish that is not traced.
 	TraceContext string
 }
 
-// PublishedEvent is an event of a publication with the hash of what was asked
-// for, by which a repeated request is told from a different one. Nobody looks at
-// the hash of an event without an id of its own in a publication without a key.
+// PublishedEvent is an event of a publication. RequestHash is the hash of its part of the
+// request: a repeated request has the same hash, another request with the same key or id has
+// not. It is unused for an event without an id of its own in a publication without a key.
 type PublishedEvent struct {
 	Event
 	RequestHash string
 }
 
-// Receipt says what became of one published event. It is the same when the
-// publication is repeated, but for Duplicate.
+// Receipt is the answer to one published event. When the publication is repeated, only
+// Duplicate differs.
 type Receipt struct {
 	ID          string   `json:"id"` // public id
 	Type        string   `json:"type"`
-	DeliveryIDs []string `json:"delivery_ids"` // one a webhook
-	Duplicate   bool     `json:"-"`            // accepted earlier; nothing was sent again
+	DeliveryIDs []string `json:"delivery_ids"` // one for each matching webhook
+	Duplicate   bool     `json:"-"`            // the event was accepted earlier; nothing is sent again
 }
 
-// EventFilter narrows a list of events; a zero field does not.
+// EventFilter selects events for a list. A zero field selects all.
 type EventFilter struct {
 	Type  string
 	Since time.Time // accepted at or after

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Prefixes of ids, each followed by an underscore and 32 hex digits. All but batches'
-// are public.
+// Prefixes of ids. An underscore and 32 hex digits follow. All ids except those of batches are
+// public.
 const (
 	PrefixWebhook   = "wh"
 	PrefixEvent     = "evt"
@@ -23,33 +23,31 @@ const (
 	PrefixReplay    = "rpl"
 )
 
-// ticksPerMilli is the resolution of the time inside an id: a UUIDv7 has 48 bits
-// of milliseconds, and RFC 9562 section 6.2 (method 3) lets the 12 bits that
-// follow carry the fraction.
+// ticksPerMilli is the resolution of the time in an id. A UUIDv7 has 48 bits of milliseconds,
+// and RFC 9562 section 6.2 (method 3) allows a fraction of a millisecond in the next 12 bits.
 const ticksPerMilli = 4096
 
-// IDs makes ids that sort by the time they were made at. An id is a prefix, an
-// underscore and a UUIDv7 (RFC 9562) in hex. Ids of one IDs are strictly
-// increasing, whatever the clock does, so that the order of making is the order
-// of the ids. It is safe for concurrent use.
+// IDs makes ids that sort by time. An id is a prefix, an underscore and a UUIDv7 (RFC 9562) in
+// hex. The ids of one IDs are strictly increasing, even when the clock goes back. It is safe for
+// concurrent use.
 type IDs struct {
 	now     func() time.Time
 	entropy *bufio.Reader
 
 	mu   sync.Mutex
 	last int64   // ticks since the Unix epoch of the newest id
-	tail [8]byte // the newest id's; kept here so that reading it allocates nothing
+	tail [8]byte // buffer for randomness, so that New does not allocate it
 }
 
-// NewIDs returns a maker of ids that reads the time from now and randomness from
-// entropy (crypto/rand.Reader outside tests).
+// NewIDs returns a source of ids. It takes the time from now and randomness from entropy
+// (crypto/rand.Reader outside tests).
 func NewIDs(now func() time.Time, entropy io.Reader) *IDs {
-	// Read ahead: asking the system for each id's eight bytes costs more than the rest.
+	// The buffer saves a system call for each id, which would cost more than all the rest.
 	return &IDs{now: now, entropy: bufio.NewReader(entropy)}
 }
 
-// New returns a new id with the given prefix. It panics when the source of
-// randomness fails, as crypto/rand itself does: no caller could go on.
+// New returns a new id with the prefix. It panics when the source of randomness fails, as
+// crypto/rand does, because no caller could go on.
 func (g *IDs) New(prefix string) string {
 	tick, tail := g.next()
 	return formatID(prefix, tick, tail)
@@ -65,16 +63,15 @@ func (g *IDs) next() (tick int64, tail [8]byte) {
 	return g.last, g.tail
 }
 
-// IDFloor returns the smallest id with the prefix that can be made at or after t:
-// ids are time-ordered, so a range of times is a range of ids. Times before 1970
-// are as 1970: there are no ids from then.
+// IDFloor returns the smallest id with the prefix that can be made at or after t. Ids are
+// time-ordered, so a range of times is a range of ids. A time before 1970 counts as 1970,
+// because no id is older.
 func IDFloor(prefix string, t time.Time) string {
 	return formatID(prefix, max(ticks(t), 0), [8]byte{})
 }
 
-// IDTime returns the time that is part of an id, in UTC, cut to whole
-// microseconds. It returns an error with [CodeInvalid] for a string that is not
-// an id of this project.
+// IDTime returns the time in an id, in UTC and whole microseconds. It returns an error with
+// [CodeInvalid] for a string that is not an id of this project.
 func IDTime(id string) (time.Time, error) {
 	_, digits, found := strings.Cut(id, "_")
 	raw, err := hex.DecodeString(digits)
@@ -90,17 +87,18 @@ func IDTime(id string) (time.Time, error) {
 	return Timestamp(time.UnixMilli(millis).Add(time.Duration(nanos))), nil
 }
 
-// Timestamp returns t the way every time in the project is kept: UTC, whole
-// microseconds, no monotonic clock reading. PostgreSQL keeps no finer time.
+// Timestamp returns t in the form of every time in the project: UTC, in whole microseconds (the
+// resolution of PostgreSQL), without a monotonic clock reading.
 func Timestamp(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
+// ticks returns the time in an id's resolution, since the Unix epoch.
 func ticks(t time.Time) int64 {
 	millis := t.UnixMilli()
 	rest := t.Sub(time.UnixMilli(millis))
 	return millis*ticksPerMilli + int64(rest*ticksPerMilli/time.Millisecond)
 }
 
-// maxIDLength is that of an id with one of the prefixes above.
+// maxIDLength is the length of the longest id with a prefix of the list above.
 const maxIDLength = 36
 
 func formatID(prefix string, tick int64, tail [8]byte) string {

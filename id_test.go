@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -66,6 +67,34 @@ func TestIDHoldsItsTimeAndItsUUIDVersion(t *testing.T) {
 		require.LessOrEqual(t, postrider.IDFloor(postrider.PrefixEvent, at), id)
 		require.Greater(t, postrider.IDFloor(postrider.PrefixEvent, at.Add(time.Microsecond)), id)
 	})
+}
+
+// TestIDsFitTheirColumns guards the length that id columns and the receiver of the benchmark expect.
+func TestIDsFitTheirColumns(t *testing.T) {
+	t.Parallel()
+	ids := postrider.NewIDs(time.Now, rand.Reader)
+	for _, prefix := range []string{
+		postrider.PrefixWebhook, postrider.PrefixEvent, postrider.PrefixBatch, postrider.PrefixDelivery,
+		postrider.PrefixWorkspace, postrider.PrefixAPIKey, postrider.PrefixSecret, postrider.PrefixReplay,
+	} {
+		require.Regexp(t, "^"+prefix+"_[0-9a-f]{32}$", ids.New(prefix))
+		require.LessOrEqual(t, len(prefix), 3)
+	}
+}
+
+// TestIDsNeedRandomness guards against ids that others can guess.
+func TestIDsNeedRandomness(t *testing.T) {
+	t.Parallel()
+	ids := postrider.NewIDs(time.Now, iotest.ErrReader(iotest.ErrTimeout))
+	require.PanicsWithValue(t, "postrider: no randomness for an id: timeout", func() { ids.New(postrider.PrefixEvent) })
+}
+
+func TestTimestampIsKeptByPostgreSQL(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("CET", 3600))
+	require.Equal(t, time.Date(2026, 3, 1, 11, 0, 0, 123456000, time.UTC), postrider.Timestamp(at))
+	require.Equal(t, postrider.Timestamp(at), postrider.Timestamp(postrider.Timestamp(at)))
+	require.NotContains(t, postrider.Timestamp(time.Now()).String(), "m=", "no monotonic clock reading")
 }
 
 func TestIDFloorOfTimesBeforeAllIDs(t *testing.T) {

@@ -6,14 +6,14 @@ const (
 	MaxPageSize     = 200
 )
 
-// Page asks for a part of a list, newest first.
+// Page selects a part of a list, newest first.
 type Page struct {
 	Limit int    // 1 to [MaxPageSize]
-	After string // id of the last item of the page before; "" for the first page
+	After string // id of the last item of the previous page; "" for the first page
 }
 
 // List is a part of a list, newest first.
 type List[T any] struct {
 	Items []T
-	Next  string // [Page.After] of the next page; "" on the last
+	Next  string // [Page.After] of the next page; "" on the last page
 }

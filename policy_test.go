@@ -22,28 +22,30 @@ func TestJudge(t *testing.T) {
 	t.Parallel()
 	policy := postrider.Policy{TimeoutMS: 5000, MaxRetries: 3, BackoffMS: 1000}
 	const middle = 0.5 // no jitter
+	retryAfter := func(wait time.Duration) postrider.Verdict {
+		return postrider.Verdict{State: postrider.StateRetrying, Wait: wait}
+	}
+	succeeded, failed := postrider.Verdict{State: postrider.StateSucceeded}, postrider.Verdict{State: postrider.StateFailed}
+	gone := postrider.Verdict{State: postrider.StateFailed, Gone: true}
 	for name, c := range map[string]struct {
 		attempt    postrider.Attempt
 		retryAfter time.Duration
 		random     float64
 		want       postrider.Verdict
 	}{
-		"2xx":                         {attempt(1, 204, postrider.ResultSuccess), 0, middle, postrider.Verdict{State: postrider.StateSucceeded}},
-		"first failure":               {attempt(1, 500, postrider.ResultServerError), 0, middle, postrider.Verdict{State: postrider.StateRetrying, Wait: time.Second}},
-		"the wait doubles":            {attempt(3, 500, postrider.ResultServerError), 0, middle, postrider.Verdict{State: postrider.StateRetrying, Wait: 4 * time.Second}},
-		"redirect is a failure":       {attempt(1, 301, postrider.ResultRedirect), 0, middle, postrider.Verdict{State: postrider.StateRetrying, Wait: time.Second}},
-		"blocked is retried":          {attempt(1, 0, postrider.ResultBlocked), 0, middle, postrider.Verdict{State: postrider.StateRetrying, Wait: time.Second}},
-		"retries used up":             {attempt(4, 500, postrider.ResultServerError), 0, middle, postrider.Verdict{State: postrider.StateFailed}},
-		"410 at once":                 {attempt(1, 410, postrider.ResultClientError), 0, middle, postrider.Verdict{State: postrider.StateFailed, Gone: true}},
-		"called off":                  {attempt(1, 0, postrider.ResultCancelled), 0, middle, postrider.Verdict{State: postrider.StateFailed}},
-		"Retry-After is a least wait": {attempt(1, 429, postrider.ResultClientError), 7 * time.Second, middle, postrider.Verdict{State: postrider.StateRetrying, Wait: 7 * time.Second}},
-		"Retry-After shortens nothing": {
-			attempt(3, 503, postrider.ResultServerError), time.Second, middle,
-			postrider.Verdict{State: postrider.StateRetrying, Wait: 4 * time.Second},
-		},
-		"Retry-After is capped": {attempt(1, 429, postrider.ResultClientError), 48 * time.Hour, middle, postrider.Verdict{State: postrider.StateRetrying, Wait: time.Hour}},
-		"least jitter":          {attempt(1, 500, postrider.ResultServerError), 0, 0, postrider.Verdict{State: postrider.StateRetrying, Wait: 800 * time.Millisecond}},
-		"most jitter":           {attempt(1, 500, postrider.ResultServerError), 0, 1, postrider.Verdict{State: postrider.StateRetrying, Wait: 1200 * time.Millisecond}},
+		"2xx":                          {attempt(1, 204, postrider.ResultSuccess), 0, middle, succeeded},
+		"first failure":                {attempt(1, 500, postrider.ResultServerError), 0, middle, retryAfter(time.Second)},
+		"the wait doubles":             {attempt(3, 500, postrider.ResultServerError), 0, middle, retryAfter(4 * time.Second)},
+		"redirect is a failure":        {attempt(1, 301, postrider.ResultRedirect), 0, middle, retryAfter(time.Second)},
+		"blocked is retried":           {attempt(1, 0, postrider.ResultBlocked), 0, middle, retryAfter(time.Second)},
+		"retries used up":              {attempt(4, 500, postrider.ResultServerError), 0, middle, failed},
+		"410 at once":                  {attempt(1, 410, postrider.ResultClientError), 0, middle, gone},
+		"called off":                   {attempt(1, 0, postrider.ResultCancelled), 0, middle, failed},
+		"Retry-After is a least wait":  {attempt(1, 429, postrider.ResultClientError), 7 * time.Second, middle, retryAfter(7 * time.Second)},
+		"Retry-After shortens nothing": {attempt(3, 503, postrider.ResultServerError), time.Second, middle, retryAfter(4 * time.Second)},
+		"Retry-After is capped":        {attempt(1, 429, postrider.ResultClientError), 48 * time.Hour, middle, retryAfter(time.Hour)},
+		"least jitter":                 {attempt(1, 500, postrider.ResultServerError), 0, 0, retryAfter(800 * time.Millisecond)},
+		"most jitter":                  {attempt(1, 500, postrider.ResultServerError), 0, 1, retryAfter(1200 * time.Millisecond)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,12 +1,12 @@
 package postrider
 
-// Removed is what a retention run removed, and what it had to keep.
+// Removed is the data that a retention run removed, and the days that it had to keep.
 type Removed struct {
-	Days            []string `json:"days,omitempty"` // as 2026-08-03, dropped as a whole
-	Deliveries      int64    `json:"deliveries"`     // one by one
+	Days            []string `json:"days,omitempty"` // days such as 2026-08-03, removed as a whole
+	Deliveries      int64    `json:"deliveries"`     // removed one by one
 	Events          int64    `json:"events"`
 	IdempotencyKeys int64    `json:"idempotency_keys"`
-	// Unfinished days are past their retention and kept, for deliveries that are not
-	// finished: parked ones, of a webhook that is paused or disabled.
+	// Unfinished days are past their retention, and kept because they have deliveries that are
+	// not finished: parked ones, of a webhook that is paused or disabled.
 	Unfinished []string `json:"unfinished,omitempty"`
 }

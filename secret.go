@@ -2,12 +2,12 @@ package postrider
 
 import "time"
 
-// Secret is a webhook's signing secret, revealed.
+// Secret is a webhook's signing secret in plain text.
 type Secret struct {
 	ID        string
 	Value     string
 	CreatedAt time.Time
-	Previous  []PreviousSecret // replaced ones that still sign, newest first
+	Previous  []PreviousSecret // replaced secrets that still sign, newest first
 }
 
 // PreviousSecret is a replaced secret in its grace period.

@@ -2,20 +2,20 @@ package postrider
 
 import "time"
 
-// Verdict is what an attempt means for its delivery.
+// Verdict says what an attempt means for its delivery.
 type Verdict struct {
 	State DeliveryState // succeeded, failed or retrying
 	// Wait is how long to wait before the next attempt; 0 unless State is retrying.
 	Wait time.Duration
-	// Gone is true when the receiver asked for no more deliveries at all (410).
+	// Gone says that the receiver answered 410: it wants no more deliveries.
 	Gone bool
 }
 
-// Judge says what attempt means under the policy. The random number, from 0 to 1,
-// picks the jitter; retryAfter is what the receiver asked to wait, 0 for nothing.
+// Judge returns the verdict on an attempt under the policy. random, from 0 to 1, selects the
+// jitter. retryAfter is the wait that the receiver asked for, 0 for no wish.
 //
-// Success is 2xx and nothing else. 410 is permanent, and so is an attempt that
-// was called off. Every other failure is retried until MaxRetries is used up.
+// Only 2xx is a success. A 410 and a cancelled attempt are final. Every other failure is
+// retried until MaxRetries is used up.
 func (p Policy) Judge(attempt Attempt, retryAfter time.Duration, random float64) Verdict {
 	switch {
 	case attempt.Result == ResultSuccess:

@@ -10,22 +10,9 @@ import (
 	"time"
 )
 
-// SigningMethod is how a receiver can tell that a request came from here.
+// SigningMethod is how a receiver verifies that a request came from this server. Package
+// signing has the table of methods.
 type SigningMethod string
-
-// The signing methods; package signing says what each adds to a request.
-const (
-	SigningHMACSHA256 SigningMethod = "hmac_sha256"
-	SigningHMACSHA1   SigningMethod = "hmac_sha1"
-	SigningBearer     SigningMethod = "bearer"
-	SigningBasicAuth  SigningMethod = "basic_auth"
-	SigningNone       SigningMethod = "none"
-)
-
-// SigningMethods returns every signing method.
-func SigningMethods() []SigningMethod {
-	return []SigningMethod{SigningHMACSHA256, SigningHMACSHA1, SigningBearer, SigningBasicAuth, SigningNone}
-}
 
 // ScopeType says which events of the workspace a webhook gets.
 type ScopeType string
@@ -36,7 +23,7 @@ const (
 	ScopePersona ScopeType = "persona" // only those of one persona
 )
 
-// WebhookStatus says whether deliveries to a webhook are made.
+// WebhookStatus says whether a webhook's deliveries are made.
 type WebhookStatus string
 
 // The statuses. Events for a webhook that is not active are parked, not dropped.
@@ -67,22 +54,30 @@ const (
 	MinRateLimit, MaxRateLimit                      = 1, 10000
 )
 
+// WebhookSettings are the fields of a webhook that its owner sets, beside its [Policy] and
+// its secret. They are written here alone: the API's requests and answers embed them, with
+// the rules and texts of their tags, and so does the store's row, by their db tags.
+type WebhookSettings struct {
+	URL           string            `json:"url" db:"url" minLength:"1" maxLength:"2083" format:"uri" doc:"Where events are sent: http or https, without a user name or password." example:"https://example.com/hooks"`
+	Events        []string          `json:"events" db:"events" minItems:"1" maxItems:"100" nullable:"false" maxLength:"128" pattern:"^(\\*|[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+)*(\\.\\*)?)$" patternDescription:"an event type, a trailing wildcard as call.*, or *" doc:"Event types to subscribe to: exact ones, a trailing wildcard such as call.*, or * for all. An entry given twice counts once." example:"[\"call.ended\",\"contact.updated\"]"`
+	Name          *string           `json:"name" db:"name" nullable:"true" maxLength:"255" doc:"Display name."`
+	Description   *string           `json:"description" db:"description" nullable:"true" maxLength:"1024"`
+	SigningMethod SigningMethod     `json:"signing_method" db:"signing_method" doc:"How the receiver can tell that a request came from here. The HMAC methods make a secret when none is given; bearer and basic_auth need one."`
+	ScopeType     ScopeType         `json:"scope_type" db:"scope_type" enum:"global,persona" doc:"global: every event; persona: one persona's only."`
+	PersonaID     *string           `json:"persona_id" db:"persona_id" nullable:"true" minLength:"1" maxLength:"1024" doc:"Required when scope_type is persona, and goes with it only."`
+	Headers       map[string]string `json:"headers" db:"headers" maxProperties:"32" doc:"Headers added to every request. Reserved names are refused: Postrider's own, the signature's, Authorization, and those of the HTTP connection."`
+	RateLimit     *int              `json:"rate_limit" db:"rate_limit" nullable:"true" minimum:"1" maximum:"10000" doc:"Requests a second; null for no limit."`
+	MaxInFlight   int               `json:"max_in_flight" db:"max_in_flight" minimum:"1" maximum:"1000" doc:"Requests at once."`
+}
+
 // Webhook is a subscription: where events go, which, and how.
 type Webhook struct {
-	ID             string
-	WorkspaceID    string
-	URL            string
-	Events         []string // patterns, as given: exact types, "call.*" or "*"
-	Name           *string
-	Description    *string
-	SigningMethod  SigningMethod
+	ID          string
+	WorkspaceID string
+	WebhookSettings
+	Policy
+
 	SecretID       *string // nil: no secret is kept
-	ScopeType      ScopeType
-	PersonaID      *string // set exactly when ScopeType is persona
-	Policy         Policy
-	Headers        map[string]string // added to every request
-	RateLimit      *int              // requests a second; nil: no limit
-	MaxInFlight    int               // requests at once
 	Status         WebhookStatus
 	DisabledReason *string
 	Stats          WebhookStats
@@ -90,32 +85,32 @@ type Webhook struct {
 	UpdatedAt      time.Time
 }
 
-// WebhookFilter narrows a list of webhooks; a zero field does not.
+// WebhookFilter selects webhooks for a list. A zero field selects all.
 type WebhookFilter struct {
 	Event     string // an event type: webhooks that subscribe to it; or a pattern, as stored
 	Status    WebhookStatus
 	PersonaID string
 }
 
-// WebhookEdit is a webhook about to be stored with other settings.
+// WebhookEdit is a webhook that will be stored with changed settings.
 type WebhookEdit struct {
 	Webhook *Webhook
-	// Secret is the current secret, "" when there is none.
+	// Secret is the current secret, or "" without one.
 	Secret string
 	// NewSecret replaces the current secret at once when it is not "".
 	NewSecret string
 }
 
-// WebhookStats sums up a webhook's finished deliveries.
+// WebhookStats are the statistics of a webhook's finished deliveries.
 type WebhookStats struct {
-	TotalDeliveries  int64      // that finished, cancelled ones not counted
-	FailedDeliveries int64      // that finished without a 2xx
-	LastDeliveryAt   *time.Time // when the latest finished
-	LastError        *string    // why the latest failed attempt failed; kept after a success
+	TotalDeliveries  int64      // finished deliveries, without cancelled ones
+	FailedDeliveries int64      // deliveries that finished without a 2xx
+	LastDeliveryAt   *time.Time // when the latest delivery finished
+	LastError        *string    // the latest failed attempt's error; a success does not clear it
 }
 
-// SuccessRate returns the share of finished deliveries that succeeded, from 0 to
-// 1, and 1 when none has finished.
+// SuccessRate returns the share of finished deliveries that succeeded, from 0 to 1. Without
+// finished deliveries it is 1.
 func (s WebhookStats) SuccessRate() float64 {
 	if s.TotalDeliveries == 0 {
 		return 1
@@ -123,10 +118,10 @@ func (s WebhookStats) SuccessRate() float64 {
 	return float64(s.TotalDeliveries-s.FailedDeliveries) / float64(s.TotalDeliveries)
 }
 
-// Validate returns the rules that the webhook's settings break, in the order of
-// the fields; none means it may be stored. Whether its address may be delivered
-// to is egress's to say, and whether its secret fits its method [CheckSecret]'s.
-func (w *Webhook) Validate() []FieldError {
+// Validate returns the rules that the webhook's settings break, in the order of the fields.
+// methods are all signing methods. Validate does not check whether the address may be delivered
+// to, which is egress's task, nor whether the secret fits the method, which is signing's.
+func (w *Webhook) Validate(methods []SigningMethod) []FieldError {
 	var broken []FieldError
 	add := func(field, message string, value any) {
 		broken = append(broken, FieldError{Field: field, Message: message, Value: value})
@@ -147,8 +142,8 @@ func (w *Webhook) Validate() []FieldError {
 	broken = append(broken, checkPatterns(w.Events)...)
 	longest("name", w.Name, MaxNameLength)
 	longest("description", w.Description, MaxTextLength)
-	if !slices.Contains(SigningMethods(), w.SigningMethod) {
-		add("signing_method", "must be one of hmac_sha256, hmac_sha1, bearer, basic_auth, none", w.SigningMethod)
+	if !slices.Contains(methods, w.SigningMethod) {
+		add("signing_method", "must be one of "+joined(methods), w.SigningMethod)
 	}
 	switch {
 	case w.ScopeType != ScopeGlobal && w.ScopeType != ScopePersona:
@@ -159,9 +154,9 @@ func (w *Webhook) Validate() []FieldError {
 		add("persona_id", "goes with scope_type persona only", *w.PersonaID)
 	}
 	longest("persona_id", w.PersonaID, MaxTextLength)
-	between("timeout_ms", w.Policy.TimeoutMS, MinTimeoutMS, MaxTimeoutMS)
-	between("max_retries", w.Policy.MaxRetries, MinMaxRetries, MaxMaxRetries)
-	between("backoff_ms", w.Policy.BackoffMS, MinBackoffMS, MaxBackoffMS)
+	between("timeout_ms", w.TimeoutMS, MinTimeoutMS, MaxTimeoutMS)
+	between("max_retries", w.MaxRetries, MinMaxRetries, MaxMaxRetries)
+	between("backoff_ms", w.BackoffMS, MinBackoffMS, MaxBackoffMS)
 	broken = append(broken, checkHeaders(w.Headers)...)
 	if w.RateLimit != nil {
 		between("rate_limit", *w.RateLimit, MinRateLimit, MaxRateLimit)
@@ -170,22 +165,13 @@ func (w *Webhook) Validate() []FieldError {
 	return broken
 }
 
-// CheckSecret returns the rule that a secret breaks for a signing method, or "".
-// The empty secret stands for none.
-func CheckSecret(method SigningMethod, secret string) string {
-	switch {
-	case len(secret) > MaxSecretLength:
-		return fmt.Sprintf("must have at most %d bytes", MaxSecretLength)
-	case method == SigningBearer && secret == "":
-		return "is required when signing_method is bearer"
-	case method == SigningBasicAuth && secret == "":
-		return "is required when signing_method is basic_auth"
-	case method == SigningBasicAuth && !strings.Contains(secret, ":"):
-		return "must be user:password when signing_method is basic_auth"
-	case (method == SigningBearer || method == SigningBasicAuth) && !printable(secret):
-		return "must have printable ASCII characters only: it is sent in a header"
+// joined lists words for an error text.
+func joined[T ~string](words []T) string {
+	texts := make([]string, len(words))
+	for i, word := range words {
+		texts[i] = string(word)
 	}
-	return ""
+	return strings.Join(texts, ", ")
 }
 
 var (
@@ -197,14 +183,14 @@ var (
 // MaxEventTypeLength is the longest event type, in bytes.
 const MaxEventTypeLength = 128
 
-// ValidEventType reports whether s can be an event's type: words of letters,
-// digits and underscores, joined by dots, at most 128 characters.
+// ValidEventType reports whether s is an event type: words of letters, digits and underscores,
+// joined by dots, at most 128 characters.
 func ValidEventType(s string) bool {
 	return len(s) <= MaxEventTypeLength && eventTypeRule.MatchString(s)
 }
 
-// PatternsFor returns every subscription pattern that matches an event type: for
-// "call.leg.ended" these are "*", "call.*", "call.leg.*" and the type itself.
+// PatternsFor returns every subscription pattern that matches an event type. For
+// "call.leg.ended" it returns "*", "call.*", "call.leg.*" and the type itself.
 func PatternsFor(eventType string) []string {
 	patterns := []string{"*"}
 	for i, c := range eventType {
@@ -271,16 +257,15 @@ func checkHeaders(headers map[string]string) []FieldError {
 		}
 		seen[canonical] = true
 		if message != "" {
-			// The value is not repeated: people put tokens into custom headers.
+			// The value is left out, because custom headers often hold tokens.
 			broken = append(broken, FieldError{Field: "headers." + name, Message: message})
 		}
 	}
 	return broken
 }
 
-// ReservedHeader reports whether a request header is Postrider's own, the HTTP
-// client's or a hop-by-hop one (RFC 9110 section 7.6.1), so that a webhook's
-// custom headers may not set it.
+// ReservedHeader reports whether a webhook's custom headers must not set a request header: it is
+// Postrider's own, the HTTP client's, or a hop-by-hop header (RFC 9110 section 7.6.1).
 func ReservedHeader(name string) bool {
 	name = strings.ToLower(name)
 	if strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "postrider-") ||

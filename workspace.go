@@ -11,21 +11,21 @@ import (
 	"unicode/utf8"
 )
 
-// Workspace is one tenant: webhooks, events and keys belong to exactly one.
+// Workspace is a tenant. Every webhook, event and key belongs to exactly one.
 type Workspace struct {
 	ID        string
 	Name      string
 	CreatedAt time.Time
 }
 
-// Scope is what an API key may do.
+// Scope is a permission of an API key.
 type Scope string
 
 // The scopes.
 const (
 	ScopePublish Scope = "publish" // publish events
 	ScopeManage  Scope = "manage"  // create, change, test and delete webhooks
-	ScopeRead    Scope = "read"    // read everything but secrets
+	ScopeRead    Scope = "read"    // read everything except secrets
 	ScopeSecrets Scope = "secrets" // reveal and rotate signing secrets
 	ScopeAdmin   Scope = "admin"   // workspaces and keys
 )
@@ -45,7 +45,7 @@ func checkName(broken []FieldError, name string) []FieldError {
 	return broken
 }
 
-// APIKey is what is stored of a workspace's key: its hash, never the key.
+// APIKey is a workspace's key as it is stored: with its hash, without the key itself.
 type APIKey struct {
 	ID          string
 	WorkspaceID string
@@ -53,9 +53,9 @@ type APIKey struct {
 	Hash        string // [HashAPIKey] of the key
 	Scopes      []Scope
 	CreatedAt   time.Time
-	ExpiresAt   *time.Time // nil: never
-	RevokedAt   *time.Time // nil: in use
-	LastUsedAt  *time.Time // to about a minute; nil: never
+	ExpiresAt   *time.Time // nil when it never expires
+	RevokedAt   *time.Time // nil when it was not revoked
+	LastUsedAt  *time.Time // precise to about a minute; nil when it was never used
 }
 
 // Allows reports whether the key has the scope.
@@ -66,7 +66,7 @@ func (k APIKey) LiveAt(t time.Time) bool {
 	return k.RevokedAt == nil && (k.ExpiresAt == nil || t.Before(*k.ExpiresAt))
 }
 
-// Validate returns every rule that a key breaks that is about to be made at now.
+// Validate returns every rule that a new key breaks. now is the time of its creation.
 func (k APIKey) Validate(now time.Time) []FieldError {
 	broken := checkName(nil, k.Name)
 	if len(k.Scopes) == 0 {
@@ -87,11 +87,11 @@ func (k APIKey) Validate(now time.Time) []FieldError {
 	return broken
 }
 
-// apiKeyPrefix lets secret scanners recognise a leaked key.
+// apiKeyPrefix lets secret scanners find leaked keys.
 const apiKeyPrefix = "prk_"
 
-// NewAPIKeySecret returns a new key, as the caller sends it in X-API-Key: 256
-// random bits. It is shown once and never stored.
+// NewAPIKeySecret returns a new key, as callers send it in X-API-Key: 256 random bits. It is
+// shown once and never stored.
 func NewAPIKeySecret(entropy io.Reader) (string, error) {
 	var raw [32]byte
 	if _, err := io.ReadFull(entropy, raw[:]); err != nil {
@@ -100,8 +100,9 @@ func NewAPIKeySecret(entropy io.Reader) (string, error) {
 	return apiKeyPrefix + base64.RawURLEncoding.EncodeToString(raw[:]), nil
 }
 
-// Issue returns the key completed, as it is stored, and what its owner sends: made
-// of entropy, shown once. Returns [CodeInvalid] when the key breaks a rule.
+// Issue returns the key as it is stored, with id, hash and times, and the secret that its owner
+// sends. The secret comes from entropy and is shown once. Issue returns an error with
+// [CodeInvalid] when the key breaks a rule.
 func (k APIKey) Issue(ids *IDs, entropy io.Reader, now time.Time) (APIKey, string, error) {
 	if err := Invalid(k.Validate(now)); err != nil {
 		return k, "", err
@@ -118,8 +119,8 @@ func (k APIKey) Issue(ids *IDs, entropy io.Reader, now time.Time) (APIKey, strin
 	return k, secret, nil
 }
 
-// HashAPIKey returns the hex SHA-256 of a key, by which it is stored and looked
-// up. A key has 256 random bits, so a slow password hash would add nothing.
+// HashAPIKey returns the hex SHA-256 of a key, by which it is stored and looked up. A key has
+// 256 random bits, so a slow password hash would not make it safer.
 func HashAPIKey(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return hex.EncodeToString(sum[:])

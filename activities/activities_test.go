@@ -26,7 +26,7 @@ func TestDeliverSignsPostsAndRecords(t *testing.T) {
 	require.Equal(t, postrider.StateSucceeded, report.State)
 	require.Len(t, b.requests, 1)
 	got := b.requests[0]
-	require.NoError(t, signing.Verify(postrider.SigningHMACSHA256, []string{b.secret}, got.header, got.body, time.Now(), time.Minute))
+	require.NoError(t, signing.Verify(signing.HMACSHA256, []string{b.secret}, got.header, got.body, time.Now(), time.Minute))
 	require.Equal(t, id, got.header.Get("postrider-delivery-id"))
 	require.Equal(t, "1", got.header.Get("postrider-attempt"))
 	require.Equal(t, "application/json", got.header.Get("Content-Type"))
@@ -43,7 +43,7 @@ func TestDeliverSignsPostsAndRecords(t *testing.T) {
 	require.InDelta(t, 1, testutil.ToFloat64(b.counter("postrider_deliveries_total", "succeeded")), 0)
 }
 
-// counter returns one series of a counter, as it is scraped.
+// counter returns the value of one series, as a collector.
 func (b *bench) counter(name, label string) prometheus.Collector {
 	b.t.Helper()
 	families, err := b.registry.Gather()
@@ -61,7 +61,7 @@ func (b *bench) counter(name, label string) prometheus.Collector {
 	return nil
 }
 
-// Guards against a second POST after a crash between the record and the return.
+// Guards against a second request after a crash between the record and the return.
 func TestDeliverDoesNotRepeatARecordedAttempt(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
@@ -76,9 +76,9 @@ func TestDeliverDoesNotRepeatARecordedAttempt(t *testing.T) {
 	require.Nil(t, again.Attempts[0].ResponseExcerpt, "no response text goes to Temporal")
 }
 
-func TestRetriesUntilTheyAreUsedUp(t *testing.T) {
+func TestRetriesEndWhenTheyAreUsedUp(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(w *postrider.Webhook) { w.Policy.MaxRetries, w.Policy.BackoffMS = 2, 400 })
+	b := setup(t, func(w *postrider.Webhook) { w.MaxRetries, w.BackoffMS = 2, 400 })
 	b.answer(http.StatusBadGateway)
 	id := b.publish()
 	report := b.deliver(id)
@@ -98,12 +98,12 @@ func TestRetriesUntilTheyAreUsedUp(t *testing.T) {
 	report, refused = b.retry(id)
 	require.Equal(t, postrider.StateFailed, report.State)
 	require.Equal(t, activities.ErrorAttemptFailed, refused.Type())
-	require.False(t, refused.NonRetryable(), "Temporal's policy is what ends it")
+	require.False(t, refused.NonRetryable(), "Temporal's policy ends the activity")
 	require.Equal(t, postrider.StateFailed, b.delivery(id).State)
 	require.Len(t, b.reports, 1)
 
 	report, refused = b.retryKnowing(id, 0)
-	require.True(t, refused.NonRetryable(), "Temporal has tries left, and nothing is left to try")
+	require.True(t, refused.NonRetryable(), "Temporal has tries left, but the delivery has failed")
 	require.Equal(t, postrider.StateFailed, report.State)
 	require.Len(t, report.Attempts, 3)
 	require.Len(t, b.requests, 3)
@@ -162,11 +162,10 @@ func TestDeletedWebhookGetsNoRequest(t *testing.T) {
 	require.Empty(t, b.requests)
 }
 
-// Guards the whole story: a workflow whose first activity died after its commit
-// learns of that attempt with the next.
-func TestRetryReportsWhatTheWorkflowDoesNotKnow(t *testing.T) {
+// Guards against a gap in the workflow's history when its first activity died after the commit.
+func TestRetryReportsAttemptsThatTheWorkflowDoesNotKnow(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(w *postrider.Webhook) { w.Policy.BackoffMS = 100 })
+	b := setup(t, func(w *postrider.Webhook) { w.BackoffMS = 100 })
 	b.answer(http.StatusInternalServerError)
 	id := b.publish()
 	b.deliver(id)
@@ -177,25 +176,25 @@ func TestRetryReportsWhatTheWorkflowDoesNotKnow(t *testing.T) {
 	require.Equal(t, postrider.StateSucceeded, report.State)
 }
 
-// Guards Retry-After: Temporal's own backoff, after a try that died, may be shorter
-// than the wait that was recorded.
+// Guards Retry-After: after a try that died, Temporal's own backoff may be shorter than the
+// recorded wait.
 func TestRetryDoesNotComeBeforeItsTime(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(w *postrider.Webhook) { w.Policy.BackoffMS = 3600000 })
+	b := setup(t, func(w *postrider.Webhook) { w.BackoffMS = 3600000 })
 	b.answer(http.StatusServiceUnavailable)
 	id := b.publish()
 	b.deliver(id)
 	report, refused := b.retry(id)
 	require.Len(t, b.requests, 1)
 	require.Equal(t, postrider.StateRetrying, report.State)
-	require.Equal(t, activities.ErrorAttemptFailed, refused.Type(), "there is no lack of places")
+	require.Equal(t, activities.ErrorAttemptFailed, refused.Type(), "it did not lack a permit")
 	require.False(t, refused.NonRetryable())
 	require.Greater(t, refused.NextRetryDelay(), 40*time.Minute)
 }
 
-// Guards against a delivery that its workflow takes for delivered and the database
-// for waiting: an attempt that another try recorded meanwhile counts as stored.
-func TestAttemptThatWasOvertakenReportsWhatIsStored(t *testing.T) {
+// Guards against a workflow and a database that disagree on a delivery: when another try has
+// recorded the attempt, the stored result counts.
+func TestSupersededAttemptReportsTheStoredState(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	id := b.publish()
@@ -235,7 +234,7 @@ func TestCancelIsRecorded(t *testing.T) {
 	require.Equal(t, postrider.StateCancelled, b.delivery(id).State)
 }
 
-// Guards the difference between a receiver's failure and one of ours.
+// Guards the difference between a receiver's failure and an internal one.
 func TestShutdownIsNoAttempt(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
@@ -245,7 +244,7 @@ func TestShutdownIsNoAttempt(t *testing.T) {
 	_, err := b.acts.Deliver(ctx, alone(id))
 	require.ErrorIs(t, err, context.Canceled)
 	require.Zero(t, b.delivery(id).AttemptCount)
-	require.Equal(t, []string{id}, b.done, "nothing is under way any more")
+	require.Equal(t, []string{id}, b.done, "no attempt is in flight")
 }
 
 func TestUnknownDeliveryIsAnError(t *testing.T) {
@@ -256,7 +255,7 @@ func TestUnknownDeliveryIsAnError(t *testing.T) {
 	require.Empty(t, b.requests)
 }
 
-func TestUnknownMemberKeepsNoOtherFromItsAttempt(t *testing.T) {
+func TestUnknownMemberDoesNotStopTheOthers(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	id := b.publish()
@@ -283,7 +282,7 @@ func TestCancelAllIsRecorded(t *testing.T) {
 	require.InDelta(t, 2, testutil.ToFloat64(b.counter("postrider_deliveries_total", "cancelled")), 0)
 }
 
-// Histories of earlier versions hold inputs and reports of a single delivery.
+// Histories of earlier versions contain inputs and reports of a single delivery.
 func TestInputsAndReportsOfEarlierVersions(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
@@ -318,7 +317,7 @@ func TestInputsAndReportsOfEarlierVersions(t *testing.T) {
 	}
 }
 
-// Without a process that claims, the activities read from the database what to do.
+// Without a dispatcher in the process, activities read their deliveries from the database.
 func TestActivitiesWithoutADispatcher(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)

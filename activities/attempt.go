@@ -8,9 +8,9 @@ import (
 	"postrider.dev/postrider"
 )
 
-// attempt makes the delivery's next attempt for the workflow and records it. In between
-// it calls answered, which returns the attempt's successor, unless there is no attempt to
-// make.
+// attempt makes the delivery's next attempt for the workflow and records it. Between the two
+// it calls answered, which returns the attempt's successor. It makes no attempt of a finished
+// delivery, and does not call answered then.
 func (a *Activities) attempt(ctx context.Context, target postrider.Target, workflowID string, answered func() string) (Report, error) {
 	if target.Delivery.State.Finished() {
 		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State}, nil
@@ -26,7 +26,7 @@ func (a *Activities) attempt(ctx context.Context, target postrider.Target, workf
 	outcome.Leaves = outcome.State == postrider.StateRetrying && postrider.FirstAttemptsOnly(workflowID)
 	err = a.Store.Record(ctx, []postrider.Outcome{outcome})
 	if postrider.CodeOf(err) == postrider.CodeConflict {
-		return a.overtaken(ctx, outcome.DeliveryID)
+		return a.superseded(ctx, outcome.DeliveryID)
 	}
 	if err != nil {
 		return Report{}, err
@@ -42,22 +42,22 @@ func (a *Activities) attempt(ctx context.Context, target postrider.Target, workf
 	}, nil
 }
 
-// overtaken reports what is stored after an attempt that came too late: its number
-// was taken by a try that had been given up, or the delivery was finished meanwhile.
-// The receiver's answer counts for nothing then, as after any crash.
-func (a *Activities) overtaken(ctx context.Context, deliveryID string) (Report, error) {
+// superseded reports the stored state after an attempt that was recorded too late. An abandoned
+// try has recorded its number, or the delivery was finished meanwhile. The answer is ignored
+// then, as after a crash.
+func (a *Activities) superseded(ctx context.Context, deliveryID string) (Report, error) {
 	targets, err := a.Store.Targets(ctx, []string{deliveryID})
 	if err != nil || len(targets) == 0 {
 		return Report{DeliveryID: deliveryID, Left: true}, err
 	}
-	return a.recorded(ctx, targets[0].Delivery)
+	return a.storedReport(ctx, targets[0].Delivery)
 }
 
-// post sends the request, or says why there is no sense in sending it.
+// post sends the request. If the attempt must be skipped, it returns one that says why.
 func (a *Activities) post(ctx context.Context, target postrider.Target) (postrider.Attempt, time.Duration, error) {
 	number := target.Delivery.AttemptCount + 1
 	now := postrider.Timestamp(a.Now())
-	if reason := callOff(target); reason != "" {
+	if reason := skipReason(target); reason != "" {
 		return postrider.Attempt{Number: number, StartedAt: now, Result: postrider.ResultCancelled, Error: &reason}, 0, nil
 	}
 	request, err := a.request(target, number, now)
@@ -69,8 +69,8 @@ func (a *Activities) post(ctx context.Context, target postrider.Target) (postrid
 	return attempt, retryAfter, err
 }
 
-// callOff returns why an attempt must not be made, or "".
-func callOff(target postrider.Target) string {
+// skipReason returns why no request may be made; "" when it may.
+func skipReason(target postrider.Target) string {
 	switch {
 	case target.WebhookStatus == postrider.WebhookDisabled:
 		return "the webhook is disabled"
@@ -80,6 +80,7 @@ func callOff(target postrider.Target) string {
 	return ""
 }
 
+// outcomeOf returns the outcome to record for an attempt.
 func outcomeOf(d postrider.Delivery, made postrider.Attempt, verdict postrider.Verdict) postrider.Outcome {
 	outcome := postrider.Outcome{
 		DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID,
@@ -96,7 +97,7 @@ func outcomeOf(d postrider.Delivery, made postrider.Attempt, verdict postrider.V
 	return outcome
 }
 
-// log writes the one line of an attempt.
+// log writes the attempt's log line.
 func (a *Activities) log(ctx context.Context, d postrider.Delivery, o postrider.Outcome) {
 	attrs := []slog.Attr{
 		slog.String("delivery_id", d.ID), slog.String("webhook_id", d.WebhookID), slog.String("event_id", d.EventID),

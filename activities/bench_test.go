@@ -29,14 +29,15 @@ import (
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/activities"
 	"postrider.dev/postrider/egress"
+	"postrider.dev/postrider/signing"
 	"postrider.dev/postrider/store"
 	"postrider.dev/postrider/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// bench is the activities on a real database and a real network, with a receiver
-// whose answers a test chooses. It is the process that the activities run in, too.
+// bench runs the activities on a real database and a real network, with a receiver whose answers
+// a test chooses. It is also the [activities.Process] of the activities.
 type bench struct {
 	t        *testing.T
 	db       *store.Store
@@ -47,11 +48,11 @@ type bench struct {
 	registry *prometheus.Registry
 	webhook  postrider.Webhook
 	secret   string
-	ahead    atomic.Int64                                  // by how much the activities' clock is, in nanoseconds
-	random   atomic.Int64                                  // what draws jitter, in thousandths
+	ahead    atomic.Int64                                  // of the activities' clock, in nanoseconds
+	random   atomic.Int64                                  // drawn for jitter, in thousandths
 	feeds    map[string]activities.Feed                    // by workflow
-	reserve  func(context.Context, postrider.Target) error // nil: there is always a place
-	deaf     bool                                          // no workflow takes a report
+	reserve  func(context.Context, postrider.Target) error // nil: a slot is always free
+	deaf     bool                                          // reports to the workflow fail
 	beat     any                                           // the latest heartbeat
 	try      temporalTry
 	stop     context.CancelFunc // ends the try as a shutdown does
@@ -61,16 +62,16 @@ type bench struct {
 	respond  http.HandlerFunc
 	reports  []activities.Reports
 	done     []string
-	late     error // of a record that a test makes while a request is under way
+	late     error // of a record that a test makes during a request
 }
 
-// temporalTry is what Temporal says of a try of Retry.
+// temporalTry is Temporal's information on a try of Retry.
 type temporalTry struct {
 	workflowID string
 	number     int32
 }
 
-// request is what the receiver got.
+// request is a request that the receiver got.
 type request struct {
 	at     time.Time
 	header http.Header
@@ -117,8 +118,10 @@ func (b *bench) subscribe(url string, change func(*postrider.Webhook)) {
 	b.t.Helper()
 	now := postrider.Timestamp(time.Now())
 	w := postrider.Webhook{
-		ID: b.ids.New(postrider.PrefixWebhook), WorkspaceID: "ws_1", URL: url, Events: []string{"*"},
-		SigningMethod: postrider.SigningHMACSHA256, ScopeType: postrider.ScopeGlobal, MaxInFlight: 32, Status: postrider.WebhookActive,
+		ID: b.ids.New(postrider.PrefixWebhook), WorkspaceID: "ws_1", Status: postrider.WebhookActive,
+		WebhookSettings: postrider.WebhookSettings{
+			URL: url, Events: []string{"*"}, SigningMethod: signing.HMACSHA256, ScopeType: postrider.ScopeGlobal, MaxInFlight: 32,
+		},
 		Policy:    postrider.Policy{TimeoutMS: 5000, MaxRetries: 3, BackoffMS: 1000},
 		CreatedAt: now, UpdatedAt: now,
 	}
@@ -173,7 +176,7 @@ func (b *bench) Report(_ context.Context, workflowID, _ string, reports activiti
 	require.Equal(b.t, b.try.workflowID, workflowID)
 	b.reports = append(b.reports, reports)
 	if b.deaf {
-		return errors.New("nobody listens")
+		return errors.New("the workflow does not answer")
 	}
 	return nil
 }
@@ -196,16 +199,17 @@ func (b *bench) Reserve(ctx context.Context, target postrider.Target) error {
 // Began implements [activities.Process].
 func (b *bench) Began(string) {}
 
-// Done implements [activities.Process].
+// Answered implements [activities.Process].
 func (*bench) Answered(string) string { return "" }
 
+// Done implements [activities.Process].
 func (b *bench) Done(id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.done = append(b.done, id)
 }
 
-// publish accepts an event, claims its delivery as a dispatcher would, and returns it.
+// publish publishes an event, and claims its delivery as a dispatcher does.
 func (b *bench) publish() string {
 	b.t.Helper()
 	return b.publishTraced("")
@@ -217,7 +221,7 @@ func (b *bench) publishTraced(traceContext string) string {
 	return b.claim("", traceContext)[0]
 }
 
-// claim publishes an event in each trace, and claims the deliveries for a workflow.
+// claim publishes an event for each trace context, and claims the deliveries for a workflow.
 func (b *bench) claim(workflowID string, traceContexts ...string) []string {
 	b.t.Helper()
 	now := postrider.Timestamp(time.Now())
@@ -244,7 +248,7 @@ func (b *bench) claim(workflowID string, traceContexts ...string) []string {
 	return claimedIDs
 }
 
-// alone asks for the first attempt of a delivery with a workflow of its own.
+// alone returns the input for a delivery that has its own workflow.
 func alone(id string) activities.DeliverInput {
 	return activities.DeliverInput{WorkflowID: postrider.DeliveryWorkflowID(id), DeliveryIDs: []string{id}}
 }
@@ -257,14 +261,14 @@ func (b *bench) deliver(id string) activities.Report {
 	return reports[0]
 }
 
-// retry makes the first round of the retries of a delivery with a workflow of its own,
-// and returns its report and the error that it came with, if any.
+// retry makes the first round of retries of a delivery that has its own workflow. It returns the
+// report, and the error that carried it.
 func (b *bench) retry(id string) (activities.Report, *temporal.ApplicationError) {
 	b.t.Helper()
 	return b.retryKnowing(id, b.delivery(id).AttemptCount)
 }
 
-// retryKnowing is retry for a workflow that knows of so many attempts.
+// retryKnowing is retry for a workflow that knows the given number of attempts.
 func (b *bench) retryKnowing(id string, known int) (activities.Report, *temporal.ApplicationError) {
 	b.t.Helper()
 	b.begin(postrider.DeliveryWorkflowID(id))
@@ -278,8 +282,8 @@ func (b *bench) begin(workflowID string) {
 	b.try, b.beat = temporalTry{workflowID: workflowID}, nil
 }
 
-// round makes the next round of the activity, and returns its reports, and the error of
-// Temporal's that they came with.
+// round makes the next round of the activity. It returns the reports, and the error that carried
+// them.
 func (b *bench) round(members ...activities.RetryMember) (reports activities.Reports, refused *temporal.ApplicationError) {
 	b.t.Helper()
 	b.try.number++
@@ -297,7 +301,7 @@ func (b *bench) round(members ...activities.RetryMember) (reports activities.Rep
 	return reports, refused
 }
 
-// fails makes the next round, which fails for a reason of ours.
+// fails makes the next round, which must end in an internal failure.
 func (b *bench) fails(members ...activities.RetryMember) {
 	b.t.Helper()
 	b.try.number++
@@ -315,7 +319,7 @@ func (b *bench) delivery(id string) postrider.Delivery {
 	return d
 }
 
-// tries puts what Temporal would say of a try in the place of what the test environment says.
+// tries replaces the test environment's information on a try.
 type tries struct {
 	interceptor.WorkerInterceptorBase
 
@@ -363,22 +367,27 @@ func (i *tryRuns) GetInfo(ctx context.Context) activity.Info {
 // RecordHeartbeat implements [interceptor.ActivityOutboundInterceptor].
 func (i *tryRuns) RecordHeartbeat(_ context.Context, details ...any) { i.b.beat = details[0] }
 
-// watched is a store that remembers which retries left and which were kept, and that
-// fails when it is told to.
+// watched is a store that records which retries left and which were kept, and that fails when a
+// test says so.
 type watched struct {
 	activities.Store
 
 	now func() time.Time
-	// away returns the error of a call that names a delivery, or of one that names many
-	// with one that is among them. Nil: there is none.
+	// away returns the error of a call for a delivery; a call for many deliveries asks for
+	// each. Nil: no call fails.
 	away func(call, deliveryID string) error
+	// change changes a target that was read; permit replaces a permit that was acquired. Both
+	// may be nil.
+	change func(*postrider.Target)
+	permit func(postrider.Permit) postrider.Permit
 
-	mu   sync.Mutex
-	left []moved
-	kept []moved
+	mu       sync.Mutex
+	left     []moved
+	kept     []moved
+	released []string
 }
 
-// moved is a delivery that left its workflow, or that the workflow keeps until a time.
+// moved is a delivery that left its workflow at a time, or that it keeps until then.
 type moved struct {
 	deliveryID string
 	workflowID string
@@ -402,7 +411,13 @@ func (w *watched) Targets(ctx context.Context, deliveryIDs []string) ([]postride
 	if err := w.fail("targets", deliveryIDs...); err != nil {
 		return nil, err
 	}
-	return w.Store.Targets(ctx, deliveryIDs)
+	targets, err := w.Store.Targets(ctx, deliveryIDs)
+	for i := range targets {
+		if w.change != nil {
+			w.change(&targets[i])
+		}
+	}
+	return targets, err
 }
 
 // Record implements [activities.Store].
@@ -426,7 +441,30 @@ func (w *watched) AcquirePermit(ctx context.Context, request postrider.PermitReq
 	if err := w.fail("permit", request.DeliveryID); err != nil {
 		return postrider.Permit{}, err
 	}
-	return w.Store.AcquirePermit(ctx, request)
+	permit, err := w.Store.AcquirePermit(ctx, request)
+	if w.permit != nil {
+		permit = w.permit(permit)
+	}
+	return permit, err
+}
+
+// ReleasePermit implements [activities.Store].
+func (w *watched) ReleasePermit(ctx context.Context, deliveryID string) error {
+	w.mu.Lock()
+	w.released = append(w.released, deliveryID)
+	w.mu.Unlock()
+	if err := w.fail("release", deliveryID); err != nil {
+		return err
+	}
+	return w.Store.ReleasePermit(ctx, deliveryID)
+}
+
+// CancelDelivery implements [activities.Store].
+func (w *watched) CancelDelivery(ctx context.Context, deliveryID string) error {
+	if err := w.fail("cancel", deliveryID); err != nil {
+		return err
+	}
+	return w.Store.CancelDelivery(ctx, deliveryID)
 }
 
 // Leave implements [activities.Store].
@@ -444,6 +482,9 @@ func (w *watched) Leave(ctx context.Context, workflowID string, deliveryIDs []st
 
 // Keep implements [activities.Store].
 func (w *watched) Keep(ctx context.Context, workflowID string, deliveryIDs []string, until time.Time) error {
+	if err := w.fail("keep", deliveryIDs...); err != nil {
+		return err
+	}
 	for _, id := range deliveryIDs {
 		w.kept = append(w.kept, moved{id, workflowID, until})
 	}

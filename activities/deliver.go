@@ -10,35 +10,39 @@ import (
 	"postrider.dev/postrider"
 )
 
-// Limits of the requests of one workflow that go on at once. They keep hundreds from
-// opening a connection each where a few dozen would serve them as quickly; but nobody
-// waits for a slow receiver, nor for the record of an attempt whose answer is there.
+// Limits of the concurrent requests of one workflow. They keep hundreds of attempts from
+// opening a connection each when a few dozen connections would be as quick. Requests to slow
+// receivers do not hold others up, and neither do records.
 const (
-	maxAtOnce    = 48
-	slotPatience = 10 * time.Millisecond // when no request ends in it, others begin all the same
+	maxRequests = 48
+	// maxTokenWait is how long an attempt waits for a request token. After that, attempts
+	// begin without one.
+	maxTokenWait = 10 * time.Millisecond
 )
 
-// DeliverInput names deliveries that are to make their first attempts.
+// DeliverInput names the deliveries of [Activities.Deliver].
 type DeliverInput struct {
-	// WorkflowID is the workflow that carries them. One that the database says another
-	// workflow carries, since its lease ran out here, is left to that.
+	// WorkflowID is the workflow that carries the deliveries. A delivery whose lease expired
+	// may be another workflow's by now; the database says which workflow carries it.
 	WorkflowID string `json:"workflow_id"`
-	// DeliveryIDs are the deliveries, where they were known when the workflow was started.
+	// DeliveryIDs are the deliveries, if they were known when the workflow was started.
 	DeliveryIDs []string `json:"delivery_ids,omitempty"`
 }
 
-// Deliver makes the first attempts of the workflow's deliveries side by side, records
-// each as it ends, and reports on them. Where this process claims for the workflow, it
-// takes what it claims until that is enough; elsewhere, and when it is run again, it
-// takes what the database says is the workflow's. It returns an error when an attempt of
-// the deliveries named could not be made or recorded for reasons of ours. Of others such
-// a failure is only logged: when their lease is over, another workflow carries them.
+// Deliver makes the first attempts of the workflow's deliveries concurrently, records each as
+// it ends, and reports on them. If this process claims for the workflow, Deliver takes the
+// claimed deliveries until the feed ends. In another process, or in a second run, it takes the
+// workflow's deliveries from the database.
+//
+// It returns an error when an internal failure kept a named delivery from being attempted or
+// recorded. For other deliveries it only logs the failure: after their leases expire, another
+// workflow carries them.
 func (a *Activities) Deliver(ctx context.Context, in DeliverInput) (Reports, error) {
 	feed, err := a.feed(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	d := &firstAttempts{a: a, in: in, slots: make(chan struct{}, maxAtOnce)}
+	d := &firstAttempts{a: a, in: in, requestTokens: make(chan struct{}, maxRequests)}
 	for arrivals := feed.Next(ctx); len(arrivals) > 0; arrivals = feed.Next(ctx) {
 		for _, arrival := range arrivals {
 			d.begin(ctx, arrival)
@@ -51,7 +55,7 @@ func (a *Activities) Deliver(ctx context.Context, in DeliverInput) (Reports, err
 	return d.reports, errors.Join(d.errs...)
 }
 
-// feed returns what brings the workflow's deliveries.
+// feed returns the feed of the workflow's deliveries.
 func (a *Activities) feed(ctx context.Context, in DeliverInput) (Feed, error) {
 	if feed := a.Process.Feed(in.WorkflowID); feed != nil {
 		return feed, nil
@@ -63,7 +67,7 @@ func (a *Activities) feed(ctx context.Context, in DeliverInput) (Feed, error) {
 	return &listFeed{a: a, deliveryIDs: carried}, err
 }
 
-// listFeed brings deliveries that are known.
+// listFeed is the feed of a fixed list of deliveries.
 type listFeed struct {
 	a           *Activities
 	deliveryIDs []string
@@ -72,17 +76,17 @@ type listFeed struct {
 // Next implements [Feed].
 func (f *listFeed) Next(ctx context.Context) []Arrival {
 	arrivals := make([]Arrival, len(f.deliveryIDs))
-	at := make(map[string]int, len(f.deliveryIDs))
+	index := make(map[string]int, len(f.deliveryIDs))
 	for i, id := range f.deliveryIDs {
 		arrivals[i].DeliveryID = id
-		at[id] = i
+		index[id] = i
 	}
 	targets, err := f.a.Store.Targets(ctx, f.deliveryIDs)
-	if err != nil { // they are read one by one, and fail each for itself
+	if err != nil { // each attempt reads its own target, and fails by itself
 		targets = nil
 	}
 	for i := range targets {
-		arrivals[at[targets[i].Delivery.ID]].Target = &targets[i]
+		arrivals[index[targets[i].Delivery.ID]].Target = &targets[i]
 	}
 	f.deliveryIDs = nil
 	return arrivals
@@ -90,11 +94,11 @@ func (f *listFeed) Next(ctx context.Context) []Arrival {
 
 // firstAttempts is one run of [Activities.Deliver].
 type firstAttempts struct {
-	a        *Activities
-	in       DeliverInput
-	slots    chan struct{} // a token for each request that goes on, as far as they are counted
-	crowded  bool          // no slot came free in time: nobody waits for one
-	attempts sync.WaitGroup
+	a             *Activities
+	in            DeliverInput
+	requestTokens chan struct{} // holds a token for each request that got one
+	tokensUsedUp  bool          // no token came back in time, so attempts do not wait for one
+	attempts      sync.WaitGroup
 
 	mu      sync.Mutex
 	reports Reports
@@ -103,23 +107,24 @@ type firstAttempts struct {
 
 // begin begins a delivery's attempt.
 func (d *firstAttempts) begin(ctx context.Context, arrival Arrival) {
-	freeSlot := func() {}
-	if d.takeSlot(ctx) {
-		freeSlot = func() { <-d.slots }
+	returnToken := func() {}
+	if d.takeToken(ctx) {
+		returnToken = func() { <-d.requestTokens }
 	}
-	answered := sync.OnceValue(func() string { // also where there is no request to answer
-		freeSlot()
+	answered := sync.OnceValue(func() string {
+		returnToken()
 		return d.a.Process.Answered(arrival.DeliveryID)
 	})
-	at := d.add(Report{DeliveryID: arrival.DeliveryID})
+	index := d.add(Report{DeliveryID: arrival.DeliveryID})
 	d.attempts.Go(func() {
-		defer answered()
+		defer answered() // in case no request was made
 		defer d.a.Process.Done(arrival.DeliveryID)
-		report, err := d.first(ctx, arrival, answered)
-		d.ended(ctx, at, report, err)
+		report, err := d.attempt(ctx, arrival, answered)
+		d.finish(ctx, index, report, err)
 	})
 }
 
+// add adds a report and returns its index.
 func (d *firstAttempts) add(report Report) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -127,68 +132,70 @@ func (d *firstAttempts) add(report Report) int {
 	return len(d.reports) - 1
 }
 
-// ended takes in what came of an attempt. What failed for reasons of ours has made none.
-func (d *firstAttempts) ended(ctx context.Context, at int, report Report, err error) {
+// finish stores the report of an attempt. After an internal failure the delivery leaves the
+// workflow without an attempt.
+func (d *firstAttempts) finish(ctx context.Context, index int, report Report, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err == nil {
-		d.reports[at] = report
+		d.reports[index] = report
 		return
 	}
-	d.reports[at].State, d.reports[at].Left = postrider.StateDelivering, true
+	d.reports[index].State, d.reports[index].Left = postrider.StateDelivering, true
 	if len(d.in.DeliveryIDs) > 0 {
 		d.errs = append(d.errs, err)
 	} else if ctx.Err() == nil {
-		d.a.Logger.LogAttrs(ctx, slog.LevelWarn, "first attempt not made or not recorded; it will be made again when its lease is over",
-			slog.String("delivery_id", d.reports[at].DeliveryID), slog.Any("error", err))
+		d.a.Logger.LogAttrs(ctx, slog.LevelWarn,
+			"could not make or record a first attempt; its lease will expire and it will be made again",
+			slog.String("delivery_id", d.reports[index].DeliveryID), slog.Any("error", err))
 	}
 }
 
-// takeSlot takes a slot, or reports that none came free in time.
-func (d *firstAttempts) takeSlot(ctx context.Context) bool {
+// takeToken takes a request token. It reports false when no token came back in time.
+func (d *firstAttempts) takeToken(ctx context.Context) bool {
 	select {
-	case d.slots <- struct{}{}:
-		d.crowded = false
+	case d.requestTokens <- struct{}{}:
+		d.tokensUsedUp = false
 		return true
 	default:
 	}
-	if d.crowded {
+	if d.tokensUsedUp {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, slotPatience)
+	ctx, cancel := context.WithTimeout(ctx, maxTokenWait)
 	defer cancel()
 	select {
-	case d.slots <- struct{}{}:
+	case d.requestTokens <- struct{}{}:
 		return true
 	case <-ctx.Done():
-		d.crowded = true
+		d.tokensUsedUp = true
 		return false
 	}
 }
 
-// first makes a delivery's first attempt, unless that was done before or is another
-// workflow's, see attempt for answered.
-func (d *firstAttempts) first(ctx context.Context, arrival Arrival, answered func() string) (Report, error) {
-	target := arrival.fresh(d.a.Now())
+// attempt makes a delivery's first attempt, see [Activities.attempt] for answered. It makes
+// no attempt when another workflow carries the delivery, or when the attempt was made before.
+func (d *firstAttempts) attempt(ctx context.Context, arrival Arrival, answered func() string) (Report, error) {
+	target := arrival.freshTarget(d.a.Now())
 	if target == nil {
-		read, err := d.a.Store.Targets(ctx, []string{arrival.DeliveryID})
+		targets, err := d.a.Store.Targets(ctx, []string{arrival.DeliveryID})
 		if err != nil {
 			return Report{}, err
 		}
-		if len(read) == 0 {
+		if len(targets) == 0 {
 			return Report{}, postrider.NotFound("delivery")
 		}
-		target = &read[0]
+		target = &targets[0]
 	}
 	delivery := target.Delivery
 	var report Report
 	var err error
 	switch {
 	case delivery.WorkflowID != d.in.WorkflowID:
-		report, err = d.a.recorded(ctx, delivery)
+		report, err = d.a.storedReport(ctx, delivery)
 		report.Left = !report.State.Finished()
 	case delivery.AttemptCount > 0:
-		report, err = d.a.recorded(ctx, delivery)
+		report, err = d.a.storedReport(ctx, delivery)
 		report.Left = !report.State.Finished() && postrider.FirstAttemptsOnly(d.in.WorkflowID)
 	default:
 		report, err = d.a.attempt(ctx, *target, d.in.WorkflowID, answered)

@@ -8,8 +8,8 @@ import (
 	"postrider.dev/postrider"
 )
 
-// Metrics are the Prometheus metrics of attempts and deliveries. Every label's
-// values are a fixed set of ours: customers choose none of them.
+// Metrics are the Prometheus metrics of attempts and deliveries. Labels have a fixed set of
+// values, which no customer can extend.
 type Metrics struct {
 	attempts        *prometheus.CounterVec
 	deliveries      *prometheus.CounterVec
@@ -22,26 +22,33 @@ type Metrics struct {
 func NewMetrics(registry prometheus.Registerer) *Metrics {
 	// From 1 ms to 30 s, the longest an attempt can take, in steps of about 2.
 	attempt := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
-	// And on to hours, for what had to be retried.
+	// And up to hours, for deliveries that were retried.
 	delivered := append(append([]float64{}, attempt...), 60, 300, 900, 3600, 4*3600)
 	m := &Metrics{
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "postrider_attempts_total", Help: "Attempts recorded, by how they ended.",
 		}, []string{"result"}),
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "postrider_deliveries_total", Help: "Deliveries finished, by outcome; those cancelled before their workflow was started are not counted.",
+			Name: "postrider_deliveries_total",
+			Help: "Deliveries finished, by outcome; those cancelled before their workflow was started are not counted.",
 		}, []string{"outcome"}),
 		attemptDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "postrider_attempt_duration_seconds", Help: "From before connecting to the end of the response body.", Buckets: attempt,
+			Name:    "postrider_attempt_duration_seconds",
+			Help:    "From before connecting to the end of the response body.",
+			Buckets: attempt,
 		}, []string{"result"}),
 		toFirstAttempt: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "postrider_accept_to_first_attempt_seconds", Help: "From the time an event was accepted, or due, to the start of a delivery's first attempt.", Buckets: delivered,
+			Name:    "postrider_accept_to_first_attempt_seconds",
+			Help:    "From the time an event was accepted, or due, to the start of a delivery's first attempt.",
+			Buckets: delivered,
 		}),
 		toDelivered: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "postrider_accept_to_delivered_seconds", Help: "From the time an event was accepted, or due, to the end of the attempt that succeeded.", Buckets: delivered,
+			Name:    "postrider_accept_to_delivered_seconds",
+			Help:    "From the time an event was accepted, or due, to the end of the attempt that succeeded.",
+			Buckets: delivered,
 		}),
 	}
-	// Every series is there from the start, so that a rate over a first failure is not empty.
+	// Create every series now, so that a rate over the first failure is not empty.
 	for _, result := range postrider.Results() {
 		m.attempts.WithLabelValues(string(result))
 		m.attemptDuration.WithLabelValues(string(result))

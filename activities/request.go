@@ -12,14 +12,14 @@ import (
 
 // Poster sends one request and waits for the end of its answer.
 type Poster interface {
-	// Post returns the attempt without its number, and how long the receiver asks
-	// to wait before the next. It returns an error only when ctx was cancelled.
+	// Post returns the attempt without its number, and the wait that the receiver asks for
+	// before the next attempt. It returns an error only when ctx was cancelled.
 	Post(ctx context.Context, request egress.Request) (postrider.Attempt, time.Duration, error)
 }
 
-// request renders the attempt: the event's bytes as they were accepted, signed for
-// this moment. A webhook's own headers cannot replace ours: reserved names were
-// refused when it was stored, and are left out here all the same.
+// request returns the attempt's request: the event's body as it was accepted, signed with the
+// current time. A webhook's own headers cannot replace Postrider's. The API refuses reserved
+// names; this skips them in case they were stored all the same.
 func (a *Activities) request(target postrider.Target, number int, now time.Time) (egress.Request, error) {
 	header, err := signing.Sign(target.SigningMethod, target.Secrets, signing.Message{
 		ID: target.Delivery.EventID, Timestamp: now, Body: target.Body,

@@ -13,30 +13,30 @@ import (
 	"postrider.dev/postrider"
 )
 
-// Types of the errors by which Retry says that it is to be tried again, or never.
+// Types of the errors with which [Activities.Retry] asks for another try, or for no more. The
+// values are part of Temporal's histories.
 const (
-	// ErrorAttemptFailed says that attempts were made, recorded and refused by the
-	// receiver. Its details are [Reports].
+	// ErrorAttemptFailed says that attempts were made and recorded, and that the receiver
+	// refused them. Its details are [Reports].
 	ErrorAttemptFailed = "AttemptFailed"
-	// ErrorNoPlace says that the webhook has as many attempts under way as it allows. It
-	// uses up no attempt of the receiver's. Its details are [Reports].
+	// ErrorNoPlace says that the round got no slot or no permit for its attempts. It uses up
+	// no attempt of the receiver's. Its details are [Reports].
 	ErrorNoPlace = "NoPlace"
-	// ErrorUnknownDelivery, not retryable, says that the database has none of the
-	// deliveries: nothing can ever come of them.
+	// ErrorUnknownDelivery says that the database has no such delivery. It is not retryable.
 	ErrorUnknownDelivery = "UnknownDelivery"
 )
 
 // RetryInput names the deliveries to try again.
 type RetryInput struct {
 	Members []RetryMember `json:"members,omitempty"`
-	// RetryMember is the one of an input of earlier versions.
+	// RetryMember is the only delivery of an input of earlier versions.
 	RetryMember
 }
 
 // RetryMember is a delivery to try again.
 type RetryMember struct {
 	DeliveryID string `json:"delivery_id,omitempty"`
-	// Known is how many attempts the workflow knew of when it scheduled the activity.
+	// Known is how many attempts the workflow knew when it scheduled the activity.
 	Known int `json:"known,omitempty"`
 }
 
@@ -47,32 +47,33 @@ func (in RetryInput) members() []RetryMember {
 	return in.Members
 }
 
-// Retry makes the next attempt of each delivery that is due and not finished, side by
-// side and each at its time; each of Temporal's tries of this activity is one round.
-// While any is left that is to be attempted again, it fails with [ErrorAttemptFailed],
-// so that the activity's retry policy counts and spaces the rounds; the error carries the
-// shortest wait, with jitter and Retry-After in it, as its next retry delay. It is not
-// retryable when the deliveries ended before their retries did.
+// Retry makes the next attempt of each delivery that is due and not finished, concurrently and
+// each at its time. Each of Temporal's tries of this activity is one round.
 //
-// A delivery whose next attempt does not fit the others' time, or whose time comes while
-// one of the others is still under way, leaves the workflow: the dispatchers hand it over
-// to another. Any error but those named is ours, and no attempt was recorded for it.
+// While a delivery is left to be attempted again, Retry fails with [ErrorAttemptFailed], so
+// that the activity's retry policy counts and spaces the rounds. The error's next retry delay
+// is the shortest wait of the deliveries; it includes jitter and Retry-After. The error is not
+// retryable when the deliveries ended before their retries were used up.
+//
+// A delivery leaves the workflow when its next attempt does not fit the others' time, or when
+// it is due while another member's attempt is still in flight. The dispatchers hand it over to
+// another workflow. Any other error is an internal failure, for which no attempt was recorded.
 func (a *Activities) Retry(ctx context.Context, in RetryInput) (Reports, error) {
-	t, err := a.newRound(ctx, in)
+	r, err := a.newRound(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	t.run(ctx)
-	return t.end(ctx)
+	r.run(ctx)
+	return r.finish(ctx)
 }
 
-// newRound loads what the round needs, and sorts out who has no part in it.
+// newRound reads the members' targets, and finds out which attempts the round makes.
 func (a *Activities) newRound(ctx context.Context, in RetryInput) (*round, error) {
 	info := activity.GetInfo(ctx)
 	members := in.members()
 	r := &round{
 		a: a, workflowID: info.WorkflowExecution.ID, runID: info.WorkflowExecution.RunID, try: int(info.Attempt),
-		started: a.Now(), at: map[string]int{}, known: map[string]int{}, made: map[string]bool{},
+		started: a.Now(), index: map[string]int{}, known: map[string]int{}, attempted: map[string]bool{},
 	}
 	deliveryIDs := make([]string, len(members))
 	for i, m := range members {
@@ -85,20 +86,19 @@ func (a *Activities) newRound(ctx context.Context, in RetryInput) (*round, error
 	if len(targets) == 0 {
 		return nil, temporal.NewNonRetryableApplicationError("no such delivery", ErrorUnknownDelivery, nil)
 	}
-	r.sort(members, targets)
+	r.classify(members, targets)
 	return r, r.catchUp(ctx, targets)
 }
 
-// reported is the heartbeat by which a round tells the next that the workflow knows of
-// its attempts.
-type reported struct {
+// heartbeat is recorded by a round that has reported its attempts to the workflow.
+type heartbeat struct {
 	Try int `json:"try"`
 }
 
-// catchUp adds attempts that the workflow does not know to the reports: an earlier round
-// may have died, or been given up, between its commit and its report.
+// catchUp adds stored attempts that the workflow does not know to the reports. An earlier round
+// may have died, or been abandoned, between its commit and its report.
 func (r *round) catchUp(ctx context.Context, targets []postrider.Target) error {
-	var last reported
+	var last heartbeat
 	if r.try > 1 && activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &last) == nil && last.Try == r.try-1 {
 		return nil
 	}
@@ -112,9 +112,9 @@ func (r *round) catchUp(ctx context.Context, targets []postrider.Target) error {
 		return nil
 	}
 	attempts, err := r.a.Store.AttemptsOf(ctx, missing)
-	for id, all := range attempts {
-		report := &r.reports[r.at[id]]
-		for _, attempt := range all {
+	for id, stored := range attempts {
+		report := &r.reports[r.index[id]]
+		for _, attempt := range stored {
 			if attempt.Number > r.known[id] {
 				report.Attempts = append(report.Attempts, attempt)
 			}
@@ -123,48 +123,53 @@ func (r *round) catchUp(ctx context.Context, targets []postrider.Target) error {
 	return err
 }
 
-// end sends away who does not fit the round's time, tells the workflow, and returns how
-// the activity's try ends.
-func (r *round) end(ctx context.Context) (Reports, error) {
+// finish lets members leave that do not fit the round's time, reports to the workflow, and
+// returns the result of the activity's try.
+func (r *round) finish(ctx context.Context) (Reports, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if next := r.next(); next != nil {
-		r.leave(ctx, func(at time.Time) bool { return at.Sub(*next) > roundSpan })
+		r.leave(ctx, func(due time.Time) bool { return due.Sub(*next) > roundSpan })
 	}
-	again := r.keep(ctx)
+	postponedFor := r.keepPostponed(ctx)
 	next := r.next()
 	switch {
-	case next != nil, again > 0:
-		r.tell(ctx)
-		return nil, r.tryAgain(next, again)
-	case r.failure != nil:
-		r.tell(ctx)
-		return nil, r.failure
-	case r.failed != "":
-		// Where retries are used up, Temporal's own policy ends the activity.
-		return nil, applicationError(r.failed, ErrorAttemptFailed, temporal.ApplicationErrorOptions{NonRetryable: !r.exhausted(), Details: []any{r.reports}})
+	case next != nil, postponedFor > 0:
+		r.reportToWorkflow(ctx)
+		return nil, r.tryAgain(next, postponedFor)
+	case r.internalErr != nil:
+		r.reportToWorkflow(ctx)
+		return nil, r.internalErr
+	case r.failure != "":
+		return nil, applicationError(r.failure, ErrorAttemptFailed, temporal.ApplicationErrorOptions{
+			NonRetryable: !r.exhausted(), // after the last try, Temporal's own policy ends the activity
+			Details:      []any{r.reports},
+		})
 	}
 	return r.reports, nil
 }
 
-// tryAgain is how a round ends after which some are left.
-func (r *round) tryAgain(next *time.Time, again time.Duration) error {
+// tryAgain returns the error of a round that leaves deliveries to be attempted again: at the
+// given time, or after the postponement, whichever comes first.
+func (r *round) tryAgain(next *time.Time, postponedFor time.Duration) error {
 	kind, message := ErrorAttemptFailed, cmp.Or(r.lastError, "it was attempted before")
-	if again > 0 && r.lastError == "" {
-		kind, message = ErrorNoPlace, "the webhook has no room for another attempt now"
+	if postponedFor > 0 && r.lastError == "" {
+		kind, message = ErrorNoPlace, "the webhook has no capacity for another attempt now"
 	}
+	delay := postponedFor
 	if next != nil {
-		if wait := next.Sub(r.a.Now()); again == 0 || wait < again {
-			again = wait
+		if wait := next.Sub(r.a.Now()); postponedFor == 0 || wait < postponedFor {
+			delay = wait
 		}
 	}
-	// Temporal takes no delay of 0 for an answer: it would fall back to the policy's.
-	return applicationError(message, kind, temporal.ApplicationErrorOptions{NextRetryDelay: max(again, 1), Details: []any{r.reports}})
+	return applicationError(message, kind, temporal.ApplicationErrorOptions{
+		NextRetryDelay: max(delay, 1), // with 0, Temporal would use the policy's interval
+		Details:        []any{r.reports},
+	})
 }
 
-// applicationError is benign: a receiver's refusal is no error of ours in the SDK's log
-// and metrics.
+// applicationError returns a benign error: the SDK does not log or count it as a failure.
 func applicationError(message, kind string, options temporal.ApplicationErrorOptions) error {
 	options.Category = temporal.ApplicationErrorCategoryBenign
 	return temporal.NewApplicationErrorWithOptions(message, kind, options)
@@ -182,26 +187,26 @@ func (r *round) exhausted() bool {
 	return least+r.try > r.policies[0].MaxRetries
 }
 
-// tell reports the round's attempts to the workflow. It is best effort: what is lost
-// here is in the database, and the next round brings it.
-func (r *round) tell(ctx context.Context) {
-	var news Reports
+// reportToWorkflow reports the round's attempts to the workflow. When that fails, the next
+// round reads them from the database and reports them.
+func (r *round) reportToWorkflow(ctx context.Context) {
+	var unreported Reports
 	for _, report := range r.reports {
 		if len(report.Attempts) > 0 || report.Left {
-			news = append(news, report)
+			unreported = append(unreported, report)
 		}
 	}
-	if len(news) > 0 {
-		if err := r.a.Reporter.Report(ctx, r.workflowID, r.runID, news); err != nil {
-			r.a.Logger.LogAttrs(ctx, slog.LevelWarn, "attempts not reported to their workflow; the next round will do it",
+	if len(unreported) > 0 {
+		if err := r.a.Reporter.Report(ctx, r.workflowID, r.runID, unreported); err != nil {
+			r.a.Logger.LogAttrs(ctx, slog.LevelWarn, "could not report attempts to their workflow; the next round will report them",
 				slog.String("workflow_id", r.workflowID), slog.Any("error", err))
 			return
 		}
 	}
-	activity.RecordHeartbeat(ctx, reported{Try: r.try})
+	activity.RecordHeartbeat(ctx, heartbeat{Try: r.try})
 }
 
-// describe says what came of an attempt, for the error that ends its round.
+// describe describes the last attempt, for the error that ends its round.
 func describe(report Report) string {
 	if n := len(report.Attempts); n > 0 && report.Attempts[n-1].Error != nil {
 		return fmt.Sprintf("attempt %d failed: %s", report.Attempts[n-1].Number, *report.Attempts[n-1].Error)

@@ -1,7 +1,6 @@
 package activities_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -23,10 +22,18 @@ func reportOf(t *testing.T, reports activities.Reports, id string) activities.Re
 	return reports[at]
 }
 
-// answerEach answers the requests of each delivery named in its way, and others with 502.
-func (b *bench) answerEach(of map[string]http.HandlerFunc) {
+func numbers(report activities.Report) []int {
+	var all []int
+	for _, attempt := range report.Attempts {
+		all = append(all, attempt.Number)
+	}
+	return all
+}
+
+// answerEach answers each named delivery with its handler, and every other one with 502.
+func (b *bench) answerEach(handlers map[string]http.HandlerFunc) {
 	b.answerBy(func(w http.ResponseWriter, r *http.Request) {
-		if respond := of[r.Header.Get("postrider-delivery-id")]; respond != nil {
+		if respond := handlers[r.Header.Get("postrider-delivery-id")]; respond != nil {
 			respond(w, r)
 			return
 		}
@@ -38,7 +45,7 @@ func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-// tooMany answers with a Retry-After of so many seconds.
+// tooMany answers with 429 and a Retry-After.
 func tooMany(seconds int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", strconv.Itoa(seconds))
@@ -46,15 +53,15 @@ func tooMany(seconds int) http.HandlerFunc {
 	}
 }
 
-// exhaust makes rounds, each when Temporal would, until no delivery waits for another
-// attempt, and returns how many it were.
+// exhaust makes rounds, each when Temporal would, until no delivery waits for another attempt. It
+// returns the number of rounds.
 func (b *bench) exhaust(members []activities.RetryMember) int {
 	b.t.Helper()
 	for rounds := 1; ; rounds++ {
 		require.Less(b.t, rounds, 50)
 		reports, refused := b.round(members...)
 		require.Equal(b.t, activities.ErrorAttemptFailed, refused.Type())
-		require.False(b.t, refused.NonRetryable(), "Temporal's policy is what ends it")
+		require.False(b.t, refused.NonRetryable(), "Temporal's policy ends the activity")
 		waits := false
 		for _, report := range reports {
 			require.False(b.t, report.Left)
@@ -69,14 +76,14 @@ func (b *bench) exhaust(members []activities.RetryMember) int {
 	}
 }
 
-// max_retries is the number of attempts after the first, however many are made together.
-func TestAttemptsOfADeliveryThatNeverSucceeds(t *testing.T) {
+// max_retries counts the attempts after the first one, whatever the size of the round.
+func TestMaxRetriesCountsTheAttemptsAfterTheFirst(t *testing.T) {
 	t.Parallel()
 	for _, retries := range []int{0, 3, 10} {
-		for _, together := range []int{0, 1, 3} { // 0: one that stays with its own workflow
+		for _, together := range []int{0, 1, 3} { // 0: a delivery with its own workflow
 			t.Run(fmt.Sprintf("%d retries of %d", retries, together), func(t *testing.T) {
 				t.Parallel()
-				b := setup(t, func(w *postrider.Webhook) { w.Policy.MaxRetries, w.Policy.BackoffMS = retries, 5000 })
+				b := setup(t, func(w *postrider.Webhook) { w.MaxRetries, w.BackoffMS = retries, 5000 })
 				b.answer(http.StatusBadGateway)
 				members := b.afterFirstAttempts(together, retries)
 				if retries > 0 {
@@ -97,8 +104,8 @@ func TestAttemptsOfADeliveryThatNeverSucceeds(t *testing.T) {
 	}
 }
 
-// afterFirstAttempts makes the first attempts of so many deliveries, or of one in its own
-// workflow, and begins the activity of the retries, if there are to be any.
+// afterFirstAttempts makes n first attempts in a batch, or with 0 one in its own workflow. It
+// begins the activity of the retries unless the policy has no retries.
 func (b *bench) afterFirstAttempts(n, retries int) []activities.RetryMember {
 	b.t.Helper()
 	switch {
@@ -124,7 +131,7 @@ func TestWaitsDoubleWithJitter(t *testing.T) {
 	t.Parallel()
 	const backoff = 5 * time.Second
 	draws := []int64{0, 1000, 300, 500, 900, 0, 1000, 100, 700, 500} // thousandths
-	b := setup(t, func(w *postrider.Webhook) { w.Policy.MaxRetries, w.Policy.BackoffMS = 10, int(backoff.Milliseconds()) })
+	b := setup(t, func(w *postrider.Webhook) { w.MaxRetries, w.BackoffMS = 10, int(backoff.Milliseconds()) })
 	b.answer(http.StatusBadGateway)
 	id := b.publish()
 	b.random.Store(draws[0])
@@ -148,15 +155,14 @@ func TestWaitsDoubleWithJitter(t *testing.T) {
 		report = reports[0]
 		next := backoff << number
 		require.LessOrEqual(t, refused.NextRetryDelay(), next*12/10)
-		require.Greater(t, refused.NextRetryDelay(), next/2, "from the answer on")
+		require.Greater(t, refused.NextRetryDelay(), next/2, "the wait begins with the answer")
 	}
 }
 
-// Guards Retry-After: the round's delay is what the receiver asked for, and a try that
-// Temporal makes sooner makes no attempt.
-func TestRetryAfterIsKept(t *testing.T) {
+// Guards Retry-After: it is the round's delay, and a try before that makes no attempt.
+func TestRetryAfterIsRespected(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(w *postrider.Webhook) { w.Policy.BackoffMS = 1000 })
+	b := setup(t, func(w *postrider.Webhook) { w.BackoffMS = 1000 })
 	b.answerBy(tooMany(120))
 	id := b.publish()
 	require.WithinDuration(t, time.Now().Add(2*time.Minute), *b.deliver(id).NextAttemptAt, 30*time.Second)
@@ -175,7 +181,7 @@ func TestRetryAfterIsKept(t *testing.T) {
 	require.False(t, refused.NonRetryable())
 }
 
-func TestGoneEndsTheRetriesOfAll(t *testing.T) {
+func TestGoneEndsTheRetriesOfAllMembers(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	b.answer(http.StatusBadGateway)
@@ -184,19 +190,19 @@ func TestGoneEndsTheRetriesOfAll(t *testing.T) {
 	b.answerEach(map[string]http.HandlerFunc{gone: status(http.StatusGone)})
 	b.advance(time.Second)
 	reports, refused := b.round(members...)
-	require.False(t, refused.NonRetryable(), "the others wait still")
+	require.False(t, refused.NonRetryable(), "the others still wait")
 	require.Equal(t, postrider.StateFailed, reportOf(t, reports, gone).State)
 	require.Len(t, b.requests, 6)
 
-	// The webhook is disabled by that: the others are called off, for which they need no place.
-	b.reserve = noPlace
+	// That disables the webhook. The others are skipped, and need no slot and no permit.
+	b.reserve = noSlot
 	b.watched.away = func(call, _ string) error {
 		require.NotEqual(t, "permit", call)
 		return nil
 	}
 	b.advance(refused.NextRetryDelay())
 	reports, refused = b.round(members...)
-	require.True(t, refused.NonRetryable(), "Temporal has tries left, and nothing is left to try")
+	require.True(t, refused.NonRetryable(), "Temporal has tries left, but all deliveries have failed")
 	for _, report := range reports {
 		require.Equal(t, postrider.StateFailed, report.State)
 		if report.DeliveryID != gone {
@@ -206,13 +212,15 @@ func TestGoneEndsTheRetriesOfAll(t *testing.T) {
 	require.Len(t, b.requests, 6, "a disabled webhook gets no request")
 }
 
-func TestAllThatSucceedEndTheActivity(t *testing.T) {
+func TestActivityEndsWhenAllSucceed(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	b.answer(http.StatusBadGateway)
 	members := b.handOver(3)
 	late := members[2].DeliveryID
-	b.answerEach(map[string]http.HandlerFunc{members[0].DeliveryID: status(http.StatusOK), members[1].DeliveryID: status(http.StatusOK)})
+	b.answerEach(map[string]http.HandlerFunc{
+		members[0].DeliveryID: status(http.StatusOK), members[1].DeliveryID: status(http.StatusOK),
+	})
 	b.advance(time.Second)
 	reports, refused := b.round(members...)
 	require.Equal(t, postrider.StateRetrying, reportOf(t, reports, late).State)
@@ -224,310 +232,29 @@ func TestAllThatSucceedEndTheActivity(t *testing.T) {
 	for _, report := range reports {
 		require.Equal(t, postrider.StateSucceeded, report.State)
 	}
-	require.Len(t, b.requests, 3+3+1, "who has succeeded gets no other request")
+	require.Len(t, b.requests, 3+3+1, "a delivered event is not sent again")
 	require.Equal(t, b.sent("postrider-delivery-id")[6], late)
-	require.Len(t, b.reports, 1, "the end of the activity tells the rest")
+	require.Len(t, b.reports, 1, "the activity's result reports the rest")
 }
 
-// The others cannot wait so long for one, nor it for so many rounds of theirs.
-func TestMembersBeyondTheSpanLeave(t *testing.T) {
+// When the worker of a first attempt died before it made the attempt, the ordinary activity makes
+// it, under the number 1 and at once.
+func TestRetryMakesTheMissingFirstAttempt(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
-	b.answer(http.StatusBadGateway)
-	members := b.handOver(4)
-	within, beyond := members[1].DeliveryID, members[2].DeliveryID
-	// The others wait for 2 s.
-	b.answerEach(map[string]http.HandlerFunc{within: tooMany(3), beyond: tooMany(60)})
-	b.advance(time.Second)
-	reports, refused := b.round(members...)
-	require.LessOrEqual(t, refused.NextRetryDelay(), 2*time.Second)
-	for _, report := range reports {
-		require.Equal(t, report.DeliveryID == beyond, report.Left)
-		require.Equal(t, postrider.StateRetrying, report.State)
-		require.Len(t, report.Attempts, 1)
-	}
-	require.Len(t, b.watched.left, 1)
-	require.Equal(t, beyond, b.watched.left[0].deliveryID)
-	require.Equal(t, b.try.workflowID, b.watched.left[0].workflowID)
-	require.Equal(t, []activities.Reports{reports}, b.reports, "the workflow was told")
-
-	made, err := b.db.ClaimRetries(t.Context(), postrider.HandoverRequest{Limit: 10, Lease: time.Minute})
-	require.NoError(t, err)
-	require.Len(t, made, 1)
-	require.Equal(t, beyond, made[0].Deliveries[0].ID)
-	require.WithinDuration(t, b.now().Add(time.Minute), *made[0].Deliveries[0].NextAttemptAt, 20*time.Second)
-	b.advance(refused.NextRetryDelay())
-	reports, _ = b.round(members...)
-	require.True(t, reportOf(t, reports, beyond).Left)
-	require.Equal(t, 2, b.delivery(beyond).AttemptCount, "it is the other's")
-	require.Equal(t, 3, b.delivery(members[0].DeliveryID).AttemptCount)
-}
-
-// Should they not get away, they are attempted with the others.
-func TestMembersThatCannotLeaveStay(t *testing.T) {
-	t.Parallel()
-	b := setup(t, nil)
-	b.answer(http.StatusBadGateway)
-	members := b.handOver(2)
-	b.answerEach(map[string]http.HandlerFunc{members[0].DeliveryID: tooMany(60)})
-	b.watched.away = func(call, _ string) error {
-		if call == "leave" {
-			return errAway
-		}
-		return nil
-	}
-	b.advance(time.Second)
-	reports, refused := b.round(members...)
-	require.False(t, reports[0].Left)
-	require.False(t, reports[1].Left)
-	require.LessOrEqual(t, refused.NextRetryDelay(), 2*time.Second)
-}
-
-// Guards against two workflows that make the attempts of one delivery: one that another
-// carries by now, before the round or since its beginning, gets no request.
-func TestMemberOfAnotherWorkflowStandsBack(t *testing.T) {
-	t.Parallel()
-	for name, since := range map[string]bool{"before": false, "since its beginning": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := setup(t, nil)
-			b.answer(http.StatusBadGateway)
-			members := b.handOver(2)
-			b.answer(http.StatusNoContent)
-			theirs := members[0].DeliveryID
-			moveOn := func() {
-				require.NoError(t, b.db.Leave(t.Context(), b.try.workflowID, []string{theirs}))
-				made, err := b.db.ClaimRetries(t.Context(), postrider.HandoverRequest{Limit: 10, Lease: time.Minute})
-				require.NoError(t, err)
-				require.Len(t, made, 1)
-			}
-			if !since {
-				moveOn()
-			}
-			b.watched.away = func(call, id string) error {
-				if since && call == "permit" && id == theirs {
-					moveOn()
-				}
-				return nil
-			}
-			b.advance(time.Second)
-			reports, refused := b.round(members...)
-			require.Nil(t, refused)
-			report := reportOf(t, reports, theirs)
-			require.True(t, report.Left)
-			require.Equal(t, postrider.StateRetrying, report.State)
-			require.Empty(t, report.Attempts)
-			require.Equal(t, postrider.StateSucceeded, reportOf(t, reports, members[1].DeliveryID).State)
-			require.Len(t, b.requests, 3)
-			require.Equal(t, 1, b.delivery(theirs).AttemptCount)
-			require.NotEqual(t, b.try.workflowID, b.delivery(theirs).WorkflowID)
-		})
-	}
-}
-
-// Guards the catch-up: what a round told the workflow, by its own word, is not told again;
-// what it could not tell, is.
-func TestRoundReportsWhatTheOneBeforeCouldNot(t *testing.T) {
-	t.Parallel()
-	for name, deaf := range map[string]bool{"told": false, "not told": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := setup(t, nil)
-			b.answer(http.StatusBadGateway)
-			members := b.handOver(2)
-			b.deaf = deaf
-			b.advance(time.Second)
-			_, refused := b.round(members...)
-			require.Len(t, b.reports, 1)
-			require.Equal(t, deaf, b.beat == nil)
-			b.deaf = false
-			b.advance(refused.NextRetryDelay())
-			reports, _ := b.round(members...)
-			want := []int{3}
-			if deaf {
-				want = []int{2, 3}
-			}
-			for _, report := range reports {
-				require.Equal(t, want, numbers(report))
-			}
-			require.NotNil(t, b.beat)
-		})
-	}
-}
-
-func numbers(report activities.Report) []int {
-	var all []int
-	for _, attempt := range report.Attempts {
-		all = append(all, attempt.Number)
-	}
-	return all
-}
-
-// The word of an earlier round says nothing about the one before, which may have died.
-func TestRoundBelievesOnlyTheHeartbeatOfTheOneBefore(t *testing.T) {
-	t.Parallel()
-	b := setup(t, nil)
-	b.answer(http.StatusBadGateway)
-	members := b.handOver(2)
-	b.advance(time.Second)
-	_, refused := b.round(members...)
-	b.advance(refused.NextRetryDelay())
-	b.try.number++ // one that died before it made an attempt
-	reports, _ := b.round(members...)
-	for _, report := range reports {
-		require.Equal(t, []int{2, 3}, numbers(report), "more than it knew when it scheduled the activity")
-		require.Nil(t, report.Attempts[0].ResponseExcerpt, "no response text goes to Temporal")
-	}
-	b.watched.away = func(call, _ string) error {
-		if call == "attempts" {
-			return errAway
-		}
-		return nil
-	}
-	b.beat = reports // nothing that says what a round told
-	b.env.SetHeartbeatDetails(b.beat)
-	b.fails(members...)
-}
-
-// Guards the difference between a receiver's failure and one of ours, which is no attempt.
-func TestFailureOfOursInARound(t *testing.T) {
-	t.Parallel()
-	for _, call := range []string{"targets", "permit", "record"} {
-		t.Run(call, func(t *testing.T) {
-			t.Parallel()
-			b := setup(t, nil)
-			b.answer(http.StatusBadGateway)
-			members := b.handOver(2)
-			b.answer(http.StatusNoContent)
-			b.advance(time.Second)
-			b.watched.away = func(c, _ string) error {
-				if c == call {
-					return errAway
-				}
-				return nil
-			}
-			b.fails(members...)
-			require.Equal(t, 1, b.delivery(members[0].DeliveryID).AttemptCount)
-			require.Equal(t, 1, b.delivery(members[1].DeliveryID).AttemptCount)
-			require.Equal(t, call == "record", len(b.requests) > 2, "a request only where its record failed")
-
-			b.watched.away = nil
-			b.requests = nil
-			reports, refused := b.round(members...)
-			require.Nil(t, refused)
-			for _, report := range reports {
-				require.Equal(t, postrider.StateSucceeded, report.State)
-				require.Equal(t, []int{2}, numbers(report))
-			}
-			require.Equal(t, []string{"2", "2"}, b.sent("postrider-attempt"))
-		})
-	}
-}
-
-// A shutdown is no attempt either, and leaves no place taken.
-func TestShutdownInARound(t *testing.T) {
-	t.Parallel()
-	b := setup(t, func(w *postrider.Webhook) { w.MaxInFlight = 1 })
-	b.answer(http.StatusBadGateway)
-	members := b.handOver(1)
-	b.answerBy(func(_ http.ResponseWriter, r *http.Request) { b.stop(); <-r.Context().Done() })
-	b.advance(time.Second)
-	b.try.number++
-	_, err := b.env.ExecuteActivity(b.acts.Retry, activities.RetryInput{Members: members})
-	require.ErrorContains(t, err, context.Canceled.Error())
-	d := b.delivery(members[0].DeliveryID)
-	require.Equal(t, 1, d.AttemptCount)
-	require.Equal(t, b.try.workflowID, d.WorkflowID)
-	require.Empty(t, b.reports)
-	b.publish() // it gets the one place
-	require.Len(t, b.done, 2, "the process's is free, too")
-}
-
-// Guards against one member's failure of ours taking the others' attempts with it.
-func TestFailureOfOneMemberIsItsOwn(t *testing.T) {
-	t.Parallel()
-	for _, call := range []string{"permit", "record"} {
-		t.Run(call, func(t *testing.T) {
-			t.Parallel()
-			b := setup(t, nil)
-			b.answer(http.StatusBadGateway)
-			members := b.handOver(3)
-			b.answer(http.StatusNoContent)
-			broken := members[1].DeliveryID
-			b.watched.away = func(c, id string) error {
-				if c == call && id == broken {
-					return errAway
-				}
-				return nil
-			}
-			b.advance(time.Second)
-			b.fails(members...)
-			require.Equal(t, postrider.StateSucceeded, b.delivery(members[0].DeliveryID).State)
-			require.Equal(t, postrider.StateSucceeded, b.delivery(members[2].DeliveryID).State)
-			require.Equal(t, 1, b.delivery(broken).AttemptCount)
-			require.Len(t, b.reports, 1, "the workflow was told of the others")
-
-			b.watched.away = nil
-			reports, refused := b.round(members...)
-			require.Nil(t, refused)
-			require.Equal(t, postrider.StateSucceeded, reportOf(t, reports, broken).State)
-		})
-	}
-}
-
-// A retry under a rate limit comes no sooner than the turn that it got.
-func TestRetryWaitsForItsTurn(t *testing.T) {
-	t.Parallel()
-	rate := 5
-	b := setup(t, func(w *postrider.Webhook) { w.RateLimit, w.Policy.BackoffMS = &rate, 100 })
-	b.answer(http.StatusBadGateway)
 	id := b.publish()
-	b.deliver(id)
-	b.answer(http.StatusNoContent)
-	before := time.Now()
-	turn, err := b.db.AcquirePermit(t.Context(), postrider.PermitRequest{
-		DeliveryID: id, WebhookID: b.webhook.ID, WorkflowID: postrider.DeliveryWorkflowID(id), Hold: time.Minute, MaxWait: time.Minute,
-	})
-	require.NoError(t, err)
-	require.True(t, turn.Granted)
-	report, failed := b.retry(id)
-	require.Nil(t, failed)
+	report, refused := b.retryKnowing(id, 0)
+	require.Nil(t, refused)
 	require.Equal(t, postrider.StateSucceeded, report.State)
-	next := before.Add(turn.Wait + time.Second/time.Duration(rate)).Add(-time.Millisecond) // stored times are rounded
-	if turn.Wait == 0 {
-		next = next.Add(-100 * time.Millisecond) // it came so late that the rate catches up
-	}
-	require.False(t, b.requests[1].at.Before(next))
+	require.Equal(t, []int{1}, numbers(report))
+	require.Equal(t, []string{"1"}, b.sent("postrider-attempt"))
 }
 
-// A retry gets the place that a first attempt held as soon as that has ended.
-func TestRetryWaitsForAPlace(t *testing.T) {
+// Guards against a delivery that two workflows carry: a dispatcher replaces a carrier that it
+// takes for lost, so the longest round must have ended before that.
+func TestLongestRoundEndsBeforeItsCarrierCountsAsLost(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(w *postrider.Webhook) { w.MaxInFlight, w.Policy.BackoffMS = 1, 100 })
-	b.answer(http.StatusBadGateway)
-	id := b.publish()
-	b.deliver(id)
-	b.answer(http.StatusNoContent)
-	other := b.publish() // claimed, it holds the one place
-	asked := 0
-	b.watched.away = once(b, other, &asked)
-	report, failed := b.retry(id)
-	require.Nil(t, failed)
-	require.Equal(t, postrider.StateSucceeded, report.State)
-	require.Equal(t, 2, asked, "it asked again")
-	require.Equal(t, []string{id, other, id}, b.sent("postrider-delivery-id"))
-}
-
-// once lets the other delivery's attempt be made when a place was asked for twice.
-func once(b *bench, other string, asked *int) func(call, id string) error {
-	return func(call, _ string) error {
-		if call != "permit" {
-			return nil
-		}
-		if *asked++; *asked == 2 {
-			_, err := b.acts.Deliver(b.t.Context(), alone(other))
-			return err
-		}
-		return nil
-	}
+	longest := activities.RetryTimeout(postrider.MaxTimeoutMS * time.Millisecond)
+	require.Less(t, longest, postrider.CarrierGrace)
+	require.Greater(t, longest, postrider.MaxTimeoutMS*time.Millisecond+10*time.Second, "it waits for a slot and a permit, too")
 }

@@ -10,37 +10,39 @@ import (
 	"postrider.dev/postrider"
 )
 
-// Times of a round of retries. Together with the longest POST they fit into the time
-// that the workflow gives the activity, see [RetryTimeout].
+// Times of a round of retries. Together with the longest POST they fit into [RetryTimeout],
+// the time that the workflow gives the activity.
 const (
-	// roundSpan is within how long of each other the attempts of a round are due: so long
-	// jitter spreads those of deliveries that failed together, up to a wait of 5 s.
+	// roundSpan is how far apart the attempts of a round may be due. For waits up to 5 s,
+	// jitter spreads deliveries that failed together no further.
 	roundSpan = 2 * time.Second
-	// earliness is by how much an attempt may come before its time: the clocks of
-	// Temporal's machine and of this one may differ a little.
+	// earliness is how much too early an attempt may come, since the clocks of Temporal's
+	// machine and of this one may differ.
 	earliness = time.Second
-	// placeWait is how long an attempt waits for its place, for the process's and for
-	// its webhook's.
-	placeWait = 10 * time.Second
-	// longestTurn is how long it waits for its turn under the webhook's rate limit.
-	longestTurn = 5 * time.Second
-	// askAgainAfter is after how long one asks again that waits for the webhook's.
-	askAgainAfter = 250 * time.Millisecond
-	// leaveAhead is how long before its next attempt is due a delivery leaves a round
-	// that goes on: so long a dispatcher may take to hand it over.
-	leaveAhead  = 150 * time.Millisecond
+	// maxSlotWait is how long an attempt waits for its slot and its permit.
+	maxSlotWait = 10 * time.Second
+	// maxRateWait is how long an attempt with a permit waits for its time under the webhook's
+	// rate limit.
+	maxRateWait = 5 * time.Second
+	// permitInterval spaces the requests for a permit.
+	permitInterval = 250 * time.Millisecond
+	// leaveMargin is how long before its next attempt a delivery leaves a round that goes on.
+	// A dispatcher needs about this long to hand it over.
+	leaveMargin = 150 * time.Millisecond
 	recordGrace = 5 * time.Second // for the attempt's record, after its deadline
-	// permitGrace is how much longer than its attempt a permit holds, which its record ends:
-	// as long as the transaction may take that many records share.
-	permitGrace   = 30 * time.Second
-	cleanUpTime   = 5 * time.Second
-	firstAskAgain = 250 * time.Millisecond // until a round that found no place is made again
-	lastAskAgain  = 5 * time.Minute
+	// permitGrace is how much longer than its attempt a permit may last. The attempt's record
+	// ends it, and shares a transaction with other records that may take this long.
+	permitGrace    = 30 * time.Second
+	cleanUpTimeout = 5 * time.Second
+	// minPostponement and maxPostponement bound the wait of deliveries that got no slot or no
+	// permit.
+	minPostponement = 250 * time.Millisecond
+	maxPostponement = 5 * time.Minute
 )
 
-// RetryTimeout is the most that a round takes of attempts that take up to timeout each.
+// RetryTimeout returns the most that a round takes if each attempt takes up to timeout.
 func RetryTimeout(timeout time.Duration) time.Duration {
-	return roundSpan + earliness + placeWait + longestTurn + timeout + recordGrace + cleanUpTime
+	return roundSpan + earliness + maxSlotWait + maxRateWait + timeout + recordGrace + cleanUpTimeout
 }
 
 // round is one try of [Activities.Retry].
@@ -50,50 +52,51 @@ type round struct {
 	runID      string
 	try        int // 1 is the first
 	started    time.Time
-	known      map[string]int // attempts that the workflow knew of when it scheduled the activity, by delivery
+	known      map[string]int // attempts that the workflow knew when it scheduled the activity, by delivery
 	policies   []postrider.Policy
 
-	due       []postrider.Target // that make their attempts
-	reports   Reports
-	at        map[string]int  // where each delivery's is
-	made      map[string]bool // whose attempt was made
-	stays     bool            // nobody can leave any more
-	unserved  []postrider.Target
-	failure   error  // of ours, the latest
-	lastError string // the latest attempt's
-	failed    string // how the latest of those failed that failed for good
+	due         []postrider.Target // deliveries to attempt, in the order of their times
+	reports     Reports
+	index       map[string]int     // of a delivery's report
+	attempted   map[string]bool    // deliveries whose attempt was made
+	cannotLeave bool               // a request to leave failed
+	postponed   []postrider.Target // deliveries that got no slot or no permit
+	internalErr error              // the latest internal failure
+	lastError   string             // of the latest attempt
+	failure     string             // the last error of the latest delivery that failed for good
 }
 
-// sort makes a report for each member, and finds out whose attempt is to be made.
-func (r *round) sort(members []RetryMember, targets []postrider.Target) {
-	of := map[string]postrider.Target{}
+// classify makes a report for each member, and finds the members whose attempt is due.
+func (r *round) classify(members []RetryMember, targets []postrider.Target) {
+	byID := map[string]postrider.Target{}
 	for _, target := range targets {
-		of[target.Delivery.ID] = target
+		byID[target.Delivery.ID] = target
 	}
 	for _, m := range members {
-		target, found := of[m.DeliveryID]
+		target, found := byID[m.DeliveryID]
 		d := target.Delivery
 		report := Report{DeliveryID: m.DeliveryID, State: d.State, NextAttemptAt: d.NextAttemptAt}
 		switch {
 		case !found, d.WorkflowID != r.workflowID && !d.State.Finished():
 			report.Left = true
 		case d.State == postrider.StateFailed:
-			r.failed = "it had failed before"
+			r.failure = "it had failed before"
 		case d.State.Finished():
 		default:
 			r.policies = append(r.policies, d.Policy)
-			// One that is due much later was attempted by a round that died.
-			if r.made[m.DeliveryID] = d.NextAttemptAt != nil && d.NextAttemptAt.Sub(r.started) > roundSpan+earliness; !r.made[m.DeliveryID] {
+			// A delivery that is due much later was attempted by a round that died.
+			early := d.NextAttemptAt != nil && d.NextAttemptAt.Sub(r.started) > roundSpan+earliness
+			if r.attempted[m.DeliveryID] = early; !early {
 				r.due = append(r.due, target)
 			}
 		}
-		r.at[m.DeliveryID] = len(r.reports)
+		r.index[m.DeliveryID] = len(r.reports)
 		r.reports = append(r.reports, report)
 	}
 	slices.SortStableFunc(r.due, func(a, b postrider.Target) int { return dueAt(a.Delivery).Compare(dueAt(b.Delivery)) })
 }
 
-// dueAt is when the delivery's next attempt is due.
+// dueAt returns when the delivery's next attempt is due.
 func dueAt(d postrider.Delivery) time.Time {
 	if d.NextAttemptAt != nil {
 		return *d.NextAttemptAt
@@ -101,16 +104,16 @@ func dueAt(d postrider.Delivery) time.Time {
 	return d.DueAt
 }
 
-// result is what came of one member's attempt.
+// result is the result of one member's attempt.
 type result struct {
-	target   postrider.Target
-	report   Report
-	err      error
-	unserved bool // there was no place
+	target    postrider.Target
+	report    Report
+	err       error
+	postponed bool // it got no slot or no permit
 }
 
-// run makes the attempts that are due, and sends away whose next one is due before all
-// have ended.
+// run makes the attempts that are due. While an attempt is in flight, it lets members leave
+// whose next attempt is due soon.
 func (r *round) run(ctx context.Context) {
 	results := make(chan result, len(r.due))
 	var attempts sync.WaitGroup
@@ -121,91 +124,92 @@ func (r *round) run(ctx context.Context) {
 	for pending := len(r.due); pending > 0; {
 		until, cancel := r.untilNext(ctx)
 		select {
-		case made := <-results:
+		case res := <-results:
 			pending--
-			r.take(made)
+			r.add(res)
 		case <-until.Done():
 			if ctx.Err() == nil {
-				soon := r.a.Now().Add(leaveAhead)
-				r.leave(ctx, func(at time.Time) bool { return !at.After(soon) })
+				soon := r.a.Now().Add(leaveMargin)
+				r.leave(ctx, func(due time.Time) bool { return !due.After(soon) })
 				break
 			}
-			r.take(<-results)
+			r.add(<-results)
 			pending--
 		}
 		cancel()
 	}
 }
 
-// untilNext ends when somebody's next attempt is nearly due.
+// untilNext returns a context that ends shortly before the next attempt of a member is due.
 func (r *round) untilNext(ctx context.Context) (context.Context, context.CancelFunc) {
 	next := r.next()
-	if next == nil || r.stays {
+	if next == nil || r.cannotLeave {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, next.Sub(r.a.Now())-leaveAhead)
+	return context.WithTimeout(ctx, next.Sub(r.a.Now())-leaveMargin)
 }
 
-// take takes in what came of an attempt.
-func (r *round) take(made result) {
-	report := &r.reports[r.at[made.target.Delivery.ID]]
+// add adds the result of an attempt to the round's.
+func (r *round) add(res result) {
+	id := res.target.Delivery.ID
+	report := &r.reports[r.index[id]]
 	switch {
-	case made.err != nil:
-		r.failure = made.err
-	case made.unserved:
-		r.unserved = append(r.unserved, made.target)
+	case res.err != nil:
+		r.internalErr = res.err
+	case res.postponed:
+		r.postponed = append(r.postponed, res.target)
 	default:
-		r.made[made.target.Delivery.ID] = true
-		made.report.Attempts = postrider.MergeAttempts(report.Attempts, made.report.Attempts...)
-		*report = made.report
+		r.attempted[id] = true
+		res.report.Attempts = postrider.MergeAttempts(report.Attempts, res.report.Attempts...)
+		*report = res.report
 		if report.State == postrider.StateRetrying && !report.Left || report.State == postrider.StateFailed {
-			r.lastError = describe(made.report)
+			r.lastError = describe(res.report)
 		}
 		if report.State == postrider.StateFailed {
-			r.failed = r.lastError
+			r.failure = r.lastError
 		}
 	}
 }
 
-// attempt makes one member's attempt at its time, when there is a place for it.
+// attempt makes one member's attempt at its time, when it has its slot and its permit.
 func (r *round) attempt(ctx context.Context, target postrider.Target) result {
-	made := result{target: target}
+	res := result{target: target}
 	pause(ctx, dueAt(target.Delivery).Sub(r.a.Now()))
-	if callOff(target) == "" {
-		bound, cancel := context.WithTimeout(ctx, placeWait)
+	if skipReason(target) == "" { // a skipped attempt makes no request, so it needs neither
+		bound, cancel := context.WithTimeout(ctx, maxSlotWait)
 		defer cancel()
 		if r.a.Process.Reserve(bound, target) != nil {
-			made.unserved, made.err = ctx.Err() == nil, ctx.Err()
-			return made
+			res.postponed, res.err = ctx.Err() == nil, ctx.Err()
+			return res
 		}
 		defer r.a.Process.Done(target.Delivery.ID)
 		permit, err := r.permit(ctx, bound, target)
 		switch {
 		case err != nil:
-			made.err = err
-			return made
+			res.err = err
+			return res
 		case permit.Elsewhere:
-			made.report = Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State, Left: true}
-			return made
+			res.report = Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State, Left: true}
+			return res
 		case !permit.Granted:
-			made.unserved = true
-			return made
+			res.postponed = true
+			return res
 		}
 		r.a.Process.Began(target.Delivery.ID)
 	}
-	made.report, made.err = r.a.attempt(ctx, target, r.workflowID, func() string { return "" })
-	if made.err != nil {
+	res.report, res.err = r.a.attempt(ctx, target, r.workflowID, func() string { return "" })
+	if res.err != nil {
 		r.releasePermit(ctx, target.Delivery.ID)
 	}
-	return made
+	return res
 }
 
-// permit waits for a place among the webhook's attempts in all processes, until bound is
-// done, and then for its time.
+// permit waits for a permit until bound is done, and then for the attempt's time under the
+// webhook's rate limit.
 func (r *round) permit(ctx, bound context.Context, target postrider.Target) (postrider.Permit, error) {
 	request := postrider.PermitRequest{
 		DeliveryID: target.Delivery.ID, WebhookID: target.Delivery.WebhookID, WorkflowID: r.workflowID,
-		Hold: target.Delivery.Policy.Timeout() + permitGrace, MaxWait: longestTurn,
+		Hold: target.Delivery.Policy.Timeout() + permitGrace, MaxWait: maxRateWait,
 	}
 	for {
 		permit, err := r.a.Store.AcquirePermit(ctx, request)
@@ -219,24 +223,29 @@ func (r *round) permit(ctx, bound context.Context, target postrider.Target) (pos
 			}
 			return permit, ctx.Err()
 		}
-		pause(bound, max(permit.Wait, time.Duration(float64(askAgainAfter)*(0.75+r.a.Random()/2))))
+		pause(bound, max(permit.Wait, r.jitter(permitInterval)))
 		if bound.Err() != nil {
 			return permit, ctx.Err()
 		}
 	}
 }
 
-// releasePermit is best effort: the permit ends by itself.
+// jitter returns the duration, give or take a quarter of it.
+func (r *round) jitter(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.75 + r.a.Random()/2))
+}
+
+// releasePermit ends a permit early. When that fails, the permit expires.
 func (r *round) releasePermit(ctx context.Context, deliveryID string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
 	if err := r.a.Store.ReleasePermit(ctx, deliveryID); err != nil {
-		r.a.Logger.LogAttrs(ctx, slog.LevelWarn, "permit not released; it will end by itself",
+		r.a.Logger.LogAttrs(ctx, slog.LevelWarn, "could not release a permit; it will expire",
 			slog.String("delivery_id", deliveryID), slog.Any("error", err))
 	}
 }
 
-// next is when the first of those is due again that are left; nil when none is.
+// next returns when the next attempt of a waiting member is due; nil when no member waits.
 func (r *round) next() *time.Time {
 	var first *time.Time
 	for i := range r.reports {
@@ -248,17 +257,18 @@ func (r *round) next() *time.Time {
 	return first
 }
 
-// waits reports whether the workflow has another attempt of the delivery to make, whose
-// time is to come.
+// waits reports whether the member was attempted in this round and waits for another attempt
+// of this workflow.
 func (r *round) waits(report *Report) bool {
-	return r.made[report.DeliveryID] && report.State == postrider.StateRetrying && !report.Left && report.NextAttemptAt != nil
+	return r.attempted[report.DeliveryID] && report.State == postrider.StateRetrying && !report.Left && report.NextAttemptAt != nil
 }
 
-// leave sends those away whose next attempt is at such a time. Should that fail they stay.
-func (r *round) leave(ctx context.Context, such func(time.Time) bool) {
+// leave lets waiting members leave if their next attempt's time matches. When the database
+// refuses, they stay.
+func (r *round) leave(ctx context.Context, matches func(due time.Time) bool) {
 	var leaving []string
 	for i := range r.reports {
-		if report := &r.reports[i]; r.waits(report) && such(*report.NextAttemptAt) {
+		if report := &r.reports[i]; r.waits(report) && matches(*report.NextAttemptAt) {
 			leaving = append(leaving, report.DeliveryID)
 		}
 	}
@@ -266,34 +276,33 @@ func (r *round) leave(ctx context.Context, such func(time.Time) bool) {
 		return
 	}
 	if err := r.a.Store.Leave(ctx, r.workflowID, leaving); err != nil {
-		r.failure, r.stays = err, true
+		r.internalErr, r.cannotLeave = err, true
 		return
 	}
 	for _, id := range leaving {
-		r.reports[r.at[id]].Left = true
+		r.reports[r.index[id]].Left = true
 	}
 }
 
-// keep makes sure that those stay the workflow's who found no place, and returns after
-// how long to try again: half of how late they are, give or take a quarter, so that
-// thousands that wait for one slow receiver do not keep the database busy with asking.
-// It returns 0 when there are none.
-func (r *round) keep(ctx context.Context) time.Duration {
-	if len(r.unserved) == 0 {
+// keepPostponed keeps postponed members in the workflow, and returns when to try them again; 0
+// when no member was postponed. The wait is about half of the time that they are late: if
+// thousands wait for one slow receiver, they must not keep the database busy with requests.
+func (r *round) keepPostponed(ctx context.Context) time.Duration {
+	if len(r.postponed) == 0 {
 		return 0
 	}
 	now := r.a.Now()
 	late := time.Duration(0)
-	waiting := make([]string, len(r.unserved))
-	for i, target := range r.unserved {
+	waiting := make([]string, len(r.postponed))
+	for i, target := range r.postponed {
 		waiting[i] = target.Delivery.ID
 		late = max(late, now.Sub(dueAt(target.Delivery)))
 	}
-	again := time.Duration(float64(min(max(late/2, firstAskAgain), lastAskAgain)) * (0.75 + r.a.Random()/2))
-	if err := r.a.Store.Keep(ctx, r.workflowID, waiting, now.Add(again)); err != nil {
-		r.failure = err
+	postponedFor := r.jitter(min(max(late/2, minPostponement), maxPostponement))
+	if err := r.a.Store.Keep(ctx, r.workflowID, waiting, now.Add(postponedFor)); err != nil {
+		r.internalErr = err
 	}
-	return again
+	return postponedFor
 }
 
 // pause waits for the time, or until ctx is done.

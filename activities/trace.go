@@ -15,14 +15,16 @@ import (
 	"postrider.dev/postrider/tracing"
 )
 
-// send sends the request of an attempt, in a span where its delivery is traced. The
-// span belongs to the trace of the delivery's publish and not to the activity's,
-// which may carry deliveries of many; to that one it is linked.
-func (a *Activities) send(ctx context.Context, target postrider.Target, number int, request egress.Request) (postrider.Attempt, time.Duration, error) {
+// send sends the request of an attempt, in a span if its delivery is traced. The span belongs
+// to the trace of the delivery's publish. It is only linked to the activity's span, since an
+// activity may carry deliveries of many traces.
+func (a *Activities) send(
+	ctx context.Context, target postrider.Target, number int, request egress.Request,
+) (postrider.Attempt, time.Duration, error) {
 	if a.Tracer == nil || target.Delivery.TraceContext == "" {
 		return a.Poster.Post(ctx, request)
 	}
-	// Of the URL only the host: people put tokens into paths and queries.
+	// Only the URL's host, since paths and queries may contain tokens.
 	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		attribute.String("http.request.method", "POST"),
 		attribute.String("server.address", hostOf(request.URL)),
@@ -39,11 +41,11 @@ func (a *Activities) send(ctx context.Context, target postrider.Target, number i
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(request.Header))
 	}
 	attempt, retryAfter, err := a.Poster.Post(ctx, request)
-	tell(span, attempt, err)
+	annotate(span, attempt, err)
 	return attempt, retryAfter, err
 }
 
-// hostOf returns the host of a URL, without its port.
+// hostOf returns the host of a URL without its port; "" for a URL that does not parse.
 func hostOf(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -52,8 +54,8 @@ func hostOf(address string) string {
 	return u.Hostname()
 }
 
-// tell puts into the span what came of the attempt.
-func tell(span trace.Span, attempt postrider.Attempt, err error) {
+// annotate adds the attempt's result to the span.
+func annotate(span trace.Span, attempt postrider.Attempt, err error) {
 	if err != nil {
 		span.SetStatus(codes.Error, "interrupted")
 		return

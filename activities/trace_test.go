@@ -21,7 +21,7 @@ import (
 
 const publishTrace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-// trace makes the activities trace from now on.
+// trace turns tracing on.
 func (b *bench) trace() *tracetest.SpanRecorder {
 	recorder := tracetest.NewSpanRecorder()
 	b.acts.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test")
@@ -60,12 +60,12 @@ func TestAttemptIsASpanOfItsPublishsTrace(t *testing.T) {
 		attribute.Int("postrider.attempt", 1),
 		attribute.String("postrider.result", "server_error"),
 	}, span.Attributes())
-	require.Empty(t, b.requests[0].header.Get("traceparent"), "nobody asked for it")
+	require.Empty(t, b.requests[0].header.Get("traceparent"), "it is sent only when configured")
 }
 
 func TestReceiverGetsTheTraceWhenAsked(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(w *postrider.Webhook) { w.Policy.BackoffMS = 100 })
+	b := setup(t, func(w *postrider.Webhook) { w.BackoffMS = 100 })
 	recorder := b.trace()
 	b.acts.TraceReceivers = true
 	b.answer(http.StatusBadGateway)
@@ -86,7 +86,7 @@ func TestReceiverGetsTheTraceWhenAsked(t *testing.T) {
 	}
 }
 
-// One activity carries the deliveries of many publishes.
+// One activity carries deliveries of many publishes.
 func TestAttemptsOfABatchAreSpansOfTheirOwnTraces(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
@@ -121,7 +121,7 @@ func TestUntracedDeliveryMakesNoSpan(t *testing.T) {
 	require.Empty(t, b.requests[0].header.Get("traceparent"))
 }
 
-func TestInterruptedAttemptIsASpanToo(t *testing.T) {
+func TestInterruptedAttemptHasASpan(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	recorder := b.trace()
@@ -134,7 +134,7 @@ func TestInterruptedAttemptIsASpanToo(t *testing.T) {
 	require.Equal(t, sdktrace.Status{Code: codes.Error, Description: "interrupted"}, recorder.Ended()[0].Status())
 }
 
-// Guards people's tokens: whatever stands in a URL besides its host stays out.
+// Guards against tokens in traces: only the host of a URL is in the span.
 func TestSpansHoldNothingSecret(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(w *postrider.Webhook) {

@@ -6,17 +6,19 @@ import (
 	"time"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/api/rest"
 )
 
 // adminStore keeps workspaces and their keys.
 type adminStore interface {
 	CreateWorkspace(ctx context.Context, w postrider.Workspace) error
-	// Workspace returns [postrider.CodeNotFound] if there is none.
+	// Workspace returns a workspace, or [postrider.CodeNotFound] if the id is unknown.
 	Workspace(ctx context.Context, id string) (postrider.Workspace, error)
 	Workspaces(ctx context.Context, p postrider.Page) (postrider.List[postrider.Workspace], error)
 	CreateAPIKey(ctx context.Context, k postrider.APIKey) error
 	APIKeys(ctx context.Context, workspaceID string, p postrider.Page) (postrider.List[postrider.APIKey], error)
-	// RevokeAPIKey returns [postrider.CodeNotFound] if there is none.
+	// RevokeAPIKey revokes a key; one that is revoked already stays so. Returns
+	// [postrider.CodeNotFound] if the id is unknown.
 	RevokeAPIKey(ctx context.Context, id string) error
 }
 
@@ -24,32 +26,32 @@ const tagAdmin = "Administration"
 
 func (s *server) routeAdmin() {
 	const scope = postrider.ScopeAdmin
-	handle(s, route{
-		method: http.MethodPost, path: "/api/v1/admin/workspaces", id: "create-workspace", tag: tagAdmin, scope: scope,
-		summary: "Create Workspace", status: http.StatusCreated, body: reads[newWorkspace](s),
-	}, s.createWorkspace)
-	handle(s, route{
-		method: http.MethodGet, path: "/api/v1/admin/workspaces", id: "list-workspaces", tag: tagAdmin, scope: scope,
-		summary: "List Workspaces",
+	rest.HandleBody(s.rest, rest.Route{
+		Method: http.MethodPost, Path: "/api/v1/admin/workspaces", ID: "create-workspace", Tag: tagAdmin, Scope: scope,
+		Summary: "Create Workspace", Status: http.StatusCreated,
+	}, rest.JSONBody[newWorkspace](s.rest, nil), s.createWorkspace)
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodGet, Path: "/api/v1/admin/workspaces", ID: "list-workspaces", Tag: tagAdmin, Scope: scope,
+		Summary: "List Workspaces",
 	}, s.listWorkspaces)
-	handle(s, route{
-		method: http.MethodGet, path: "/api/v1/admin/workspaces/{id}", id: "get-workspace", tag: tagAdmin, scope: scope,
-		summary: "Get Workspace", errors: []int{http.StatusNotFound},
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodGet, Path: "/api/v1/admin/workspaces/{id}", ID: "get-workspace", Tag: tagAdmin, Scope: scope,
+		Summary: "Get Workspace", Errors: []int{http.StatusNotFound},
 	}, s.getWorkspace)
-	handle(s, route{
-		method: http.MethodPost, path: "/api/v1/admin/workspaces/{id}/keys", id: "create-key", tag: tagAdmin, scope: scope,
-		summary: "Create API Key", status: http.StatusCreated, errors: []int{http.StatusNotFound}, body: reads[newAPIKey](s),
-		description: "The key itself is in this answer and never shown again: it is stored hashed.",
-	}, s.createKey)
-	handle(s, route{
-		method: http.MethodGet, path: "/api/v1/admin/workspaces/{id}/keys", id: "list-keys", tag: tagAdmin, scope: scope,
-		summary: "List API Keys", errors: []int{http.StatusNotFound},
-		description: "Expired and revoked ones too.",
+	rest.HandleBody(s.rest, rest.Route{
+		Method: http.MethodPost, Path: "/api/v1/admin/workspaces/{id}/keys", ID: "create-key", Tag: tagAdmin, Scope: scope,
+		Summary: "Create API Key", Status: http.StatusCreated, Errors: []int{http.StatusNotFound},
+		Description: "The key itself is in this answer and never shown again: it is stored hashed.",
+	}, rest.JSONBody[newAPIKey](s.rest, nil), s.createKey)
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodGet, Path: "/api/v1/admin/workspaces/{id}/keys", ID: "list-keys", Tag: tagAdmin, Scope: scope,
+		Summary: "List API Keys", Errors: []int{http.StatusNotFound},
+		Description: "Expired and revoked ones too.",
 	}, s.listKeys)
-	handle(s, route{
-		method: http.MethodDelete, path: "/api/v1/admin/keys/{id}", id: "revoke-key", tag: tagAdmin, scope: scope,
-		summary: "Revoke API Key", status: http.StatusNoContent, errors: []int{http.StatusNotFound},
-		description: "Every process refuses the key within five seconds. Also the key that asks may be revoked.",
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodDelete, Path: "/api/v1/admin/keys/{id}", ID: "revoke-key", Tag: tagAdmin, Scope: scope,
+		Summary: "Revoke API Key", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound},
+		Description: "Every process refuses the key within five seconds. Also the key that asks may be revoked.",
 	}, s.revokeKey)
 }
 
@@ -58,7 +60,7 @@ type newWorkspace struct {
 	Name string `json:"name" minLength:"1" maxLength:"255" example:"acme"`
 }
 
-// shownWorkspace is a workspace as it is shown.
+// shownWorkspace is the answer about a workspace.
 type shownWorkspace struct {
 	ID        string    `json:"id" example:"ws_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
 	Name      string    `json:"name"`
@@ -72,11 +74,7 @@ type createdWorkspace struct {
 	Body     shownWorkspace
 }
 
-func (s *server) createWorkspace(ctx context.Context, _ *struct{}) (*createdWorkspace, error) {
-	var asked newWorkspace
-	if err := current(ctx).body.into(&asked); err != nil {
-		return nil, err
-	}
+func (s *server) createWorkspace(ctx context.Context, _ *struct{}, asked newWorkspace) (*createdWorkspace, error) {
 	w := postrider.Workspace{ID: s.IDs.New(postrider.PrefixWorkspace), Name: asked.Name, CreatedAt: postrider.Timestamp(s.Now())}
 	if err := postrider.Invalid(w.Validate()); err != nil {
 		return nil, err
@@ -87,8 +85,8 @@ func (s *server) createWorkspace(ctx context.Context, _ *struct{}) (*createdWork
 	return &createdWorkspace{Location: "/api/v1/admin/workspaces/" + w.ID, Body: showWorkspace(w)}, nil
 }
 
-func (s *server) listWorkspaces(ctx context.Context, in *PageQuery) (*output[list[shownWorkspace]], error) {
-	page, err := in.page(postrider.PrefixWorkspace)
+func (s *server) listWorkspaces(ctx context.Context, in *rest.PageQuery) (*rest.Output[rest.List[shownWorkspace]], error) {
+	page, err := in.Page(postrider.PrefixWorkspace)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +94,7 @@ func (s *server) listWorkspaces(ctx context.Context, in *PageQuery) (*output[lis
 	if err != nil {
 		return nil, err
 	}
-	return listOf(found, showWorkspace), nil
+	return rest.ListOf(found, showWorkspace), nil
 }
 
 // WorkspacePath is the path of a route on one workspace.
@@ -104,12 +102,12 @@ type WorkspacePath struct {
 	ID string `path:"id" doc:"Id of the workspace."`
 }
 
-func (s *server) getWorkspace(ctx context.Context, in *WorkspacePath) (*output[shownWorkspace], error) {
+func (s *server) getWorkspace(ctx context.Context, in *WorkspacePath) (*rest.Output[shownWorkspace], error) {
 	w, err := s.Store.Workspace(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &output[shownWorkspace]{Body: showWorkspace(w)}, nil
+	return &rest.Output[shownWorkspace]{Body: showWorkspace(w)}, nil
 }
 
 // newAPIKey is the body of a create request.
@@ -119,7 +117,7 @@ type newAPIKey struct {
 	ExpiresAt *time.Time        `json:"expires_at,omitempty" nullable:"true" doc:"When the key ends by itself; null: never."`
 }
 
-// apiKey is a key as it is shown.
+// apiKey is the answer about a key. It never has the key itself.
 type apiKey struct {
 	ID          string            `json:"id" example:"key_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
 	WorkspaceID string            `json:"workspace_id"`
@@ -138,22 +136,22 @@ func showKey(k postrider.APIKey) apiKey {
 	}
 }
 
+// ShownKey is what createdKey embeds: huma describes exported fields only, and the document
+// calls the type after apiKey.
+type ShownKey = apiKey
+
 type createdKey struct {
 	CacheControl string `header:"Cache-Control"`
 	Body         struct {
-		apiKey
+		ShownKey
 
 		Key string `json:"key" doc:"What to send as X-API-Key. It is not shown again."`
 	}
 }
 
-func (s *server) createKey(ctx context.Context, in *WorkspacePath) (*createdKey, error) {
+func (s *server) createKey(ctx context.Context, in *WorkspacePath, asked newAPIKey) (*createdKey, error) {
 	w, err := s.Store.Workspace(ctx, in.ID)
 	if err != nil {
-		return nil, err
-	}
-	var asked newAPIKey
-	if err := current(ctx).body.into(&asked); err != nil {
 		return nil, err
 	}
 	key := postrider.APIKey{WorkspaceID: w.ID, Name: asked.Name, Scopes: asked.Scopes, ExpiresAt: asked.ExpiresAt}
@@ -165,17 +163,17 @@ func (s *server) createKey(ctx context.Context, in *WorkspacePath) (*createdKey,
 		return nil, err
 	}
 	created := &createdKey{CacheControl: "no-store"}
-	created.Body.apiKey, created.Body.Key = showKey(key), secret
+	created.Body.ShownKey, created.Body.Key = showKey(key), secret
 	return created, nil
 }
 
 type listKeysInput struct {
 	WorkspacePath
-	PageQuery
+	rest.PageQuery
 }
 
-func (s *server) listKeys(ctx context.Context, in *listKeysInput) (*output[list[apiKey]], error) {
-	page, err := in.page(postrider.PrefixAPIKey)
+func (s *server) listKeys(ctx context.Context, in *listKeysInput) (*rest.Output[rest.List[apiKey]], error) {
+	page, err := in.Page(postrider.PrefixAPIKey)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +184,7 @@ func (s *server) listKeys(ctx context.Context, in *listKeysInput) (*output[list[
 	if err != nil {
 		return nil, err
 	}
-	return listOf(found, showKey), nil
+	return rest.ListOf(found, showKey), nil
 }
 
 // KeyPath is the path of a route on one key.

@@ -8,59 +8,67 @@ import (
 	"time"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/api/rest"
 )
 
-// headerAPIKey carries the workspace's key.
-const headerAPIKey = "X-API-Key" //nolint:gosec // the header, not a key
-
-// A key that was looked up is trusted for keyTTL without asking again, unless the
-// process hears of a revocation, so that one is seen within that time at the latest.
+// A process trusts a key that it looked up for keyTTL, or until it hears that a key was
+// revoked. So every process refuses a revoked key within keyTTL.
 const (
 	keyTTL    = 3 * time.Second
-	keyUse    = time.Minute // a key's last use is noted so often at most, for each process
+	keyUse    = time.Minute // how often each process writes a key's last use, at most
 	maxKeys   = 1024
-	maxKeyLen = 256 // longer ones are not even hashed
+	maxKeyLen = 256 // bytes; longer keys are refused without hashing them
 )
 
 // keyStore finds API keys.
 type keyStore interface {
-	// APIKeyByHash returns a key by [postrider.HashAPIKey]. Returns
-	// [postrider.CodeNotFound] if there is none.
+	// APIKeyByHash returns the key with the hash, which is [postrider.HashAPIKey]'s.
+	// Returns [postrider.CodeNotFound] if no key has it.
 	APIKeyByHash(ctx context.Context, hash string) (postrider.APIKey, error)
-	// Revocations is another number than before when a key was revoked since, as far
-	// as this process knows.
+	// Revocations returns a number that changes when this process hears that a key was
+	// revoked.
 	Revocations() int64
-	// UsedAPIKey notes that a key was used.
+	// UsedAPIKey records when a key was used last.
 	UsedAPIKey(ctx context.Context, id string, at time.Time) error
 }
 
-// keyring authenticates keys, and remembers the good ones for a moment: a
-// publisher sends the same key thousands of times a second. Bad keys are not
-// remembered, so that nobody can fill it with them. It is safe for concurrent use.
+// keyring authenticates keys. It caches valid keys, because a publisher sends the same key
+// thousands of times a second. It does not cache invalid ones, so that a caller cannot fill the
+// cache with them. It is safe for concurrent use.
 type keyring struct {
 	store  keyStore
 	now    func() time.Time
 	logger *slog.Logger
 
-	mu    sync.Mutex
-	known map[string]knownKey // by hash
+	mu     sync.Mutex
+	cached map[string]cachedKey // by hash
 }
 
-type knownKey struct {
+type cachedKey struct {
 	key         postrider.APIKey
 	until       time.Time
-	revocations int64 // before it was looked up
+	revocations int64 // [keyStore.Revocations] before the look-up
 }
 
 func newKeyring(store keyStore, now func() time.Time, logger *slog.Logger) *keyring {
-	return &keyring{store: store, now: now, logger: logger, known: map[string]knownKey{}}
+	return &keyring{store: store, now: now, logger: logger, cached: map[string]cachedKey{}}
 }
 
-// authenticate returns the stored key that the caller's is. Returns
+// authorize returns the caller's key. Returns [postrider.CodeUnauthorized] if the key is not
+// valid, and [postrider.CodeForbidden], with the key, if it lacks the scope.
+func (k *keyring) authorize(ctx context.Context, secret string, scope postrider.Scope) (postrider.APIKey, error) {
+	key, err := k.authenticate(ctx, secret)
+	if err == nil && !key.Allows(scope) {
+		err = &postrider.Error{Code: postrider.CodeForbidden, Message: "the API key lacks the scope " + string(scope)}
+	}
+	return key, err
+}
+
+// authenticate returns the key that the caller sent, as it is stored. Returns
 // [postrider.CodeUnauthorized] if it is missing, unknown, expired or revoked.
 func (k *keyring) authenticate(ctx context.Context, given string) (postrider.APIKey, error) {
 	if given == "" {
-		return postrider.APIKey{}, unauthorized("the " + headerAPIKey + " header is required")
+		return postrider.APIKey{}, unauthorized("the " + rest.HeaderAPIKey + " header is required")
 	}
 	if len(given) > maxKeyLen {
 		return postrider.APIKey{}, unauthorized("the API key is not valid")
@@ -78,21 +86,22 @@ func (k *keyring) authenticate(ctx context.Context, given string) (postrider.API
 	return key, nil
 }
 
-// note notes a key's use, when that was not done lately. It is best effort: whether
-// a key is old and unused does not hang on one request.
-func (k *keyring) note(ctx context.Context, key postrider.APIKey, now time.Time) {
+// recordUse writes a key's last use, unless that was written lately. A failure is logged and
+// does not fail the request.
+func (k *keyring) recordUse(ctx context.Context, key postrider.APIKey, now time.Time) {
 	if !key.LiveAt(now) || key.LastUsedAt != nil && now.Sub(*key.LastUsedAt) < keyUse {
 		return
 	}
 	if err := k.store.UsedAPIKey(ctx, key.ID, now); err != nil {
-		k.logger.LogAttrs(ctx, slog.LevelWarn, "an API key's use was not noted", slog.String("key_id", key.ID), slog.Any("error", err))
+		k.logger.LogAttrs(ctx, slog.LevelWarn, "could not record the use of an API key", slog.String("key_id", key.ID), slog.Any("error", err))
 	}
 }
 
+// lookUp returns the key with the hash, from the cache or from the store.
 func (k *keyring) lookUp(ctx context.Context, hash string) (postrider.APIKey, error) {
 	now, revocations := k.now(), k.store.Revocations()
 	k.mu.Lock()
-	entry, found := k.known[hash]
+	entry, found := k.cached[hash]
 	k.mu.Unlock()
 	if found && now.Before(entry.until) && entry.revocations == revocations {
 		return entry.key, nil
@@ -101,25 +110,25 @@ func (k *keyring) lookUp(ctx context.Context, hash string) (postrider.APIKey, er
 	if err != nil {
 		return key, err
 	}
-	k.note(ctx, key, now)
+	k.recordUse(ctx, key, now)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.known) >= maxKeys {
-		k.makeRoom(now)
+	if len(k.cached) >= maxKeys {
+		k.evict(now)
 	}
-	k.known[hash] = knownKey{key: key, until: now.Add(keyTTL), revocations: revocations}
+	k.cached[hash] = cachedKey{key: key, until: now.Add(keyTTL), revocations: revocations}
 	return key, nil
 }
 
-// makeRoom forgets what is stale, or everything when nothing is.
-func (k *keyring) makeRoom(now time.Time) {
-	for hash, entry := range k.known {
+// evict removes stale keys from the cache, or all keys if no key is stale.
+func (k *keyring) evict(now time.Time) {
+	for hash, entry := range k.cached {
 		if !now.Before(entry.until) {
-			delete(k.known, hash)
+			delete(k.cached, hash)
 		}
 	}
-	if len(k.known) >= maxKeys {
-		clear(k.known)
+	if len(k.cached) >= maxKeys {
+		clear(k.cached)
 	}
 }
 

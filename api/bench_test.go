@@ -18,7 +18,7 @@ import (
 	"postrider.dev/postrider/api"
 )
 
-// promptStore accepts every event at once, for one webhook. So what is measured is
+// promptStore accepts every event at once, for one webhook, so that the benchmark measures
 // the API alone.
 type promptStore struct {
 	api.Store
@@ -39,7 +39,7 @@ func (s *promptStore) Publish(_ context.Context, p postrider.Publication) ([]pos
 	return receipts, nil
 }
 
-// discard is a response that nobody reads.
+// discard is a response writer that keeps the status alone.
 type discard struct {
 	header http.Header
 	status int
@@ -76,9 +76,11 @@ func (p *publisher) publish() int {
 }
 
 // eventOf512 is an event whose data has 512 bytes.
-const eventOf512 = `{"type":"call.ended","data":{"call_id":"call_019a8f3c5b7e7c3a9d2e4f6081a2b3c4","from":"+491701234567","to":"+4930123456",` +
+const eventOf512 = `{"type":"call.ended","data":{"call_id":"call_019a8f3c5b7e7c3a9d2e4f6081a2b3c4","from":"+491701234567",` +
+	`"to":"+4930123456",` +
 	`"direction":"inbound","started_at":"2026-08-03T11:58:12.123456Z","ended_at":"2026-08-03T11:59:54.654321Z","duration_ms":102531,` +
-	`"recorded":true,"agent":{"id":42,"name":"Jörg Müller","team":"support"},"tags":["vip","callback","de"],"score":0.8731,"transfer":null,` +
+	`"recorded":true,"agent":{"id":42,"name":"Jörg Müller","team":"support"},` +
+	`"tags":["vip","callback","de"],"score":0.8731,"transfer":null,` +
 	`"summary":"The caller asked where the parcel is. It was found in \"Leipzig\" and arrives tomorrow; nothing else is open. ` +
 	`The caller wants to be called back."}}`
 
@@ -90,10 +92,11 @@ func benchmarkPublish(b *testing.B, path, body string) {
 	now := time.Now()
 	handler := api.New(api.Config{
 		Store: &promptStore{key: postrider.APIKey{
-			ID: "key_1", WorkspaceID: "ws_019a8f3c5b7e7c3a9d2e4f6081a2b3c4", Hash: postrider.HashAPIKey(secret), Scopes: postrider.Scopes(), LastUsedAt: &now,
+			ID: "key_1", WorkspaceID: "ws_019a8f3c5b7e7c3a9d2e4f6081a2b3c4", Hash: postrider.HashAPIKey(secret),
+			Scopes: postrider.Scopes(), LastUsedAt: &now,
 		}},
 		CheckURL: func(string) error { return nil }, Now: time.Now, IDs: postrider.NewIDs(time.Now, rand.Reader), Entropy: rand.Reader,
-		Logger:  slog.New(slog.NewTextHandler(io.Discard, nil)), //nolint:sloglint // what a line costs is measured, too
+		Logger:  slog.New(slog.NewTextHandler(io.Discard, nil)), //nolint:sloglint // the cost of a line is measured too
 		Version: "test",
 	})
 	b.RunParallel(func(pb *testing.PB) {

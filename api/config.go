@@ -9,10 +9,11 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/api/rest"
 )
 
-// Store is what the API needs of the database. Every method returns
-// [postrider.CodeUnavailable] when the database is away.
+// Store is the part of the database that the API uses. Every method returns
+// [postrider.CodeUnavailable] while the database is away.
 type Store interface {
 	keyStore
 	webhookStore
@@ -22,8 +23,8 @@ type Store interface {
 	adminStore
 }
 
-// HistoryReader asks the workflow that carries a delivery for its history. Returns an
-// error when there is no such workflow, or no more, or it does not answer in time.
+// HistoryReader asks the workflow that carries a delivery for its history. Returns an error
+// if the workflow is unknown, past Temporal's retention, or does not answer in time.
 type HistoryReader interface {
 	History(ctx context.Context, workflowID, deliveryID string) (postrider.History, error)
 }
@@ -33,8 +34,8 @@ type Config struct {
 	Store Store
 	// Histories is optional: without it every history comes from the database.
 	Histories HistoryReader
-	// CheckURL says why a URL may not be delivered to; nil means it may. The
-	// error's text is shown to the caller.
+	// CheckURL returns an error if the URL must not be delivered to. The caller sees the
+	// error's text.
 	CheckURL func(url string) error
 	Now      func() time.Time
 	IDs      *postrider.IDs
@@ -44,24 +45,18 @@ type Config struct {
 	Checks []Check
 	// Version is Postrider's own, shown in the OpenAPI document.
 	Version string
-	// TemporalUIURL is the address of Temporal's web UI as people reach it, as
-	// "http://127.0.0.1:8233"; "" leaves the links out.
+	// TemporalUIURL is the address of Temporal's web UI for people, such as
+	// "http://127.0.0.1:8233". With "" answers have no links to it.
 	TemporalUIURL     string
 	TemporalNamespace string // used in those links
-	// OnAccepted is told how many new events a publish had accepted and how many
-	// deliveries came of them, after the commit. Optional.
+	// OnAccepted is called after the commit of a publish with the number of new events and
+	// of their deliveries. Optional.
 	OnAccepted func(events, deliveries int)
-	// OnRequest is told about every request when it is over. Optional.
+	// OnRequest is called about every request when it is over. Optional.
 	OnRequest func(RequestSummary)
-	// Tracer makes spans of requests. Optional: without it nothing is traced.
+	// Tracer makes spans of requests. Optional: without it requests are not traced.
 	Tracer trace.Tracer
 }
 
-// RequestSummary is a finished request, in words that are few enough to label
-// metrics with.
-type RequestSummary struct {
-	Method   string
-	Route    string // as "/api/v1/webhooks/{id}"; "" when none matched
-	Status   int
-	Duration time.Duration
-}
+// RequestSummary is a finished request.
+type RequestSummary = rest.RequestSummary

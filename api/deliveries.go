@@ -6,41 +6,49 @@ import (
 	"time"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/api/rest"
 )
 
 // deliveryStore reads deliveries.
 type deliveryStore interface {
-	Deliveries(ctx context.Context, workspaceID string, f postrider.DeliveryFilter, p postrider.Page) (postrider.List[postrider.Delivery], error)
-	// Delivery returns [postrider.CodeNotFound] if there is none.
+	Deliveries(
+		ctx context.Context, workspaceID string, f postrider.DeliveryFilter, p postrider.Page,
+	) (postrider.List[postrider.Delivery], error)
+	// Delivery returns a delivery, or [postrider.CodeNotFound] if the id is unknown.
 	Delivery(ctx context.Context, workspaceID, id string) (postrider.Delivery, error)
-	// Attempts returns a delivery's attempts by number.
+	// Attempts returns a delivery's attempts in the order of their numbers.
 	Attempts(ctx context.Context, deliveryID string) ([]postrider.Attempt, error)
 }
 
 const tagDeliveries = "Deliveries"
 
 func (s *server) routeDeliveries() {
-	handle(s, route{
-		method: http.MethodGet, path: "/api/v1/webhooks/{id}/deliveries", id: "list-webhook-deliveries", tag: tagDeliveries, scope: postrider.ScopeRead,
-		summary: "List Deliveries of a Webhook", errors: []int{http.StatusNotFound},
-		description: "The deliveries of a deleted webhook can still be listed.",
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodGet, Path: "/api/v1/webhooks/{id}/deliveries", ID: "list-webhook-deliveries",
+		Tag: tagDeliveries, Scope: postrider.ScopeRead,
+		Summary: "List Deliveries of a Webhook", Errors: []int{http.StatusNotFound},
+		Description: "The deliveries of a deleted webhook can still be listed.",
 	}, s.listWebhookDeliveries)
-	handle(s, route{
-		method: http.MethodGet, path: "/api/v1/events/{id}/deliveries", id: "list-event-deliveries", tag: tagDeliveries, scope: postrider.ScopeRead,
-		summary: "List Deliveries of an Event", errors: []int{http.StatusNotFound},
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodGet, Path: "/api/v1/events/{id}/deliveries", ID: "list-event-deliveries",
+		Tag: tagDeliveries, Scope: postrider.ScopeRead,
+		Summary: "List Deliveries of an Event", Errors: []int{http.StatusNotFound},
 	}, s.listEventDeliveries)
-	handle(s, route{
-		method: http.MethodGet, path: "/api/v1/deliveries/{id}", id: "get-delivery", tag: tagDeliveries, scope: postrider.ScopeRead,
-		summary: "Get Delivery", errors: []int{http.StatusNotFound}, description: "With its attempts, from the database.",
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodGet, Path: "/api/v1/deliveries/{id}", ID: "get-delivery", Tag: tagDeliveries, Scope: postrider.ScopeRead,
+		Summary: "Get Delivery", Errors: []int{http.StatusNotFound}, Description: "With its attempts, from the database.",
 	}, s.getDelivery)
-	handle(s, route{
-		method: http.MethodGet, path: "/api/v1/deliveries/{id}/history", id: "get-delivery-history", tag: tagDeliveries, scope: postrider.ScopeRead,
-		summary: "Get Delivery History", errors: []int{http.StatusNotFound},
-		description: "The delivery's life, asked of its Temporal workflow. A delivery that has no workflow yet, or whose workflow is past Temporal's retention or does not answer within two seconds, is answered from the database; `source` says which.",
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodGet, Path: "/api/v1/deliveries/{id}/history", ID: "get-delivery-history",
+		Tag: tagDeliveries, Scope: postrider.ScopeRead,
+		Summary: "Get Delivery History", Errors: []int{http.StatusNotFound},
+		Description: "The delivery's life, asked of its Temporal workflow. " +
+			"A delivery that has no workflow yet, or whose workflow is past Temporal's retention " +
+			"or does not answer within two seconds, is answered from the database; `source` says which.",
 	}, s.getHistory)
 }
 
-// Delivery is a delivery as it is listed.
+// Delivery is a delivery in a list.
 type Delivery struct {
 	ID            string                  `json:"id" example:"dlv_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
 	WebhookID     string                  `json:"webhook_id"`
@@ -56,7 +64,7 @@ type Delivery struct {
 	ReplayOf      *string                 `json:"replay_of" doc:"The delivery that this one repeats."`
 }
 
-// deliveryWithAttempts is a delivery as it is read singly.
+// deliveryWithAttempts is the answer about one delivery.
 type deliveryWithAttempts struct {
 	Delivery
 	Attempts []postrider.Attempt `json:"attempts" nullable:"false"`
@@ -76,30 +84,32 @@ func showDelivery(d postrider.Delivery) Delivery {
 
 // DeliveriesQuery are the query parameters of every list of deliveries.
 type DeliveriesQuery struct {
-	PageQuery
-	PeriodQuery
+	rest.PageQuery
+	rest.PeriodQuery
 	State     postrider.DeliveryState `query:"state" enum:"pending,delivering,retrying,parked,succeeded,failed,cancelled"`
 	EventType string                  `query:"event_type" doc:"Only those of events of exactly this type." example:"call.ended"`
 }
 
-// find lists the deliveries asked for; of says whose.
-func (q DeliveriesQuery) find(ctx context.Context, store deliveryStore, of postrider.DeliveryFilter) (*output[list[Delivery]], error) {
-	page, err := q.page(postrider.PrefixDelivery)
+// find lists the deliveries that the query and the filter select.
+func (q DeliveriesQuery) find(
+	ctx context.Context, store deliveryStore, filter postrider.DeliveryFilter,
+) (*rest.Output[rest.List[Delivery]], error) {
+	page, err := q.Page(postrider.PrefixDelivery)
 	if err != nil {
 		return nil, err
 	}
-	if of.Since, of.Until, err = q.period(); err != nil {
+	if filter.Since, filter.Until, err = q.Period(); err != nil {
 		return nil, err
 	}
 	if q.EventType != "" && !postrider.ValidEventType(q.EventType) {
-		return nil, brokenField("query.event_type", "must be an event type", q.EventType)
+		return nil, rest.BrokenField("query.event_type", "must be an event type", q.EventType)
 	}
-	of.State, of.EventType = q.State, q.EventType
-	found, err := store.Deliveries(ctx, workspace(ctx), of, page)
+	filter.State, filter.EventType = q.State, q.EventType
+	found, err := store.Deliveries(ctx, rest.Workspace(ctx), filter, page)
 	if err != nil {
 		return nil, err
 	}
-	return listOf(found, showDelivery), nil
+	return rest.ListOf(found, showDelivery), nil
 }
 
 type webhookDeliveriesInput struct {
@@ -107,11 +117,11 @@ type webhookDeliveriesInput struct {
 	DeliveriesQuery
 }
 
-func (s *server) listWebhookDeliveries(ctx context.Context, in *webhookDeliveriesInput) (*output[list[Delivery]], error) {
+func (s *server) listWebhookDeliveries(ctx context.Context, in *webhookDeliveriesInput) (*rest.Output[rest.List[Delivery]], error) {
 	found, err := in.find(ctx, s.Store, postrider.DeliveryFilter{WebhookID: in.ID})
 	if err == nil && len(found.Body.Data) == 0 {
-		// Asked only now: a deleted webhook is unknown, its deliveries are not.
-		_, err = s.Store.Webhook(ctx, workspace(ctx), in.ID)
+		// A deleted webhook is unknown and its deliveries are not, so they are looked for first.
+		_, err = s.Store.Webhook(ctx, rest.Workspace(ctx), in.ID)
 	}
 	return found, err
 }
@@ -121,10 +131,10 @@ type eventDeliveriesInput struct {
 	DeliveriesQuery
 }
 
-func (s *server) listEventDeliveries(ctx context.Context, in *eventDeliveriesInput) (*output[list[Delivery]], error) {
+func (s *server) listEventDeliveries(ctx context.Context, in *eventDeliveriesInput) (*rest.Output[rest.List[Delivery]], error) {
 	found, err := in.find(ctx, s.Store, postrider.DeliveryFilter{EventID: in.ID})
 	if err == nil && len(found.Body.Data) == 0 {
-		_, err = s.Store.Event(ctx, workspace(ctx), in.ID)
+		_, err = s.Store.Event(ctx, rest.Workspace(ctx), in.ID)
 	}
 	return found, err
 }
@@ -133,14 +143,14 @@ type deliveryInput struct {
 	ID string `path:"id" doc:"Id of the delivery."`
 }
 
-func (s *server) getDelivery(ctx context.Context, in *deliveryInput) (*output[deliveryWithAttempts], error) {
+func (s *server) getDelivery(ctx context.Context, in *deliveryInput) (*rest.Output[deliveryWithAttempts], error) {
 	d, attempts, err := s.deliveryAndAttempts(ctx, in.ID)
-	return &output[deliveryWithAttempts]{Body: deliveryWithAttempts{Delivery: showDelivery(d), Attempts: attempts}}, err
+	return &rest.Output[deliveryWithAttempts]{Body: deliveryWithAttempts{Delivery: showDelivery(d), Attempts: attempts}}, err
 }
 
-// deliveryAndAttempts reads both from the database; attempts is not nil.
+// deliveryAndAttempts reads both from the database. The attempts are never nil.
 func (s *server) deliveryAndAttempts(ctx context.Context, id string) (d postrider.Delivery, attempts []postrider.Attempt, err error) {
-	if d, err = s.Store.Delivery(ctx, workspace(ctx), id); err == nil {
+	if d, err = s.Store.Delivery(ctx, rest.Workspace(ctx), id); err == nil {
 		attempts, err = s.Store.Attempts(ctx, d.ID)
 	}
 	if attempts == nil {

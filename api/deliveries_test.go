@@ -24,7 +24,7 @@ func (b *bundle) publish(body string) string {
 	return found[0]["id"].(string)
 }
 
-// attempt hands over what is due and records an attempt of the delivery.
+// attempt claims the due deliveries and records an attempt of one.
 func (b *bundle) attempt(deliveryID string, state postrider.DeliveryState, a postrider.Attempt) {
 	b.t.Helper()
 	_, err := b.store.Claim(b.t.Context(), postrider.ClaimRequest{Limit: 100, Lease: time.Minute})
@@ -32,7 +32,9 @@ func (b *bundle) attempt(deliveryID string, state postrider.DeliveryState, a pos
 	targets, err := b.store.Targets(b.t.Context(), []string{deliveryID})
 	require.NoError(b.t, err)
 	d := targets[0].Delivery
-	outcome := postrider.Outcome{DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, Attempt: a, State: state, WorkflowID: d.WorkflowID}
+	outcome := postrider.Outcome{
+		DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, Attempt: a, State: state, WorkflowID: d.WorkflowID,
+	}
 	if state == postrider.StateRetrying {
 		next := b.clock.Now().Add(time.Second)
 		outcome.NextAttempt = &next
@@ -71,7 +73,8 @@ func TestGetDelivery(t *testing.T) {
 	require.Equal(t, want, b.do(http.MethodGet, deliveriesPath+"/"+id, "").object(http.StatusOK))
 	b.do(http.MethodGet, deliveriesPath+"/dlv_unknown", "").problem(http.StatusNotFound)
 
-	b.attempt(id, postrider.StateFailed, postrider.Attempt{Number: 2, StartedAt: b.clock.Now(), DurationMS: 5, Result: postrider.ResultTimeout})
+	second := postrider.Attempt{Number: 2, StartedAt: b.clock.Now(), DurationMS: 5, Result: postrider.ResultTimeout}
+	b.attempt(id, postrider.StateFailed, second)
 	got := b.do(http.MethodGet, webhooksPath+"/"+webhook, "").object(http.StatusOK)
 	require.Equal(t, map[string]any{"total_deliveries": 1.0, "failed_deliveries": 1.0, "success_rate": 0.0}, got["stats"])
 	require.NotNil(t, got["last_delivery_at"])
@@ -104,7 +107,8 @@ func TestListDeliveries(t *testing.T) {
 	b.do(http.MethodGet, webhooksPath+"/wh_unknown/deliveries", "").problem(http.StatusNotFound)
 	b.do(http.MethodGet, eventsPath+"/unknown/deliveries", "").problem(http.StatusNotFound)
 	for query, location := range map[string]string{
-		"?state=lost": "query.state", "?event_type=a.*": "query.event_type", "?since=x": "query.since", "?cursor=x": "query.cursor", "?type=a": "query.type",
+		"?state=lost": "query.state", "?event_type=a.*": "query.event_type", "?since=x": "query.since",
+		"?cursor=x": "query.cursor", "?type=a": "query.type",
 	} {
 		require.Equal(t, []string{location}, b.do(http.MethodGet, path+query, "").locations(), query)
 	}

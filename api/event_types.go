@@ -10,8 +10,8 @@ import (
 	"postrider.dev/postrider"
 )
 
-// publishEvent is the body of a publish request. Times stay text, so that the same
-// request is told from another by what was sent.
+// publishEvent is the body of a publish request. Times stay text, because the hash of a
+// request is that of the text that was sent.
 type publishEvent struct {
 	Type      string          `json:"type" maxLength:"128" pattern:"^[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+)*$" patternDescription:"an event type: words of letters, digits and underscores, joined by dots" example:"call.ended"`
 	Data      json.RawMessage `json:"data" doc:"Any JSON, null too. Receivers get it as it was sent, but for white space."`
@@ -26,7 +26,7 @@ type publishBatch struct {
 	Events []publishEvent `json:"events" minItems:"1" maxItems:"500" nullable:"false"`
 }
 
-// Receipt says what became of a published event.
+// Receipt is the answer about a published event.
 type Receipt struct {
 	ID         string `json:"id" doc:"Id of the event; receivers get it as webhook-id." example:"evt_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
 	Type       string `json:"type" example:"call.ended"`
@@ -34,12 +34,12 @@ type Receipt struct {
 	Duplicate  bool   `json:"duplicate" doc:"It was accepted earlier; nothing was sent again."`
 }
 
-// receipts answer a batch, in the order of its events.
+// receipts are the answer to a batch, in the order of its events.
 type receipts struct {
 	Data []Receipt `json:"data" nullable:"false"`
 }
 
-// Event is an event as it is listed.
+// Event is an event in a list.
 type Event struct {
 	ID        string     `json:"id"`
 	Type      string     `json:"type"`
@@ -49,7 +49,7 @@ type Event struct {
 	CreatedAt time.Time  `json:"created_at" doc:"When it was accepted."`
 }
 
-// eventWithData is an event as it is read singly.
+// eventWithData is the answer about one event.
 type eventWithData struct {
 	Event
 	Data json.RawMessage `json:"data" doc:"As it was published, but for white space."`
@@ -66,7 +66,7 @@ func showEvent(e postrider.Event) Event {
 	}
 }
 
-// showEventWithData takes the data out of the body that receivers get.
+// showEventWithData takes the data from the body that receivers get.
 func showEventWithData(e postrider.Event) (eventWithData, error) {
 	var rendered struct {
 		Data json.RawMessage `json:"data"`
@@ -75,15 +75,14 @@ func showEventWithData(e postrider.Event) (eventWithData, error) {
 	return eventWithData{Event: showEvent(e), Data: rendered.Data}, err
 }
 
-// hash returns the hex SHA-256 of what was asked for. Two requests have the same
-// one when every field is the same, white space in data aside, which must be
-// compact; a field left out is the same as null.
+// hash returns the hex SHA-256 of the request, whose data must be compact. Two requests have
+// the same hash if every field is the same; a field that is left out is the same as null.
 func (p publishEvent) hash() string {
 	h := sha256.New()
 	var length [8]byte
 	write := func(field []byte) {
-		// The length goes before each field, so that no two lists of fields run
-		// together into the same bytes.
+		// The length before each field keeps two different lists of fields from becoming the
+		// same bytes.
 		binary.BigEndian.PutUint64(length[:], uint64(len(field)))
 		h.Write(length[:])
 		h.Write(field)

@@ -1,29 +1,28 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/api/rest"
 	"postrider.dev/postrider/tracing"
 )
 
 // eventStore keeps events.
 type eventStore interface {
-	// Publish accepts all events or none, and answers in their order. Returns
-	// [postrider.CodeConflict] if an idempotency key or an event's id was used for
-	// something else, and [postrider.CodeNotFound] if OnlyWebhookID is unknown.
+	// Publish accepts all events or refuses all, and returns receipts in their order. Returns
+	// [postrider.CodeConflict] if an idempotency key or an event's id belongs to another
+	// request, and [postrider.CodeNotFound] if OnlyWebhookID is unknown.
 	Publish(ctx context.Context, p postrider.Publication) ([]postrider.Receipt, error)
-	// Event returns an event by its public id. Returns [postrider.CodeNotFound] if
-	// there is none.
+	// Event returns an event by its public id, or [postrider.CodeNotFound] if that is
+	// unknown.
 	Event(ctx context.Context, workspaceID, id string) (postrider.Event, error)
 	Events(ctx context.Context, workspaceID string, f postrider.EventFilter, p postrider.Page) (postrider.List[postrider.Event], error)
 }
@@ -31,32 +30,32 @@ type eventStore interface {
 const tagEvents = "Events"
 
 func (s *server) routeEvents() {
-	single, batch := reads[publishEvent](s), reads[publishBatch](s)
-	single.plain, batch.plain, batch.limit = plainEvents, plainBatch, maxBatchBody
-	handle(s, route{
-		method: http.MethodPost, path: "/api/v1/events", id: "publish-event", tag: tagEvents, scope: postrider.ScopePublish,
-		summary: "Publish Event", status: http.StatusAccepted, errors: []int{http.StatusConflict}, body: single,
-		description: "Accepts an event and makes one delivery for each webhook that subscribes to it. The answer comes once both are stored. " +
-			"With an `Idempotency-Key`, or an `id` of its own, the request can be repeated: the answer is the same and nothing is sent twice; another body under the same key is a 409. " +
+	rest.HandleBody(s.rest, rest.Route{
+		Method: http.MethodPost, Path: "/api/v1/events", ID: "publish-event", Tag: tagEvents, Scope: postrider.ScopePublish,
+		Summary: "Publish Event", Status: http.StatusAccepted, Errors: []int{http.StatusConflict},
+		Description: "Accepts an event and makes one delivery for each webhook that subscribes to it. The answer comes once both are stored. " +
+			"With an `Idempotency-Key`, or an `id` of its own, the request can be repeated: " +
+			"the answer is the same and nothing is sent twice; another body under the same key is a 409. " +
 			"The body may have up to 256 KiB.",
-	}, s.publishEvent)
-	handle(s, route{
-		method: http.MethodPost, path: "/api/v1/events/batch", id: "publish-events", tag: tagEvents, scope: postrider.ScopePublish,
-		summary: "Publish Events", status: http.StatusAccepted, errors: []int{http.StatusConflict}, body: batch,
-		description: "Publishes up to 500 events, all or none, and answers in their order. Each event may have up to 256 KiB, the body up to 8 MiB.",
-	}, s.publishEvents)
-	handle(s, route{
-		method: http.MethodGet, path: "/api/v1/events", id: "list-events", tag: tagEvents, scope: postrider.ScopeRead,
-		summary: "List Events", description: "Events without their data; read one for it.",
+	}, eventBody(s.rest), s.publishEvent)
+	rest.HandleBody(s.rest, rest.Route{
+		Method: http.MethodPost, Path: "/api/v1/events/batch", ID: "publish-events", Tag: tagEvents, Scope: postrider.ScopePublish,
+		Summary: "Publish Events", Status: http.StatusAccepted, Errors: []int{http.StatusConflict},
+		Description: "Publishes up to 500 events, all or none, and answers in their order. " +
+			"Each event may have up to 256 KiB, the body up to 8 MiB.",
+	}, batchBody(s.rest), s.publishEvents)
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodGet, Path: "/api/v1/events", ID: "list-events", Tag: tagEvents, Scope: postrider.ScopeRead,
+		Summary: "List Events", Description: "Events without their data; read one for it.",
 	}, s.listEvents)
-	handle(s, route{
-		method: http.MethodGet, path: "/api/v1/events/{id}", id: "get-event", tag: tagEvents, scope: postrider.ScopeRead,
-		summary: "Get Event", errors: []int{http.StatusNotFound},
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodGet, Path: "/api/v1/events/{id}", ID: "get-event", Tag: tagEvents, Scope: postrider.ScopeRead,
+		Summary: "Get Event", Errors: []int{http.StatusNotFound},
 	}, s.getEvent)
-	handle(s, route{
-		method: http.MethodPost, path: "/api/v1/webhooks/{id}/test", id: "test-webhook", tag: tagWebhooks, scope: postrider.ScopeManage,
-		summary: "Test Webhook", status: http.StatusAccepted, errors: []int{http.StatusNotFound},
-		description: "Sends a `webhook.test` event to this webhook alone, whatever it subscribes to. Takes no body.",
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodPost, Path: "/api/v1/webhooks/{id}/test", ID: "test-webhook", Tag: tagWebhooks, Scope: postrider.ScopeManage,
+		Summary: "Test Webhook", Status: http.StatusAccepted, Errors: []int{http.StatusNotFound},
+		Description: "Sends a `webhook.test` event to this webhook alone, whatever it subscribes to. Takes no body.",
 	}, s.testWebhook)
 }
 
@@ -64,8 +63,8 @@ type publishInput struct {
 	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" pattern:"^[ -~]+$" patternDescription:"printable ASCII" doc:"Makes the request repeatable: 1 to 255 printable characters."`
 }
 
-// Resolve implements huma.Resolver: to huma an empty header is none, but who sends
-// one believes to be protected.
+// Resolve implements huma.Resolver. It refuses an empty key, which huma takes for a missing
+// one: a caller that sends the header relies on it.
 func (*publishInput) Resolve(ctx huma.Context) []error {
 	var broken []error
 	ctx.EachHeader(func(name, value string) {
@@ -76,24 +75,16 @@ func (*publishInput) Resolve(ctx huma.Context) []error {
 	return broken
 }
 
-func (s *server) publishEvent(ctx context.Context, in *publishInput) (*output[Receipt], error) {
-	body := current(ctx).body
-	accepted, err := s.publish(ctx, in.IdempotencyKey, sentEvents{plain: body.events, raw: []json.RawMessage{body.raw}, alone: true})
+func (s *server) publishEvent(ctx context.Context, in *publishInput, request publishEvent) (*rest.Output[Receipt], error) {
+	accepted, err := s.publish(ctx, in.IdempotencyKey, []publishEvent{request}, func(int) string { return "body" })
 	if err != nil {
 		return nil, err
 	}
-	return &output[Receipt]{Body: showReceipt(accepted[0])}, nil
+	return &rest.Output[Receipt]{Body: showReceipt(accepted[0])}, nil
 }
 
-func (s *server) publishEvents(ctx context.Context, in *publishInput) (*output[receipts], error) {
-	body := current(ctx).body
-	sent := sentEvents{plain: body.events}
-	if sent.plain == nil {
-		if err := json.Unmarshal(body.fields["events"], &sent.raw); err != nil {
-			return nil, err
-		}
-	}
-	accepted, err := s.publish(ctx, in.IdempotencyKey, sent)
+func (s *server) publishEvents(ctx context.Context, in *publishInput, requests []publishEvent) (*rest.Output[receipts], error) {
+	accepted, err := s.publish(ctx, in.IdempotencyKey, requests, batchLocation)
 	if err != nil {
 		return nil, err
 	}
@@ -101,60 +92,24 @@ func (s *server) publishEvents(ctx context.Context, in *publishInput) (*output[r
 	for i, r := range accepted {
 		answer.Data[i] = showReceipt(r)
 	}
-	return &output[receipts]{Body: answer}, nil
+	return &rest.Output[receipts]{Body: answer}, nil
 }
 
-// sentEvents are the events of a request, which keep to their schema: plain, or
-// else raw.
-type sentEvents struct {
-	plain []publishEvent
-	raw   []json.RawMessage
-	alone bool // the body is the event
-}
-
-func (e sentEvents) count() int { return max(len(e.plain), len(e.raw)) }
-
-// at returns an event, with its data compact.
-func (e sentEvents) at(i int) (publishEvent, error) {
-	if e.plain != nil {
-		return e.plain[i], nil
-	}
-	if len(e.raw[i]) > maxBody {
-		return publishEvent{}, errTooLarge(e.location(i), maxBody)
-	}
-	var event publishEvent
-	if err := decode(e.raw[i], &event, e.location(i)); err != nil {
-		return publishEvent{}, err
-	}
-	var data bytes.Buffer
-	err := json.Compact(&data, event.Data)
-	event.Data = data.Bytes()
-	return event, err
-}
-
-// location says where an event stands in the request.
-func (e sentEvents) location(i int) string {
-	if e.alone {
-		return "body"
-	}
-	return "body.events[" + strconv.Itoa(i) + "]"
-}
-
-// publish publishes events that keep to their schema.
-func (s *server) publish(ctx context.Context, idempotencyKey string, events sentEvents) ([]postrider.Receipt, error) {
+// publish stores the events that the requests ask for; location returns where in the body a
+// request stands.
+func (s *server) publish(
+	ctx context.Context, idempotencyKey string, requests []publishEvent, location func(i int) string,
+) ([]postrider.Receipt, error) {
 	publication := postrider.Publication{
-		WorkspaceID: workspace(ctx), IdempotencyKey: idempotencyKey, TraceContext: tracing.Text(ctx),
-		Events: make([]postrider.PublishedEvent, events.count()),
+		WorkspaceID: rest.Workspace(ctx), IdempotencyKey: idempotencyKey, TraceContext: tracing.Text(ctx),
+		Events: make([]postrider.PublishedEvent, len(requests)),
 	}
 	now := postrider.Timestamp(s.Now())
-	for i := range publication.Events {
-		request, err := events.at(i)
-		if err != nil {
-			return nil, err
-		}
+	for i, request := range requests {
 		e := &publication.Events[i]
-		if e.Event, err = s.newEvent(request, publication.WorkspaceID, now, events.location(i)); err != nil {
-			return nil, err
+		var err error
+		if e.Event, err = s.newEvent(request, publication.WorkspaceID, now); err != nil {
+			return nil, rest.Within(location(i), err)
 		}
 		if idempotencyKey != "" || request.ID != nil {
 			e.RequestHash = request.hash()
@@ -167,9 +122,9 @@ func (s *server) publish(ctx context.Context, idempotencyKey string, events sent
 	return accepted, err
 }
 
-// newEvent makes the event that was asked for, with the bytes that receivers get.
-// The request's data is compact.
-func (s *server) newEvent(request publishEvent, workspaceID string, now time.Time, location string) (postrider.Event, error) {
+// newEvent returns the event that the request asks for, with the bytes that receivers get.
+// The request's data must be compact.
+func (s *server) newEvent(request publishEvent, workspaceID string, now time.Time) (postrider.Event, error) {
 	key := s.IDs.New(postrider.PrefixEvent)
 	event := postrider.Event{
 		Key: key, ID: key, WorkspaceID: workspaceID,
@@ -179,16 +134,16 @@ func (s *server) newEvent(request publishEvent, workspaceID string, now time.Tim
 		event.ID = *request.ID
 	}
 	if p := request.PersonaID; p != nil && len(*p) > postrider.MaxTextLength {
-		return event, brokenField(location+".persona_id", fmt.Sprintf("must have at most %d bytes", postrider.MaxTextLength), *p)
+		return event, rest.BrokenField("persona_id", fmt.Sprintf("must have at most %d bytes", postrider.MaxTextLength), *p)
 	}
 	var err error
 	if request.Timestamp != nil {
-		if event.Timestamp, err = parseTime(location+".timestamp", *request.Timestamp); err != nil {
+		if event.Timestamp, err = rest.ParseTime("timestamp", *request.Timestamp); err != nil {
 			return event, err
 		}
 	}
 	if request.DeliverAt != nil {
-		if event.DeliverAt, err = deliverAt(*request.DeliverAt, now, location+".deliver_at"); err != nil {
+		if event.DeliverAt, err = deliverAt(*request.DeliverAt, now); err != nil {
 			return event, err
 		}
 	}
@@ -196,21 +151,21 @@ func (s *server) newEvent(request publishEvent, workspaceID string, now time.Tim
 	return event, err
 }
 
-// deliverAt returns when an event is to be delivered, nil for at once.
-func deliverAt(text string, now time.Time, location string) (*time.Time, error) {
-	at, err := parseTime(location, text)
+// deliverAt returns the time at which to deliver an event, nil for at once.
+func deliverAt(text string, now time.Time) (*time.Time, error) {
+	at, err := rest.ParseTime("deliver_at", text)
 	switch {
 	case err != nil:
 		return nil, err
 	case at.After(now.Add(postrider.MaxDeliverAhead)):
-		return nil, brokenField(location, "must be at most 30 days ahead", text)
+		return nil, rest.BrokenField("deliver_at", "must be at most 30 days ahead", text)
 	case !at.After(now):
 		return nil, nil
 	}
 	return &at, nil
 }
 
-// countAccepted reports the events that are new.
+// countAccepted reports the events that are new, and their deliveries.
 func (s *server) countAccepted(accepted []postrider.Receipt) {
 	events, deliveries := 0, 0
 	for _, r := range accepted {
@@ -222,28 +177,28 @@ func (s *server) countAccepted(accepted []postrider.Receipt) {
 }
 
 type listEventsInput struct {
-	PageQuery
-	PeriodQuery
+	rest.PageQuery
+	rest.PeriodQuery
 	Type string `query:"type" doc:"Only events of exactly this type." example:"call.ended"`
 }
 
-func (s *server) listEvents(ctx context.Context, in *listEventsInput) (*output[list[Event]], error) {
-	page, err := in.page(postrider.PrefixEvent)
+func (s *server) listEvents(ctx context.Context, in *listEventsInput) (*rest.Output[rest.List[Event]], error) {
+	page, err := in.Page(postrider.PrefixEvent)
 	if err != nil {
 		return nil, err
 	}
 	filter := postrider.EventFilter{Type: in.Type}
-	if filter.Since, filter.Until, err = in.period(); err != nil {
+	if filter.Since, filter.Until, err = in.Period(); err != nil {
 		return nil, err
 	}
 	if in.Type != "" && !postrider.ValidEventType(in.Type) {
-		return nil, brokenField("query.type", "must be an event type", in.Type)
+		return nil, rest.BrokenField("query.type", "must be an event type", in.Type)
 	}
-	found, err := s.Store.Events(ctx, workspace(ctx), filter, page)
+	found, err := s.Store.Events(ctx, rest.Workspace(ctx), filter, page)
 	if err != nil {
 		return nil, err
 	}
-	return listOf(found, showEvent), nil
+	return rest.ListOf(found, showEvent), nil
 }
 
 // EventPath is the path of a route on one event.
@@ -251,27 +206,27 @@ type EventPath struct {
 	ID string `path:"id" doc:"Id of the event: the publisher's own where it gave one."`
 }
 
-func (s *server) getEvent(ctx context.Context, in *EventPath) (*output[eventWithData], error) {
-	found, err := s.Store.Event(ctx, workspace(ctx), in.ID)
+func (s *server) getEvent(ctx context.Context, in *EventPath) (*rest.Output[eventWithData], error) {
+	found, err := s.Store.Event(ctx, rest.Workspace(ctx), in.ID)
 	if err != nil {
 		return nil, err
 	}
 	shown, err := showEventWithData(found)
-	return &output[eventWithData]{Body: shown}, err
+	return &rest.Output[eventWithData]{Body: shown}, err
 }
 
-// testReceipt says what became of a test.
+// testReceipt is the answer about a test event.
 type testReceipt struct {
 	Receipt
 	DeliveryID string `json:"delivery_id" doc:"Read it to see how the test went." example:"dlv_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
 }
 
-func (s *server) testWebhook(ctx context.Context, in *WebhookPath) (*output[testReceipt], error) {
+func (s *server) testWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[testReceipt], error) {
 	request := publishEvent{
 		Type: postrider.EventTypeTest,
 		Data: json.RawMessage(`{"message":"This is a test event. If you can read it, the webhook works."}`),
 	}
-	event, err := s.newEvent(request, workspace(ctx), postrider.Timestamp(s.Now()), "body")
+	event, err := s.newEvent(request, rest.Workspace(ctx), postrider.Timestamp(s.Now()))
 	if err != nil {
 		return nil, err
 	}
@@ -282,7 +237,7 @@ func (s *server) testWebhook(ctx context.Context, in *WebhookPath) (*output[test
 		return nil, err
 	}
 	s.countAccepted(accepted)
-	return &output[testReceipt]{Body: testReceipt{
+	return &rest.Output[testReceipt]{Body: testReceipt{
 		Receipt: showReceipt(accepted[0]), DeliveryID: strings.Join(accepted[0].DeliveryIDs, ""),
 	}}, nil
 }

@@ -34,7 +34,8 @@ func TestPublishEvent(t *testing.T) {
 
 	got = b.do(http.MethodPost, eventsPath, `{"type":"call.ended","data":null,"persona_id":"p1"}`).object(http.StatusAccepted)
 	require.InDelta(t, 2, got["deliveries"], 0)
-	got = b.do(http.MethodPost, eventsPath, `{"type":"webhook.test","data":[],"id":null,"persona_id":null,"timestamp":null,"deliver_at":null}`).object(http.StatusAccepted)
+	nulls := `{"type":"webhook.test","data":[],"id":null,"persona_id":null,"timestamp":null,"deliver_at":null}`
+	got = b.do(http.MethodPost, eventsPath, nulls).object(http.StatusAccepted)
 	require.InDelta(t, 1, got["deliveries"], 0)
 	require.Equal(t, []int{3, 4}, []int{events, deliveries})
 }
@@ -42,7 +43,8 @@ func TestPublishEvent(t *testing.T) {
 func TestReadEvent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	sent := `{"type":"call.ended","data":{"b": 1.50, "a": "<&>"},"id":"order-1","persona_id":"p1","timestamp":"2026-08-01T10:00:00.1234567+02:00","deliver_at":"2026-08-04T00:00:00Z"}`
+	sent := `{"type":"call.ended","data":{"b": 1.50, "a": "<&>"},"id":"order-1","persona_id":"p1",` +
+		`"timestamp":"2026-08-01T10:00:00.1234567+02:00","deliver_at":"2026-08-04T00:00:00Z"}`
 	require.Equal(t, "order-1", b.do(http.MethodPost, eventsPath, sent).text(http.StatusAccepted, "id"))
 	read := b.do(http.MethodGet, eventsPath+"/order-1", "")
 	require.Contains(t, string(read.Body), `"data":{"b":1.50,"a":"<&>"}`, "its own spelling is kept")
@@ -139,7 +141,8 @@ func TestPublishIsRepeatable(t *testing.T) {
 	const body = `{"type":"a","data":{"x":1,"y":2},"timestamp":"2026-08-03T11:00:00Z"}`
 	original := b.do(http.MethodPost, eventsPath, body, "Idempotency-Key", "key 1").object(http.StatusAccepted)
 	b.clock.advance(time.Minute)
-	again := b.do(http.MethodPost, eventsPath, `{"timestamp":"2026-08-03T11:00:00Z", "data":{"x": 1, "y": 2}, "type":"a"}`, "Idempotency-Key", "key 1").object(http.StatusAccepted)
+	reordered := `{"timestamp":"2026-08-03T11:00:00Z", "data":{"x": 1, "y": 2}, "type":"a"}`
+	again := b.do(http.MethodPost, eventsPath, reordered, "Idempotency-Key", "key 1").object(http.StatusAccepted)
 	require.Equal(t, true, again["duplicate"])
 	require.Equal(t, original["id"], again["id"])
 	require.Equal(t, original["deliveries"], again["deliveries"])
@@ -166,11 +169,13 @@ func TestIdempotencyKeyIsChecked(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for name, key := range map[string]string{"long": strings.Repeat("k", 256), "not ASCII": "schlüssel", "tab": "a\tb"} {
-		require.Equal(t, []string{"header.Idempotency-Key"}, b.do(http.MethodPost, eventsPath, `{"type":"a","data":1}`, "Idempotency-Key", key).locations(), name)
+		refused := b.do(http.MethodPost, eventsPath, `{"type":"a","data":1}`, "Idempotency-Key", key)
+		require.Equal(t, []string{"header.Idempotency-Key"}, refused.locations(), name)
 	}
 	b.do(http.MethodPost, eventsPath, `{"type":"a","data":1}`, "Idempotency-Key", strings.Repeat("k", 255)).object(http.StatusAccepted)
 
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.server.URL+eventsPath, strings.NewReader(`{"type":"a","data":1}`))
+	body := strings.NewReader(`{"type":"a","data":1}`)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.server.URL+eventsPath, body)
 	require.NoError(t, err)
 	request.Header = http.Header{"X-Api-Key": {b.key}, "Content-Type": {"application/json"}, "Idempotency-Key": {""}}
 	response, err := b.server.Client().Do(request)
@@ -183,7 +188,8 @@ func TestPublishBatch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.newWebhook("")
-	got := b.do(http.MethodPost, batchPath, `{"events":[{"type":"b","data":1,"id":"2"},{"type":"a","data":2,"id":"1"},{"type":"c","data":null}]}`, "Idempotency-Key", "batch").object(http.StatusAccepted)
+	batch := `{"events":[{"type":"b","data":1,"id":"2"},{"type":"a","data":2,"id":"1"},{"type":"c","data":null}]}`
+	got := b.do(http.MethodPost, batchPath, batch, "Idempotency-Key", "batch").object(http.StatusAccepted)
 	data := got["data"].([]any)
 	require.Len(t, data, 3)
 	require.Equal(t, map[string]any{"id": "2", "type": "b", "deliveries": 1.0, "duplicate": false}, data[0])
@@ -197,12 +203,13 @@ func TestPublishBatch(t *testing.T) {
 		`{"events":{}}`:     {"body.events"},
 		`{"events":[1]}`:    {"body.events[0]"},
 		`{"events":[null]}`: {"body.events[0]"},
-		`{"events":[{},{"type":"a","data":1}],"x":1}`:                                             {"body.events[0].type", "body.events[0].data", "body.x"},
+		`{"events":[{},{"type":"a","data":1}],"x":1}`: {"body.events[0].type", "body.events[0].data", "body.x"},
+
 		`{"events":[` + strings.Repeat(`{"type":"a","data":1},`, 500) + `{"type":"a","data":1}]}`: {"body.events"},
 	} {
 		require.Equal(t, locations, b.do(http.MethodPost, batchPath, body).locations())
 	}
-	// 500 pass the count: what is refused is the last one's own fault.
+	// A batch of 500 passes the check of its length: the last event is refused for its own time.
 	most := `{"events":[` + strings.Repeat(`{"type":"a","data":1},`, 499) + `{"type":"a","data":1,"deliver_at":"2027-01-01T00:00:00Z"}]}`
 	require.Equal(t, []string{"body.events[499].deliver_at"}, b.do(http.MethodPost, batchPath, most).locations())
 }
@@ -211,7 +218,8 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.do(http.MethodPost, eventsPath, `{"type":"a","data":1,"id":"taken"}`).object(http.StatusAccepted)
-	b.do(http.MethodPost, batchPath, `{"events":[{"type":"a","data":1,"id":"new"},{"type":"a","data":2,"id":"taken"}]}`).problem(http.StatusConflict)
+	batch := `{"events":[{"type":"a","data":1,"id":"new"},{"type":"a","data":2,"id":"taken"}]}`
+	b.do(http.MethodPost, batchPath, batch).problem(http.StatusConflict)
 	b.do(http.MethodGet, eventsPath+"/new", "").problem(http.StatusNotFound)
 }
 
@@ -256,4 +264,31 @@ func TestTestRoute(t *testing.T) {
 	require.NotEmpty(t, event.Data.Message)
 
 	b.do(http.MethodPost, webhooksPath+"/wh_unknown/test", "").problem(http.StatusNotFound)
+}
+
+// Guards idempotency across the two ways of decoding: the same event spelled with escapes,
+// which the quick way does not decode, is the same request.
+func TestEscapesDoNotMakeAnotherRequest(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const plain = `{"type":"call.ended","data":{"a":1},"id":"order-1","persona_id":"Jörg"}`
+	const escaped = `{"\u0074ype":"call\u002eended","data": {"a" : 1},"id":"order\u002d1","persona_id":"J\u00f6rg","timestamp":null}`
+	require.Equal(t, false, b.do(http.MethodPost, eventsPath, plain).object(http.StatusAccepted)["duplicate"])
+	require.Equal(t, true, b.do(http.MethodPost, eventsPath, escaped).object(http.StatusAccepted)["duplicate"])
+	require.Equal(t, true, b.do(http.MethodPost, eventsPath, plain).object(http.StatusAccepted)["duplicate"])
+	b.do(http.MethodPost, eventsPath, strings.Replace(escaped, `"a" : 1`, `"a":"\u0031"`, 1)).problem(http.StatusConflict)
+}
+
+// Guards the limit of an event in a batch: white space counts, as it does for one alone.
+func TestWhiteSpaceCountsAsPartOfAnEvent(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	event := func(size int) string {
+		const frame = `{"type":"a","data":1}`
+		return `{"type":"a","data":` + strings.Repeat(" ", size-len(frame)) + `1}`
+	}
+	b.do(http.MethodPost, batchPath, `{"events":[`+event(256<<10)+`]}`).object(http.StatusAccepted)
+	b.do(http.MethodPost, batchPath, `{"events":[`+event(256<<10+1)+`]}`).problem(http.StatusRequestEntityTooLarge)
+	// White space between events does not count.
+	b.do(http.MethodPost, batchPath, `{"events":[`+event(100)+strings.Repeat(" ", 300<<10)+`,`+event(100)+`]}`).object(http.StatusAccepted)
 }

@@ -5,44 +5,44 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/gin-gonic/gin"
+
+	"postrider.dev/postrider/api/rest"
 )
 
-// checkTimeout bounds each readiness check.
+// checkTimeout is the time that the readiness checks have.
 const checkTimeout = 2 * time.Second
 
-// Check says whether one thing that serving needs is there.
+// Check is a check of one thing that the service needs.
 type Check struct {
-	Name string // as "database"
+	Name string // such as "database"
 	Run  func(ctx context.Context) error
 }
 
-// The states of a check and of the whole.
+// The states of a check, and of the service.
 const (
 	stateOK          = "ok"
 	stateUnavailable = "unavailable"
 )
 
-// health is what the health routes answer.
+// health is the answer of /healthz.
 type health struct {
 	Status string `json:"status" enum:"ok,unavailable"`
 }
 
-// readiness is what /readyz answers.
+// readiness is the answer of /readyz.
 type readiness struct {
 	Status string            `json:"status" enum:"ok,unavailable"`
 	Checks map[string]string `json:"checks" doc:"Each check's state: ok or unavailable. Why one is unavailable is in the log."`
 }
 
-// Health returns a handler of GET /healthz and GET /readyz, which [New]'s has too,
-// for another listener. A check that fails or takes over two seconds makes /readyz
-// a 503, unless the query excludes it; why it failed goes to the logger only.
+// Health returns a handler of GET /healthz and GET /readyz for another listener than that of
+// [New], which serves them too. A check that fails or takes over two seconds makes /readyz a
+// 503, unless the query excludes it. Only the log says why it failed.
 func Health(checks []Check, logger *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
@@ -53,7 +53,7 @@ func Health(checks []Check, logger *slog.Logger) http.Handler {
 		status := http.StatusOK
 		if answer.Status != stateOK {
 			status = http.StatusServiceUnavailable
-			w.Header().Set("Retry-After", retryAfterSeconds)
+			w.Header().Set("Retry-After", rest.RetryAfterSeconds)
 		}
 		writeHealth(w, r, logger, status, answer)
 	})
@@ -69,8 +69,8 @@ func writeHealth(w http.ResponseWriter, r *http.Request, logger *slog.Logger, st
 	}
 }
 
-// ready runs the checks side by side. Those that are excluded are told, and decide
-// nothing.
+// ready runs the checks at the same time. An excluded check is shown, and does not change
+// the status.
 func ready(ctx context.Context, checks []Check, excluded []string, logger *slog.Logger) readiness {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -94,24 +94,21 @@ func ready(ctx context.Context, checks []Check, excluded []string, logger *slog.
 	return answer
 }
 
-func (s *server) routeHealth(engine *gin.Engine) {
-	handler := gin.WrapH(Health(s.Checks, s.Logger))
-	engine.GET("/healthz", handler)
-	engine.GET("/readyz", handler)
-
-	document := s.docs.OpenAPI()
-	schema := func(t reflect.Type) map[string]*huma.MediaType {
-		return map[string]*huma.MediaType{"application/json": {Schema: document.Components.Schemas.Schema(t, true, "")}}
+func (s *server) routeHealth() {
+	handler := Health(s.Checks, s.Logger)
+	schema := func(schema *huma.Schema) map[string]*huma.MediaType {
+		return map[string]*huma.MediaType{"application/json": {Schema: schema}}
 	}
-	alive, able := schema(reflect.TypeFor[health]()), schema(reflect.TypeFor[readiness]())
-	document.AddOperation(&huma.Operation{
-		Method: http.MethodGet, Path: "/healthz", OperationID: "healthz", Tags: []string{tagService},
-		Summary: "Alive", Description: "Needs no key.", Security: []map[string][]string{},
+	alive, able := schema(rest.SchemaOf[health](s.rest)), schema(rest.SchemaOf[readiness](s.rest))
+	s.rest.HandleHTTP(&huma.Operation{
+		Path: "/healthz", OperationID: "healthz", Tags: []string{rest.TagService},
+		Summary: "Alive", Description: "Needs no key.",
 		Responses: map[string]*huma.Response{"200": {Description: "The process is alive.", Content: alive}},
-	})
-	document.AddOperation(&huma.Operation{
-		Method: http.MethodGet, Path: "/readyz", OperationID: "readyz", Tags: []string{tagService},
-		Summary: "Ready", Description: "Whether a publish would be accepted and delivered now. Needs no key. A load balancer may ask whether it would be accepted, delivered now or later, with `?exclude=temporal`.", Security: []map[string][]string{},
+	}, handler)
+	s.rest.HandleHTTP(&huma.Operation{
+		Path: "/readyz", OperationID: "readyz", Tags: []string{rest.TagService},
+		Summary: "Ready", Description: "Whether a publish would be accepted and delivered now. Needs no key. " +
+			"A load balancer may ask whether it would be accepted, delivered now or later, with `?exclude=temporal`.",
 		Parameters: []*huma.Param{{
 			Name: "exclude", In: "query", Description: "A check that is shown and decides nothing. May be repeated.",
 			Schema: &huma.Schema{Type: huma.TypeString, Examples: []any{"temporal"}},
@@ -120,5 +117,5 @@ func (s *server) routeHealth(engine *gin.Engine) {
 			"200": {Description: "Ready.", Content: able},
 			"503": {Description: "A check fails; see which.", Content: able},
 		},
-	})
+	}, handler)
 }

@@ -6,13 +6,14 @@ import (
 	"time"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/api/rest"
 )
 
-// historyTimeout bounds how long a workflow may take to answer: the database holds
-// the same and is a moment away.
+// historyTimeout is the time that a workflow has to answer. After it the database does, which
+// knows the same.
 const historyTimeout = 2 * time.Second
 
-// deliveryHistory is a delivery's life.
+// deliveryHistory is the answer about a delivery's history.
 type deliveryHistory struct {
 	DeliveryID    string                  `json:"delivery_id"`
 	State         postrider.DeliveryState `json:"state" enum:"pending,delivering,retrying,parked,succeeded,failed,cancelled"`
@@ -25,8 +26,8 @@ type deliveryHistory struct {
 	Source        string                  `json:"source" enum:"workflow,database"`
 }
 
-func (s *server) getHistory(ctx context.Context, in *deliveryInput) (*output[deliveryHistory], error) {
-	d, err := s.Store.Delivery(ctx, workspace(ctx), in.ID)
+func (s *server) getHistory(ctx context.Context, in *deliveryInput) (*rest.Output[deliveryHistory], error) {
+	d, err := s.Store.Delivery(ctx, rest.Workspace(ctx), in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +35,7 @@ func (s *server) getHistory(ctx context.Context, in *deliveryInput) (*output[del
 	if told, answered := s.askWorkflow(ctx, d); answered {
 		shown.Source, shown.RunID = "workflow", &told.RunID
 		shown.State, shown.NextAttemptAt, shown.Attempts = told.State, told.NextAttemptAt, told.Attempts
-		if told.Policy != (postrider.Policy{}) { // one of many does not know it before it has ended
+		if told.Policy != (postrider.Policy{}) { // a batch does not know its deliveries' policies before it ends
 			shown.Policy = told.Policy
 		}
 	} else {
@@ -50,12 +51,12 @@ func (s *server) getHistory(ctx context.Context, in *deliveryInput) (*output[del
 		shown.WorkflowID = &d.WorkflowID
 		shown.TemporalUIURL = s.temporalUIURL(d.WorkflowID, shown.RunID)
 	}
-	return &output[deliveryHistory]{Body: shown}, nil
+	return &rest.Output[deliveryHistory]{Body: shown}, nil
 }
 
-// askWorkflow returns what the delivery's workflow tells, and false when there is
-// none, or it does not answer, or it knows less than the database, which then does: so
-// why does not matter here.
+// askWorkflow returns the history that the delivery's workflow has. It returns false if the
+// delivery has no workflow, if that does not answer, and if it knows less than the database.
+// The reason does not matter: the database answers then.
 func (s *server) askWorkflow(ctx context.Context, d postrider.Delivery) (postrider.History, bool) {
 	if s.Histories == nil || d.WorkflowID == "" {
 		return postrider.History{}, false
@@ -63,12 +64,12 @@ func (s *server) askWorkflow(ctx context.Context, d postrider.Delivery) (postrid
 	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
 	defer cancel()
 	history, err := s.Histories.History(ctx, d.WorkflowID, d.ID)
-	// The workflow that made the latest attempt is not told of a cancellation since.
+	// The workflow that made the latest attempt does not hear of a later cancellation.
 	return history, err == nil && (history.State.Finished() || !d.State.Finished())
 }
 
-// temporalUIURL returns where Temporal's web UI shows a workflow, nil when nobody
-// said where that is.
+// temporalUIURL returns the address at which Temporal's web UI shows a workflow, nil if the
+// UI's own address is not configured.
 func (s *server) temporalUIURL(workflowID string, runID *string) *string {
 	if s.TemporalUIURL == "" {
 		return nil

@@ -47,7 +47,8 @@ func setup(t *testing.T, change ...func(*api.Config)) *bundle {
 	keys, err := store.ParseKeyring(encryptionKey)
 	require.NoError(t, err)
 	logger := slog.New(slog.NewJSONHandler(b.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	b.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "postrider.db"), store.Options{Keys: keys, Now: b.clock.Now, IDs: b.ids, Logger: logger})
+	options := store.Options{Keys: keys, Now: b.clock.Now, IDs: b.ids, Logger: logger}
+	b.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "postrider.db"), options)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.store.Close()) })
 	require.NoError(t, b.store.Migrate(t.Context()))
@@ -230,7 +231,8 @@ func (a answer) locations() []string {
 // newWebhook creates a webhook for every event and returns its id.
 func (b *bundle) newWebhook(fields string) string {
 	b.t.Helper()
-	return b.do(http.MethodPost, "/api/v1/webhooks", `{"url":"https://example.com/hook","events":["*"]`+fields+`}`).text(http.StatusCreated, "id")
+	body := `{"url":"https://example.com/hook","events":["*"]` + fields + `}`
+	return b.do(http.MethodPost, "/api/v1/webhooks", body).text(http.StatusCreated, "id")
 }
 
 // clock is a time that stands still until it is moved.

@@ -6,35 +6,38 @@ import (
 	"time"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/api/rest"
 	"postrider.dev/postrider/signing"
 )
 
 // secretStore keeps signing secrets.
 type secretStore interface {
-	// Secret reveals a webhook's secret. Returns [postrider.CodeNotFound] if the
-	// webhook is unknown or has none.
+	// Secret reveals a webhook's secret. Returns [postrider.CodeNotFound] if the webhook is
+	// unknown or has no secret.
 	Secret(ctx context.Context, workspaceID, webhookID string) (postrider.Secret, error)
-	// RotateSecret replaces a webhook's secret. Those before it sign for grace
-	// longer, unless they end earlier.
+	// RotateSecret replaces a webhook's secret. The secrets before it go on signing for
+	// grace, or until their own grace ends, if that is earlier.
 	RotateSecret(ctx context.Context, workspaceID, webhookID, secret string, grace time.Duration) (postrider.Secret, error)
 }
 
 const tagSecrets = "Secrets"
 
 func (s *server) routeSecrets() {
-	handle(s, route{
-		method: http.MethodGet, path: "/api/v1/webhooks/{id}/secret", id: "get-webhook-secret", tag: tagSecrets, scope: postrider.ScopeSecrets,
-		summary: "Reveal Secret", errors: []int{http.StatusNotFound},
-		description: "The current signing secret, and until when replaced ones sign too. 404 when the webhook has none.",
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodGet, Path: "/api/v1/webhooks/{id}/secret", ID: "get-webhook-secret", Tag: tagSecrets, Scope: postrider.ScopeSecrets,
+		Summary: "Reveal Secret", Errors: []int{http.StatusNotFound},
+		Description: "The current signing secret, and until when replaced ones sign too. 404 when the webhook has none.",
 	}, s.getSecret)
-	rotation := reads[rotateSecret](s)
-	rotation.optional = true
-	handle(s, route{
-		method: http.MethodPost, path: "/api/v1/webhooks/{id}/secret/rotate", id: "rotate-webhook-secret", tag: tagSecrets, scope: postrider.ScopeSecrets,
-		summary: "Rotate Secret", status: http.StatusOK, errors: []int{http.StatusNotFound}, body: rotation,
-		description: "Replaces the signing secret. During the grace period the old one signs too, so that the receiver can change over without losing a delivery. " +
+	rotation := rest.JSONBody(s.rest, func() rotateSecret { return rotateSecret{GraceSeconds: defaultGraceSeconds} })
+	rotation.Optional = true
+	rest.HandleBody(s.rest, rest.Route{
+		Method: http.MethodPost, Path: "/api/v1/webhooks/{id}/secret/rotate", ID: "rotate-webhook-secret",
+		Tag: tagSecrets, Scope: postrider.ScopeSecrets,
+		Summary: "Rotate Secret", Status: http.StatusOK, Errors: []int{http.StatusNotFound},
+		Description: "Replaces the signing secret. During the grace period the old one signs too, " +
+			"so that the receiver can change over without losing a delivery. " +
 			"Without a body a new secret is made; for bearer and basic_auth it must be given.",
-	}, s.rotateSecret)
+	}, rotation, s.rotateSecret)
 }
 
 // rotateSecret is the body of a rotate request.
@@ -70,31 +73,23 @@ func showSecret(secret postrider.Secret) *secretOutput {
 }
 
 func (s *server) getSecret(ctx context.Context, in *WebhookPath) (*secretOutput, error) {
-	secret, err := s.Store.Secret(ctx, workspace(ctx), in.ID)
+	secret, err := s.Store.Secret(ctx, rest.Workspace(ctx), in.ID)
 	return showSecret(secret), err
 }
 
-func (s *server) rotateSecret(ctx context.Context, in *WebhookPath) (*secretOutput, error) {
-	w, err := s.Store.Webhook(ctx, workspace(ctx), in.ID)
+func (s *server) rotateSecret(ctx context.Context, in *WebhookPath, request rotateSecret) (*secretOutput, error) {
+	w, err := s.Store.Webhook(ctx, rest.Workspace(ctx), in.ID)
 	if err != nil {
-		return nil, err
-	}
-	request := rotateSecret{GraceSeconds: defaultGraceSeconds}
-	if err = current(ctx).body.into(&request); err != nil {
 		return nil, err
 	}
 	var value string
-	switch needed := postrider.CheckSecret(w.SigningMethod, ""); {
-	case request.Secret != nil:
+	if request.Secret != nil {
 		value = *request.Secret
-	case needed == "":
-		value, err = signing.NewSecret(s.Entropy)
-	}
-	if err != nil {
+	} else if value, err = signing.NewSecret(w.SigningMethod, s.Entropy); err != nil {
 		return nil, err
 	}
-	if message := postrider.CheckSecret(w.SigningMethod, value); message != "" {
-		return nil, brokenField("body.secret", message, nil)
+	if message := signing.CheckSecret(w.SigningMethod, value); message != "" {
+		return nil, rest.BrokenField("body.secret", message, nil)
 	}
 	grace := time.Duration(request.GraceSeconds) * time.Second
 	secret, err := s.Store.RotateSecret(ctx, w.WorkspaceID, w.ID, value, grace)

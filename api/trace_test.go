@@ -71,7 +71,7 @@ func TestPublishGoesOnTheCallersTrace(t *testing.T) {
 	}
 }
 
-// Guards the hot path: a publish that is not traced leaves nothing behind.
+// Guards the hot path: a publish that is not traced stores no trace context.
 func TestUntracedPublish(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string][]func(*api.Config){

@@ -1,18 +1,21 @@
 package api_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/api"
+	"postrider.dev/postrider/store/storetest"
 )
 
 const webhooksPath = "/api/v1/webhooks"
@@ -63,7 +66,8 @@ func TestCreateWebhookTakesEveryField(t *testing.T) {
 func TestCreateWebhookTakesNullForNullableFields(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	got := b.do(http.MethodPost, webhooksPath, `{"url":"https://example.com","events":["*"],"name":null,"description":null,"secret":null,"persona_id":null,"rate_limit":null}`).object(http.StatusCreated)
+	got := b.do(http.MethodPost, webhooksPath, `{"url":"https://example.com","events":["*"],"name":null,"description":null,`+
+		`"secret":null,"persona_id":null,"rate_limit":null}`).object(http.StatusCreated)
 	for _, field := range []string{"name", "description", "persona_id", "rate_limit"} {
 		require.Nil(t, got[field], field)
 	}
@@ -149,7 +153,10 @@ func TestCreateWebhookRefusals(t *testing.T) {
 		"rate limit too high":      {`{` + good + `,"rate_limit":10001}`, []string{"body.rate_limit"}},
 		"nothing in flight":        {`{` + good + `,"max_in_flight":0}`, []string{"body.max_in_flight"}},
 		"too much in flight":       {`{` + good + `,"max_in_flight":1001}`, []string{"body.max_in_flight"}},
-		"several":                  {`{"url":"ftp://x","events":["*"],"scope_type":"persona","signing_method":"bearer"}`, []string{"body.url", "body.persona_id", "body.secret"}},
+		"several": {
+			`{"url":"ftp://x","events":["*"],"scope_type":"persona","signing_method":"bearer"}`,
+			[]string{"body.url", "body.persona_id", "body.secret"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -172,7 +179,8 @@ func TestErrorsRepeatWhatWasSentButNoSecrets(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	errorOf := func(fields string) broken {
-		return b.do(http.MethodPost, webhooksPath, `{"url":"https://example.com","events":["*"]`+fields+`}`).problem(http.StatusUnprocessableEntity).Errors[0]
+		body := `{"url":"https://example.com","events":["*"]` + fields + `}`
+		return b.do(http.MethodPost, webhooksPath, body).problem(http.StatusUnprocessableEntity).Errors[0]
 	}
 	require.InDelta(t, 999, errorOf(`,"timeout_ms":999`).Value, 0)
 	require.Equal(t, "rsa", errorOf(`,"signing_method":"rsa"`).Value)
@@ -281,6 +289,38 @@ func TestListParametersAreChecked(t *testing.T) {
 			t.Parallel()
 			require.Equal(t, []string{location}, b.do(http.MethodGet, webhooksPath+query, "").locations())
 		})
+	}
+}
+
+// Guards against a field that a PATCH which does not name it resets, or that an answer
+// lacks: every one is there after a POST, in a GET, and after an empty PATCH.
+func TestEveryFieldOfAWebhookSurvives(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	settings := storetest.EverySetting(t)
+	text, err := json.Marshal(settings)
+	require.NoError(t, err)
+	posted := b.do(http.MethodPost, webhooksPath, string(text)).object(http.StatusCreated)
+	path := webhooksPath + "/" + posted["id"].(string)
+	for how, shown := range map[string]map[string]any{
+		"POST":       posted,
+		"GET":        b.do(http.MethodGet, path, "").object(http.StatusOK),
+		"PATCH":      b.do(http.MethodPatch, path, "{}").object(http.StatusOK),
+		"GET, later": b.do(http.MethodGet, path, "").object(http.StatusOK),
+	} {
+		policy := shown["delivery_settings"].(map[string]any)
+		for name, want := range settings {
+			got, found := shown[name]
+			if !found {
+				got, found = policy[name]
+			}
+			require.True(t, found, "%s does not show %s", how, name)
+			wanted, err := json.Marshal(want)
+			require.NoError(t, err)
+			given, err := json.Marshal(got)
+			require.NoError(t, err)
+			require.JSONEq(t, string(wanted), string(given), "%s shows another %s", how, name)
+		}
 	}
 }
 
@@ -400,4 +440,33 @@ func idsOf(items []map[string]any) []string {
 		ids = append(ids, item["id"].(string))
 	}
 	return ids
+}
+
+// Guards the answer to a URL that breaks a rule and is refused by the guard too: one error
+// is enough.
+func TestOneErrorForAURLThatIsWrongTwice(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *api.Config) { c.CheckURL = func(string) error { return errors.New("must not be odd") } })
+	for body, want := range map[string][]string{
+		`{"url":"ftp://example.com","events":["*"]}`:                             {"body.url"},
+		`{"url":"https://example.com","events":["*"],"signing_method":"bearer"}`: {"body.url", "body.secret"},
+	} {
+		require.Equal(t, want, b.do(http.MethodPost, webhooksPath, body).locations(), body)
+	}
+}
+
+// Guards against a webhook without the secret that its method needs.
+func TestNoWebhookWithoutEntropyForItsSecret(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *api.Config) { c.Entropy = iotest.ErrReader(errors.New("no entropy")) })
+	got := b.do(http.MethodPost, webhooksPath, `{"url":"https://example.com","events":["*"]}`)
+	got.problem(http.StatusInternalServerError)
+	require.NotContains(t, string(got.Body), "entropy")
+	require.Empty(t, first(b.do(http.MethodGet, webhooksPath, "").items()))
+
+	given := b.newWebhook(`,"secret":"mine"`)
+	b.do(http.MethodPost, webhooksPath+"/"+given+"/secret/rotate", "").problem(http.StatusInternalServerError)
+	require.Equal(t, "mine", b.do(http.MethodGet, webhooksPath+"/"+given+"/secret", "").text(http.StatusOK, "secret"))
+	keys := "/api/v1/admin/workspaces/" + b.newWorkspace() + "/keys"
+	b.do(http.MethodPost, keys, `{"name":"k","scopes":["read"]}`).problem(http.StatusInternalServerError)
 }

@@ -11,12 +11,11 @@ import (
 	"time"
 )
 
-// clockTick is the unit of CPU times in /proc, 1/100 s on every Linux (USER_HZ).
+// clockTick is the unit of CPU times in /proc: 1/100 s on every Linux (USER_HZ).
 const clockTick = 10 * time.Millisecond
 
-// cpuTime is the CPU time that a process has taken since its start, with its
-// children, the living and the ended: PostgreSQL has a process for each connection.
-// It is 0 where there is no /proc.
+// cpuTime returns the CPU time of a process and its children, running and ended ones, since
+// its start. PostgreSQL has a child for each connection. On a system without /proc it is 0.
 func cpuTime(pid int) (time.Duration, error) {
 	own, err := readStat(pid)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -35,27 +34,28 @@ func cpuTime(pid int) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if s, err := readStat(child); err == nil && s.parent == pid { // another may just have ended
+		if s, err := readStat(child); err == nil && s.parent == pid { // other processes may end meanwhile
 			sum += s.cpu
 		}
 	}
 	return sum, nil
 }
 
-// stat is what is read of /proc/PID/stat, see proc_pid_stat(5).
+// stat is a part of /proc/PID/stat, see proc_pid_stat(5).
 type stat struct {
 	parent int
-	cpu    time.Duration // its own and that of its children that ended
+	cpu    time.Duration // of the process and its ended children
 }
 
+// readStat reads /proc/PID/stat.
 func readStat(pid int) (stat, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return stat{}, err
 	}
-	// The second field is a name in parentheses, which may hold anything.
-	_, rest, found := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
+	// The second field is a name in parentheses, which may contain spaces.
+	_, measureRest, found := strings.Cut(string(text), ") ")
+	fields := strings.Fields(measureRest)
 	if !found || len(fields) < 15 {
 		return stat{}, fmt.Errorf("/proc/%d/stat: %q", pid, text)
 	}
@@ -73,8 +73,8 @@ func readStat(pid int) (stat, error) {
 	return s, nil
 }
 
-// residentMB is the memory that a process has in RAM, in megabytes; 0 where there
-// is no /proc.
+// residentMB returns the resident memory of a process, in megabytes. On a system without
+// /proc it is 0.
 func residentMB(pid int) (float64, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -83,8 +83,8 @@ func residentMB(pid int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	_, measureRest, _ := strings.Cut(string(text), "VmRSS:")
 	var kB float64
-	_, err = fmt.Sscan(rest, &kB)
+	_, err = fmt.Sscan(measureRest, &kB)
 	return kB / 1024, err
 }

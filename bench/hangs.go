@@ -14,61 +14,61 @@ import (
 const (
 	healthyWebhooks = 20
 	hangingWebhooks = 100
-	hangingEvents   = 32 // for each of them
+	hangingEvents   = 32 // for each hanging webhook
 	hangingBound    = 10 * time.Minute
 )
 
-// hangs compares the latency of healthy webhooks beside many that are new and never
-// answer with the same ones' where there are no others.
+// hangs measures the latency of healthy webhooks beside many new ones that never answer, and
+// compares it with the latency of the healthy webhooks alone.
 func hangs(name string, on func(...step) part) []part {
 	alone := name + "-alone"
-	return []part{on(besideHanging(alone, 0)), on(against(alone, besideHanging(name, hangingWebhooks)))}
+	return []part{on(hangingStep(alone, 0)), on(comparedWith(alone, hangingStep(name, hangingWebhooks)))}
 }
 
-// besideHanging is healthy webhooks' life from the moment on at which so many others begin
-// to hang.
-func besideHanging(name string, hanging int) step {
-	with := usual()
+// hangingStep measures healthy webhooks while a number of others begin to hang.
+func hangingStep(name string, hanging int) step {
+	with := defaultSettings()
 	if hanging > 0 {
-		with.words += "; hanging: 0 retries, timeout 30 s"
+		with.text += "; hanging: 0 retries, timeout 30 s"
 	}
-	return apart(name, healthyWebhooks, with, func(ctx context.Context, c *course) (measured metrics, err error) {
+	return roundRobinStep(name, healthyWebhooks, with, func(ctx context.Context, r *run) (measured metrics, err error) {
 		if hanging == 0 {
-			return c.cruise(ctx, goodRate, goodSpan)
+			return r.measureRate(ctx, goodRate, goodSpan)
 		}
-		h := c.newCourse(c.subject, name+"-hanging", 1)
-		h.under = hangingPath
+		h := r.newRun(r.system, name+"-hanging", 1)
+		h.path = hangingPath
 		defer func() { err = errors.Join(err, h.close()) }()
-		timeout := c.hangingTimeout()
-		theirs := settings{fields: map[string]any{"max_retries": 0, "timeout_ms": timeout.Milliseconds()}}
-		if err := h.layApart(ctx, c.scaled(hanging), theirs); err != nil {
+		timeout := r.hangingTimeout()
+		hangingSettings := settings{fields: map[string]any{"max_retries": 0, "timeout_ms": timeout.Milliseconds()}}
+		if err := h.setUpRoundRobin(ctx, r.scaled(hanging), hangingSettings); err != nil {
 			return nil, err
 		}
 		n := hangingEvents * len(h.hooks)
-		m, err := c.cruiseBeside(ctx, goodRate, goodSpan, func(ctx context.Context) error {
-			_, err := h.load.fire(ctx, &atOnce{n: n}, h.requests)
+		m, err := r.measureRateBeside(ctx, goodRate, goodSpan, func(ctx context.Context) error {
+			_, err := h.load.publish(ctx, &atOnce{n: n}, h.requests)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		// The CPU time is mostly theirs that hang, whose deliveries are not counted.
+		// Most of the CPU time goes into the hanging webhooks, whose deliveries are not counted.
 		maps.DeleteFunc(m, func(name string, _ float64) bool { return strings.HasPrefix(name, cpuPer1000) })
-		return m, errors.Join(h.failAll(ctx, n, wait{stall: stall + timeout, bound: hangingBound}), h.noneLeft(ctx), h.allHung(ctx, n))
+		patience := wait{stall: defaultStall + timeout, bound: hangingBound}
+		return m, errors.Join(h.awaitAllFailed(ctx, n, patience), h.checkNoneUnfinished(ctx), h.checkAllHung(ctx, n))
 	})
 }
 
-// allHung returns an error unless n requests came that were not answered: deliveries can
-// fail for other reasons.
-func (c *course) allHung(ctx context.Context, n int) error {
-	came, err := c.ear.counts(ctx)
+// checkAllHung returns an error unless the receiver left n requests unanswered. Deliveries
+// can also fail for other reasons.
+func (r *run) checkAllHung(ctx context.Context, n int) error {
+	came, err := r.receiver.counts(ctx)
 	if err == nil && came.Hung < n {
-		err = fmt.Errorf("%d requests hung, of %d", came.Hung, n)
+		err = fmt.Errorf("%d of %d requests hung", came.Hung, n)
 	}
 	return err
 }
 
-// hangingTimeout is the longest that there is, unless the scale is small.
+// hangingTimeout is the longest timeout that a webhook can have, times --scale.
 func (b *bench) hangingTimeout() time.Duration {
 	const shortest, longest = postrider.MinTimeoutMS * time.Millisecond, postrider.MaxTimeoutMS * time.Millisecond
 	return min(max(b.span(longest), shortest), longest)

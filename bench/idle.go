@@ -8,37 +8,36 @@ import (
 
 const (
 	restSpan   = 30 * time.Second
-	settleSpan = 5 * time.Second // what the last deliveries left to do is done by then
+	settleSpan = 5 * time.Second // the work after the last deliveries ends within it
 )
 
-// idle measures a process at rest, and how long it takes to start again on what
-// there is.
+// idle measures a process at rest, and how long it takes to start again on existing data.
 func idle(name string) step {
-	return onCourse(name, 1, wide(), func(ctx context.Context, c *course) (metrics, error) {
-		m, err := c.rest(ctx)
+	return fanOutStep(name, 1, mostInFlight(), func(ctx context.Context, r *run) (metrics, error) {
+		m, err := r.measureRest(ctx)
 		if err != nil {
 			return nil, err
 		}
-		m[startSeconds], err = c.restart(ctx)
+		m[startSeconds], err = r.measureRestart(ctx)
 		return m, err
 	})
 }
 
-// rest measures what doing nothing costs.
-func (c *course) rest(ctx context.Context) (metrics, error) {
-	if err := pause(ctx, c.span(settleSpan)); err != nil {
+// measureRest measures CPU and memory of a process that has nothing to do.
+func (r *run) measureRest(ctx context.Context) (metrics, error) {
+	if err := pause(ctx, r.span(settleSpan)); err != nil {
 		return nil, err
 	}
-	before, err := c.subject.cpu()
+	before, err := r.system.cpu()
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	if err := pause(ctx, c.span(restSpan)); err != nil {
+	if err := pause(ctx, r.span(restSpan)); err != nil {
 		return nil, err
 	}
 	span := time.Since(began)
-	after, err := c.subject.cpu()
+	after, err := r.system.cpu()
 	if err != nil {
 		return nil, err
 	}
@@ -46,30 +45,30 @@ func (c *course) rest(ctx context.Context) (metrics, error) {
 	for name := range after {
 		m[cpuPercent+"_"+name] = (after[name] - before[name]).Seconds() / span.Seconds() * 100
 	}
-	m[residentMemory], err = residentMB(c.PID())
+	m[residentMemory], err = residentMB(r.PID())
 	return m, err
 }
 
-// restart stops the process, starts it again, and returns the seconds from there to
-// its first accepted event.
-func (c *course) restart(ctx context.Context) (float64, error) {
-	if err := errors.Join(c.close(), c.Stop()); err != nil {
+// measureRestart stops the process, starts it again, and returns the seconds from the start to
+// the first accepted event.
+func (r *run) measureRestart(ctx context.Context) (float64, error) {
+	if err := errors.Join(r.close(), r.Stop()); err != nil {
 		return 0, err
 	}
 	began := time.Now()
-	if err := c.run(ctx); err != nil {
+	if err := r.launch(ctx); err != nil {
 		return 0, err
 	}
-	if err := c.connect(ctx, 1, c.eventType()); err != nil {
+	if err := r.connect(ctx, 1, r.eventType()); err != nil {
 		return 0, err
 	}
-	if _, err := c.load.fire(ctx, &atOnce{n: 1}, c.requests); err != nil {
+	if _, err := r.load.publish(ctx, &atOnce{n: 1}, r.requests); err != nil {
 		return 0, err
 	}
 	return time.Since(began).Seconds(), nil
 }
 
-// pause waits for the time. It returns ctx's error when that ends before.
+// pause waits for the span. It returns ctx's error when ctx is done first.
 func pause(ctx context.Context, span time.Duration) error {
 	span = max(span, time.Millisecond)
 	bound, cancel := context.WithTimeout(ctx, span)

@@ -11,67 +11,69 @@ import (
 	_ "github.com/lib/pq" // the driver "postgres"
 )
 
-// ingestSpan is how long events are published that nobody delivers.
+// ingestSpan is how long events are published to an API without a worker.
 const ingestSpan = 10 * time.Second
 
-// ingest is an API without a worker: events are accepted and wait.
+// ingest measures how fast an API without a worker accepts events.
 func ingest() part {
 	return part{
-		start: func(ctx context.Context, b *bench, m mode) (*subject, error) { return b.startAPI(ctx, m) },
+		start: func(ctx context.Context, b *bench, m mode) (*system, error) { return b.startAPI(ctx, m) },
 		steps: []step{
-			accept("ingest", connections, func(c *course) [][]byte { return c.requests }),
-			accept("ingest-arrays", arrayConnections, func(c *course) [][]byte { return c.load.arrays(c.random(), c.eventType()) }),
+			accept("ingest", connections, func(r *run) [][]byte { return r.requests }),
+			accept("ingest-arrays", arrayConnections, func(r *run) [][]byte { return r.load.arrays(r.random(), r.eventType()) }),
 		},
 	}
 }
 
-// accept publishes the requests for the time, and checks that the database has
-// what was acknowledged.
-func accept(name string, connections int, requests func(*course) [][]byte) step {
-	return step{name: name, settings: wide().words, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
-		c := b.newCourse(s, name, 1)
-		defer func() { err = errors.Join(err, c.close()) }()
-		if err := c.lay(ctx, connections, wide()); err != nil {
+// accept returns a step that publishes the requests for ingestSpan, and checks that the
+// database holds every acknowledged event.
+func accept(name string, connections int, requests func(*run) [][]byte) step {
+	return step{name: name, settings: mostInFlight().text, measure: func(
+		ctx context.Context, b *bench, s *system,
+	) (measured metrics, err error) {
+		r := b.newRun(s, name, 1)
+		defer func() { err = errors.Join(err, r.close()) }()
+		if err := r.setUpFanOut(ctx, connections, mostInFlight()); err != nil {
 			return nil, err
 		}
-		return c.profiled(ctx, s, name, func() (metrics, error) {
-			before, err := c.cpu()
+		return r.profiled(ctx, s, name, func() (metrics, error) {
+			before, err := r.cpu()
 			if err != nil {
 				return nil, err
 			}
-			shots, err := c.load.fire(ctx, &until{end: time.Now().Add(c.span(ingestSpan))}, requests(c))
+			published, err := r.load.publish(ctx, &until{end: time.Now().Add(r.span(ingestSpan))}, requests(r))
 			if err != nil {
 				return nil, err
 			}
-			if err := c.stored(ctx, shots); err != nil {
+			if err := r.checkStored(ctx, published); err != nil {
 				return nil, err
 			}
-			return c.acknowledged(shots, before)
+			return r.publishMetrics(published, before)
 		})
 	}}
 }
 
-// stored returns an error unless the database has just what was acknowledged.
-func (c *course) stored(ctx context.Context, shots []shot) (err error) {
-	db, err := sql.Open("postgres", c.address)
+// checkStored returns an error unless the database holds exactly the acknowledged events.
+func (r *run) checkStored(ctx context.Context, published []publishedEvent) (err error) {
+	db, err := sql.Open("postgres", r.address)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	var n int
-	err = db.QueryRowContext(ctx, "SELECT count(DISTINCT event_id) FROM deliveries WHERE webhook_id = $1", c.hooks[0].ID).Scan(&n)
-	if err == nil && n != len(shots) {
-		err = fmt.Errorf("%d events were stored, of %d that were acknowledged", n, len(shots))
+	err = db.QueryRowContext(ctx, "SELECT count(DISTINCT event_id) FROM deliveries WHERE webhook_id = $1", r.hooks[0].ID).Scan(&n)
+	if err == nil && n != len(published) {
+		err = fmt.Errorf("%d events are stored, and %d were acknowledged", n, len(published))
 	}
 	return err
 }
 
-// acknowledged are the numbers of events that were published to nobody. Here the
-// latency is a publish's own, and what a thousand cost is counted in events.
-func (c *course) acknowledged(shots []shot, before map[string]time.Duration) (metrics, error) {
+// publishMetrics returns the metrics of publishing alone. Its latencies are those of the
+// publish requests, and its CPU time is counted for a thousand events.
+func (r *run) publishMetrics(published []publishedEvent, before map[string]time.Duration) (metrics, error) {
 	requests := map[int]time.Duration{}
-	first, last := shots[0].sent, shots[0].answered
-	for _, s := range shots {
+	first, last := published[0].sent, published[0].answered
+	for _, s := range published {
 		requests[s.number] = s.answered.Sub(s.sent)
 		if s.sent.Before(first) {
 			first = s.sent
@@ -87,10 +89,10 @@ func (c *course) acknowledged(shots []shot, before map[string]time.Duration) (me
 	slices.Sort(latencies)
 	span := last.Sub(first).Seconds()
 	m := metrics{
-		events: float64(len(shots)), eventsPerS: float64(len(shots)) / span, publishesPerS: float64(len(requests)) / span,
+		events: float64(len(published)), eventsPerS: float64(len(published)) / span, publishesPerS: float64(len(requests)) / span,
 		p50: milliseconds(percentile(latencies, 50)), p99: milliseconds(percentile(latencies, 99)),
 	}
-	after, err := c.cpu()
-	m.charge(len(shots), before, after)
+	after, err := r.cpu()
+	m.addCPUTime(len(published), before, after)
 	return m, err
 }

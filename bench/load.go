@@ -20,7 +20,7 @@ import (
 	"postrider.dev/postrider/standalone/instance"
 )
 
-// load publishes events over connections that stay open.
+// load is the load generator: it publishes events over connections that stay open.
 type load struct {
 	host, key string
 	callers   []*caller
@@ -32,7 +32,7 @@ const (
 	arrayConnections = 8
 )
 
-// newLoad connects to an API.
+// newLoad opens connections to an API.
 func newLoad(ctx context.Context, api instance.Client, connections int) (*load, error) {
 	l := &load{host: strings.TrimPrefix(api.API, "http://"), key: api.Key}
 	for range connections {
@@ -52,11 +52,11 @@ func (l *load) close() (err error) {
 	return err
 }
 
-// eventSize is that of an event's data, in bytes of JSON.
+// eventSize is the size of an event's data, in bytes of JSON.
 const eventSize = 512
 
-// newEvent is a publish request's body: its data looks random and is the same in
-// every run of the same seed.
+// newEvent returns the body of a publish request. Its data looks random, and is the same in
+// every execution with the same seed.
 func newEvent(random *rand.Rand, eventType string) []byte {
 	const digits = "0123456789abcdefghijklmnopqrstuvwxyz"
 	text := make([]byte, eventSize-len(`{"text":""}`))
@@ -66,8 +66,7 @@ func newEvent(random *rand.Rand, eventType string) []byte {
 	return fmt.Appendf(nil, `{"type":%q,"data":{"text":"%s"}}`, eventType, text)
 }
 
-// variety is how many different events there are at least: more would only take
-// memory.
+// variety is the least number of different events; more would only take memory.
 const variety = 64
 
 // singles renders requests that publish events of the types in turn.
@@ -98,38 +97,38 @@ func (l *load) arrays(random *rand.Rand, eventType string) [][]byte {
 	return requests
 }
 
-// shot is one event that was published.
-type shot struct {
+// publishedEvent is one event that the API has acknowledged.
+type publishedEvent struct {
 	sent, answered time.Time
-	event          string // its id
-	number         int    // of its request
+	event          string // id
+	number         int    // of the request that published it
 }
 
-// pace says when requests are made: next waits for the next one's time and returns
-// its number, or false when there is none.
+// pace decides when requests are made: next waits until the next one is due and returns its
+// number, or returns false after the last one.
 type pace interface{ next() (int, bool) }
 
-// fire publishes at the pace, the requests in turn, until an error or the end.
-func (l *load) fire(ctx context.Context, at pace, requests [][]byte) ([]shot, error) {
-	shots := make([][]shot, len(l.callers))
+// publish makes the requests in turn, at the pace, until its end or an error.
+func (l *load) publish(ctx context.Context, at pace, requests [][]byte) ([]publishedEvent, error) {
+	published := make([][]publishedEvent, len(l.callers))
 	callers, ctx := errgroup.WithContext(ctx)
 	for i, c := range l.callers {
 		callers.Go(func() (err error) {
 			for number, more := at.next(); more && err == nil; number, more = at.next() {
 				if err = ctx.Err(); err == nil {
-					shots[i], err = c.publish(requests[number%len(requests)], number, shots[i])
+					published[i], err = c.publish(requests[number%len(requests)], number, published[i])
 				}
 			}
 			return err
 		})
 	}
 	err := callers.Wait()
-	return slices.Concat(shots...), err
+	return slices.Concat(published...), err
 }
 
-// publish makes a request and adds what it published to the shots.
-func (c *caller) publish(request []byte, number int, to []shot) ([]shot, error) {
-	s := shot{sent: time.Now(), number: number}
+// publish makes a request and appends the events that it published.
+func (c *caller) publish(request []byte, number int, to []publishedEvent) ([]publishedEvent, error) {
+	s := publishedEvent{sent: time.Now(), number: number}
 	status, body, err := c.call(request)
 	s.answered = time.Now()
 	if err != nil {
@@ -146,8 +145,8 @@ func (c *caller) publish(request []byte, number int, to []shot) ([]shot, error) 
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return to, err
 	}
-	for _, receipt := range answer.Data {
-		s.event = receipt.ID
+	for _, receivedRequest := range answer.Data {
+		s.event = receivedRequest.ID
 		to = append(to, s)
 	}
 	return to, nil
@@ -155,15 +154,15 @@ func (c *caller) publish(request []byte, number int, to []shot) ([]shot, error) 
 
 // receiptID reads the id of an event's receipt without decoding the rest.
 func receiptID(body []byte) (string, error) {
-	_, rest, _ := bytes.Cut(body, []byte(`"id":"`))
-	id, _, found := bytes.Cut(rest, []byte(`"`))
+	_, measureRest, _ := bytes.Cut(body, []byte(`"id":"`))
+	id, _, found := bytes.Cut(measureRest, []byte(`"`))
 	if !found {
 		return "", fmt.Errorf("publish: no id in %s", body)
 	}
 	return string(id), nil
 }
 
-// atOnce is a pace of n requests as fast as they are answered.
+// atOnce is a pace of n requests, as fast as they are answered.
 type atOnce struct {
 	n    int
 	made atomic.Int64
@@ -174,7 +173,7 @@ func (a *atOnce) next() (int, bool) {
 	return number, number < a.n
 }
 
-// until is a pace of requests as fast as they are answered, up to a time.
+// until is a pace of requests, as fast as they are answered, that ends at a time.
 type until struct {
 	end  time.Time
 	made atomic.Int64
@@ -182,11 +181,11 @@ type until struct {
 
 func (u *until) next() (int, bool) { return int(u.made.Add(1)) - 1, time.Now().Before(u.end) }
 
-// steady is a pace of so many requests a second, whether those before are answered
-// or not, as long as there is a free connection.
+// steady is a pace of a fixed rate. A request does not wait for the answers to earlier ones,
+// as long as a connection is free.
 type steady struct{ due chan int }
 
-// steadily starts a pace of rate requests a second for the time. It ends with ctx.
+// steadily starts a pace of rate requests a second for the span. It ends with ctx.
 func steadily(ctx context.Context, rate int, span time.Duration) *steady {
 	n := max(int(span.Seconds()*float64(rate)), 1)
 	s := &steady{due: make(chan int, n)}

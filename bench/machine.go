@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// machine is what the numbers were measured on.
+// machine describes the machine and the versions of a measurement.
 type machine struct {
 	Cores    int     `json:"cores"`
 	CPU      string  `json:"cpu"`
@@ -20,22 +20,23 @@ type machine struct {
 	Go       string  `json:"go"`
 	Postgres string  `json:"postgres"`
 	Commit   string  `json:"commit"`   // version of the measured binary
-	SyncMS   float64 `json:"fsync_ms"` // median of a small write that is synced, as a commit's is
+	SyncMS   float64 `json:"fsync_ms"` // median time of a small synced write, which every commit needs
 }
 
-// String is the machine in words.
+// String describes the machine in one line.
 func (m machine) String() string {
-	return fmt.Sprintf("%d cores (%s, %s), a synced write %.2f ms, %s, PostgreSQL %s, Postrider %s", m.Cores, m.CPU, m.OS, m.SyncMS, m.Go, m.Postgres, m.Commit)
+	return fmt.Sprintf("%d cores (%s, %s), a synced write %.2f ms, %s, PostgreSQL %s, Postrider %s",
+		m.Cores, m.CPU, m.OS, m.SyncMS, m.Go, m.Postgres, m.Commit)
 }
 
-// describe looks at the machine.
+// describe describes this machine, PostgreSQL and the measured program.
 func (b *bench) describe(ctx context.Context) (machine, error) {
 	m := machine{Cores: runtime.NumCPU(), CPU: cpuModel(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version()}
 	version, err := b.postgres.Version(ctx)
 	if err != nil {
 		return m, err
 	}
-	m.Postgres, _, _ = strings.Cut(version, " ")                             // what follows is its packager's
+	m.Postgres, _, _ = strings.Cut(version, " ")                             // the packager's version follows
 	build, err := exec.CommandContext(ctx, b.Standalone, "version").Output() //nolint:gosec // the program to measure
 	if err != nil {
 		return m, err
@@ -45,18 +46,18 @@ func (b *bench) describe(ctx context.Context) (machine, error) {
 	return m, err
 }
 
-// cpuModel is the processor's name, "" where there is no /proc.
+// cpuModel returns the name of the processor, or "" on a system without /proc.
 func cpuModel() string {
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return ""
 	}
-	_, rest, _ := strings.Cut(string(text), "model name")
-	name, _, _ := strings.Cut(rest, "\n")
+	_, measureRest, _ := strings.Cut(string(text), "model name")
+	name, _, _ := strings.Cut(measureRest, "\n")
 	return strings.TrimSpace(strings.TrimLeft(name, "\t :"))
 }
 
-// syncTime is the median time of a synced write, in milliseconds.
+// syncTime returns the median time of a synced write, in milliseconds.
 func syncTime(dir string) (ms float64, err error) {
 	file, err := os.Create(filepath.Join(dir, "sync")) //nolint:gosec // our own temporary folder
 	if err != nil {

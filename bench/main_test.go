@@ -15,10 +15,11 @@ import (
 var built string
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
+	os.Exit(runTests(m))
 }
 
-func run(m *testing.M) int {
+// runTests builds the programs, runs the tests and looks for goroutines that are left.
+func runTests(m *testing.M) int {
 	var err error
 	if built, err = os.MkdirTemp("", "postrider-bench-test-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)

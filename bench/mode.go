@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// mode is what is measured.
+// mode is the kind of program that is measured.
 type mode string
 
 // The modes. The product's are processes of postrider-standalone that differ by
@@ -13,7 +13,7 @@ type mode string
 const (
 	naive  mode = "naive"  // a plain Temporal design
 	single mode = "single" // the product, a workflow for each delivery
-	batch  mode = "batch"  // the product as it comes: one workflow carries many deliveries
+	batch  mode = "batch"  // the product with its defaults: one workflow carries many deliveries
 	floor  mode = "floor"  // the same work without Temporal
 )
 
@@ -22,15 +22,15 @@ func modes() []mode { return []mode{naive, single, batch, floor} }
 // product reports whether the mode is Postrider itself.
 func (m mode) product() bool { return m == single || m == batch }
 
-// binary returns the program of the mode; own is the folder of the benchmark's.
-func (m mode) binary(standalone, own string) string {
+// binary returns the path of the mode's program. programs is the folder of naive and floor.
+func (m mode) binary(standalone, programs string) string {
 	if m.product() {
 		return standalone
 	}
-	return filepath.Join(own, string(m))
+	return filepath.Join(programs, string(m))
 }
 
-// env is what the mode sets in its process's environment.
+// env returns the variables that the mode adds to its process's environment.
 func (m mode) env() []string {
 	switch m {
 	case single:
@@ -42,8 +42,8 @@ func (m mode) env() []string {
 	}
 }
 
-// rotate returns the modes beginning with another one in each round: none is always
-// the first, with the coldest machine.
+// rotate returns the modes in another order in each round, so that no mode is always the
+// first, when the machine is coldest.
 func rotate(modes []mode, round int) []mode {
 	at := round % len(modes)
 	return slices.Concat(modes[at:], modes[:at])

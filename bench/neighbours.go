@@ -15,77 +15,79 @@ import (
 )
 
 const (
-	neighbourCount = 50
-	troubleEvery   = 5 // one webhook in so many
-	neighbourRate  = 50
-	neighbourSpan  = time.Minute
-	floodSize      = 100_000
-	leastFlood     = 2_000 // however small the scale: it must last
+	neighbourCount  = 50
+	disturbingEvery = 5 // one webhook in five disturbs the others
+	neighbourRate   = 50
+	neighbourSpan   = time.Minute
+	floodSize       = 100_000
+	leastFlood      = 2_000 // at any scale, because the flood must outlast the measurement
 )
 
-// trouble is what some webhooks make for the others.
-type trouble int
+// disturbance is how some webhooks disturb their neighbours.
+type disturbance int
 
 const (
-	noTrouble trouble = iota
-	hanging           // a fifth of them hangs until the timeout
-	flooded           // one more has a flood of deliveries waiting, and the usual limits
+	undisturbed disturbance = iota
+	hanging                 // every fifth webhook hangs until its timeout
+	flooded                 // one more webhook, with the default limits, has a long queue
 )
 
-// neighbours compares the latency of webhooks beside troublesome ones with the same
-// ones' where there is no trouble.
+// neighbours measures the latency of webhooks beside disturbing ones, and compares it with
+// the latency of the same webhooks without disturbance.
 func neighbours() []part {
-	ordinary := func(ctx context.Context, b *bench, m mode) (*subject, error) { return b.start(ctx, m, setup{}) }
+	ordinary := func(ctx context.Context, b *bench, m mode) (*system, error) { return b.start(ctx, m, startOptions{}) }
 	return []part{
-		{start: ordinary, steps: []step{neighbourly("neighbours-alone", noTrouble)}},
-		{start: ordinary, steps: []step{against("neighbours-alone", neighbourly("neighbours", hanging))}},
-		{start: ordinary, steps: []step{against("neighbours-alone", neighbourly("neighbours-flooded", flooded))}},
+		{start: ordinary, steps: []step{neighbourStep("neighbours-alone", undisturbed)}},
+		{start: ordinary, steps: []step{comparedWith("neighbours-alone", neighbourStep("neighbours", hanging))}},
+		{start: ordinary, steps: []step{comparedWith("neighbours-alone", neighbourStep("neighbours-flooded", flooded))}},
 	}
 }
 
-// neighbourly is the neighbours' life beside some trouble.
-func neighbourly(name string, with trouble) step {
-	return step{name: name, settings: patient().words, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
-		c := b.newCourse(s, name, 1)
-		defer func() { err = errors.Join(err, c.close()) }()
-		eventTypes, healthy, err := c.settle(ctx, with == hanging)
+// neighbourStep measures the webhooks that do not disturb, beside a disturbance.
+func neighbourStep(name string, with disturbance) step {
+	return step{name: name, settings: neighbourSettings().text, measure: func(
+		ctx context.Context, b *bench, s *system,
+	) (measured metrics, err error) {
+		r := b.newRun(s, name, 1)
+		defer func() { err = errors.Join(err, r.close()) }()
+		eventTypes, healthy, err := r.subscribeNeighbours(ctx, with == hanging)
 		if err != nil {
 			return nil, err
 		}
-		if err := c.connect(ctx, connections, healthy...); err != nil {
+		if err := r.connect(ctx, connections, healthy...); err != nil {
 			return nil, err
 		}
-		if err := c.warmUp(ctx); err != nil {
+		if err := r.warmUp(ctx); err != nil {
 			return nil, err
 		}
 		var flood instance.Webhook
 		if with == flooded {
-			if flood, err = c.flood(ctx); err != nil {
+			if flood, err = r.flood(ctx); err != nil {
 				return nil, err
 			}
 		}
-		if measured, err = c.flyBeside(ctx, eventTypes); err != nil || with != flooded {
+		if measured, err = r.measureNeighbours(ctx, eventTypes); err != nil || with != flooded {
 			return measured, err
 		}
-		// The CPU time is mostly the flood's, whose deliveries are not counted.
+		// Most of the CPU time goes into the flood, whose deliveries are not counted.
 		maps.DeleteFunc(measured, func(name string, _ float64) bool { return strings.HasPrefix(name, cpuPer1000) })
-		return measured, c.stillFlooded(ctx, flood)
+		return measured, r.checkFlooded(ctx, flood)
 	}}
 }
 
-// flyBeside publishes events of the types in turn at the neighbours' rate, and judges
-// those that make no trouble.
-func (c *course) flyBeside(ctx context.Context, eventTypes []string) (metrics, error) {
-	requests := c.load.singles(c.random(), eventTypes...)
-	measured, err := c.fly(ctx, func() ([]shot, error) {
-		shots, err := c.load.fire(ctx, steadily(ctx, neighbourRate, c.span(neighbourSpan)), requests)
-		var judged []shot
-		for _, s := range shots {
-			if !isTrouble(s.number % neighbourCount) {
-				judged = append(judged, s)
+// measureNeighbours publishes events of the types in turn, at a steady rate, and measures the
+// deliveries of the webhooks that do not disturb.
+func (r *run) measureNeighbours(ctx context.Context, eventTypes []string) (metrics, error) {
+	requests := r.load.singles(r.random(), eventTypes...)
+	measured, err := r.measure(ctx, func() ([]publishedEvent, error) {
+		published, err := r.load.publish(ctx, steadily(ctx, neighbourRate, r.span(neighbourSpan)), requests)
+		var counted []publishedEvent
+		for _, s := range published {
+			if !isDisturbing(s.number % neighbourCount) {
+				counted = append(counted, s)
 			}
 		}
-		return judged, err
+		return counted, err
 	})
 	if err == nil {
 		measured[offeredPerS] = neighbourRate
@@ -93,72 +95,73 @@ func (c *course) flyBeside(ctx context.Context, eventTypes []string) (metrics, e
 	return measured, err
 }
 
-// patient are the neighbours' settings: the usual ones, with time enough to hang.
-func patient() settings {
-	return settings{words: usual().words + ", timeout 30 s", fields: map[string]any{"timeout_ms": postrider.MaxTimeoutMS}}
+// neighbourSettings are the defaults with the longest timeout, so that a request can hang.
+func neighbourSettings() settings {
+	return settings{text: defaultSettings().text + ", timeout 30 s", fields: map[string]any{"timeout_ms": postrider.MaxTimeoutMS}}
 }
 
-func isTrouble(neighbour int) bool { return neighbour%troubleEvery == 0 }
+// isDisturbing reports whether the webhook with this number may disturb the others.
+func isDisturbing(neighbour int) bool { return neighbour%disturbingEvery == 0 }
 
-// flood publishes many events to one more webhook, which it returns.
-func (c *course) flood(ctx context.Context) (w instance.Webhook, err error) {
-	eventType := c.eventType() + ".flood"
-	if w, err = c.subscribe(ctx, unnotedPath+"flood", eventType, usual()); err != nil {
+// flood creates one more webhook and publishes many events to it.
+func (r *run) flood(ctx context.Context) (w instance.Webhook, err error) {
+	eventType := r.eventType() + ".flood"
+	if w, err = r.subscribe(ctx, unnotedPath+"flood", eventType, defaultSettings()); err != nil {
 		return w, err
 	}
-	if err := c.ear.learn(ctx, c.secrets); err != nil {
+	if err := r.receiver.setSecrets(ctx, r.secrets); err != nil {
 		return w, err
 	}
-	l, err := newLoad(ctx, c.Client, arrayConnections)
+	l, err := newLoad(ctx, r.Client, arrayConnections)
 	if err != nil {
 		return w, err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
-	_, err = l.fire(ctx, &atOnce{n: max(c.scaled(floodSize), leastFlood) / arraySize}, l.arrays(c.random(), eventType))
+	_, err = l.publish(ctx, &atOnce{n: max(r.scaled(floodSize), leastFlood) / arraySize}, l.arrays(r.random(), eventType))
 	return w, err
 }
 
-// stillFlooded returns an error unless some of the flood was delivered and some waits:
-// else what was measured was no life beside one.
-func (c *course) stillFlooded(ctx context.Context, flood instance.Webhook) error {
-	waiting, err := c.oneIn(ctx, flood, "pending")
+// checkFlooded returns an error unless some of the flood was delivered and some still waits.
+// Otherwise the neighbours were not measured beside a flood.
+func (r *run) checkFlooded(ctx context.Context, flood instance.Webhook) error {
+	waiting, err := r.deliveryInState(ctx, flood, "pending")
 	if err == nil {
-		err = c.Call(ctx, http.MethodGet, "/api/v1/webhooks/"+flood.ID, nil, &flood)
+		err = r.Call(ctx, http.MethodGet, "/api/v1/webhooks/"+flood.ID, nil, &flood)
 	}
 	switch {
 	case err != nil:
 		return err
 	case waiting == "":
-		return errors.New("the flood ended before its neighbours' time: it must be bigger")
+		return errors.New("the flood ended before the measurement: it must be bigger")
 	case flood.Stats.FailedDeliveries > 0:
 		return fmt.Errorf("%d deliveries of the flood failed", flood.Stats.FailedDeliveries)
 	case flood.Stats.TotalDeliveries == 0:
-		return errors.New("none of the flood was delivered")
+		return errors.New("no delivery of the flood was made")
 	}
 	return nil
 }
 
-// settle makes the webhooks, each with an event type of its own, and returns the
-// types of all and of those that make no trouble. The course counts only these.
-func (c *course) settle(ctx context.Context, hanging bool) (all, healthy []string, err error) {
+// subscribeNeighbours creates the webhooks, each for an event type of its own. It returns all
+// event types, and those of the healthy webhooks, whose deliveries the run counts.
+func (r *run) subscribeNeighbours(ctx context.Context, hanging bool) (all, healthy []string, err error) {
 	for i := range neighbourCount {
-		eventType := fmt.Sprintf("%s.%d", c.eventType(), i)
+		eventType := fmt.Sprintf("%s.%d", r.eventType(), i)
 		all = append(all, eventType)
-		path := fmt.Sprintf("/%s/%d", c.name, i)
+		path := fmt.Sprintf("/%s/%d", r.name, i)
 		switch {
-		case isTrouble(i) && hanging:
+		case isDisturbing(i) && hanging:
 			path = hangingPath + strconv.Itoa(i)
-		case isTrouble(i):
+		case isDisturbing(i):
 			path = unnotedPath + strconv.Itoa(i)
 		}
 		var w instance.Webhook
-		if w, err = c.subscribe(ctx, path, eventType, patient()); err != nil {
+		if w, err = r.subscribe(ctx, path, eventType, neighbourSettings()); err != nil {
 			return nil, nil, err
 		}
-		if !isTrouble(i) {
+		if !isDisturbing(i) {
 			healthy = append(healthy, eventType)
-			c.hooks = append(c.hooks, w)
+			r.hooks = append(r.hooks, w)
 		}
 	}
-	return all, healthy, c.ear.learn(ctx, c.secrets)
+	return all, healthy, r.receiver.setSecrets(ctx, r.secrets)
 }

@@ -17,10 +17,10 @@ import (
 	"postrider.dev/postrider/standalone/instance"
 )
 
-// startAPI starts `postrider api` alone on a database of its own, which it prepares
-// as operators do: events are accepted there, and nobody delivers them.
-func (b *bench) startAPI(ctx context.Context, m mode) (_ *subject, err error) {
-	s, err := b.newSubject(ctx, m, setup{})
+// startAPI starts `postrider api` without a worker, on a database that it prepares as an
+// operator does.
+func (b *bench) startAPI(ctx context.Context, m mode) (_ *system, err error) {
+	s, err := b.newSystem(ctx, m, startOptions{})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -35,7 +35,7 @@ func (b *bench) startAPI(ctx context.Context, m mode) (_ *subject, err error) {
 		"POSTRIDER_DATABASE_URL=" + s.address,
 		"POSTRIDER_ENCRYPTION_KEYS=" + base64.StdEncoding.EncodeToString(key),
 		"POSTRIDER_ALLOW_NETWORKS=127.0.0.0/8", "POSTRIDER_LISTEN=127.0.0.1:0", "POSTRIDER_METRICS_LISTEN=127.0.0.1:0",
-		"POSTRIDER_TEMPORAL_ADDRESS=127.0.0.1:1", // nobody is there, and nobody is asked
+		"POSTRIDER_TEMPORAL_ADDRESS=127.0.0.1:1", // accepting events needs no Temporal
 		"POSTRIDER_LOG_FORMAT=json",
 	}
 	if b.Profile != "" {
@@ -49,11 +49,11 @@ func (b *bench) startAPI(ctx context.Context, m mode) (_ *subject, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.watch(&instance.Instance{Process: process, Client: instance.Client{Key: apiKey}})
+	s.adopt(&instance.Instance{Process: process, Client: instance.Client{Key: apiKey}})
 	return s, s.awaitAPI(ctx)
 }
 
-// provision gives an operator's commands for a first workspace and returns its key.
+// provision runs an operator's commands for a first workspace and returns an API key.
 func (b *bench) provision(ctx context.Context, env []string) (apiKey string, err error) {
 	if _, err := b.operate(ctx, env, "migrate", "up"); err != nil {
 		return "", err
@@ -79,14 +79,14 @@ func (b *bench) operate(ctx context.Context, env []string, args ...string) (stri
 	return strings.TrimSpace(string(out)), nil
 }
 
-// awaitAPI waits until the process says in its log where it answers, and answers.
-func (s *subject) awaitAPI(ctx context.Context) error {
+// awaitAPI waits until the process has logged its address and answers there.
+func (s *system) awaitAPI(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return poll(ctx, lookInterval, func() (bool, error) {
+	return poll(ctx, pollInterval, func() (bool, error) {
 		select {
 		case <-s.Exited():
-			return false, fmt.Errorf("postrider api ended\n%s", s.logged())
+			return false, fmt.Errorf("postrider api ended while starting\n%s", s.logged())
 		default:
 		}
 		text, err := os.ReadFile(filepath.Join(s.options.DataDir, "log"))
@@ -96,7 +96,7 @@ func (s *subject) awaitAPI(ctx context.Context) error {
 		for line := range bytes.Lines(text) {
 			var entry struct{ Msg, API, URL string }
 			if json.Unmarshal(line, &entry) != nil {
-				continue // it is being written
+				continue // the line is incomplete
 			}
 			switch entry.Msg {
 			case "started":

@@ -12,10 +12,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// profiled runs a step's measurement and takes CPU profiles of the subject
-// meanwhile, if these were asked for: one a second, for nobody knows how long it
-// takes.
-func (b *bench) profiled(ctx context.Context, s *subject, name string, measure func() (metrics, error)) (measured metrics, err error) {
+// profiled runs a measurement. With --profile it takes CPU profiles of the system meanwhile,
+// one a second, because the length of the measurement is not known.
+func (b *bench) profiled(ctx context.Context, s *system, name string, measure func() (metrics, error)) (measured metrics, err error) {
 	if b.Profile == "" || s.Profile == "" {
 		return measure()
 	}
@@ -38,7 +37,7 @@ func (b *bench) profiled(ctx context.Context, s *subject, name string, measure f
 	return measured, errors.Join(err, profiles.Wait())
 }
 
-// save writes what a URL answers to a file.
+// save writes the content of a URL to a file.
 func save(ctx context.Context, url, path string) (err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -19,21 +19,20 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"postrider.dev/postrider"
 	"postrider.dev/postrider/signing"
 )
 
-// receiverCommand is the receiver, a process of its own, so that what it takes of
-// the machine is counted to nobody else.
+// receiverCommand runs the receiver. It is a process of its own, so that its CPU time is not
+// counted for the system under test.
 type receiverCommand struct {
 	Dir      string `required:"" help:"Folder for the file that says where the receiver answers."`
 	Capacity int    `default:"300000" help:"Requests that it can remember."`
 }
 
-// receiverFile says where the receiver answers.
+// receiverFile is the name of the file that holds the receiver's addresses.
 const receiverFile = "receiver.json"
 
-// receiverAddresses is the content of that file.
+// receiverAddresses is the content of receiverFile.
 type receiverAddresses struct {
 	Hooks   string `json:"hooks"`   // base URL for webhooks
 	Control string `json:"control"` // base URL for the benchmark
@@ -50,7 +49,9 @@ func (c *receiverCommand) Run(ctx context.Context) error {
 		return errors.Join(err, hooks.Close())
 	}
 	r := &receiver{notes: make([]note, c.Capacity), now: time.Now, secrets: map[string]string{}}
-	text, err := json.Marshal(receiverAddresses{Hooks: "http://" + hooks.Addr().String(), Control: "http://" + control.Addr().String()})
+	text, err := json.Marshal(receiverAddresses{
+		Hooks: "http://" + hooks.Addr().String(), Control: "http://" + control.Addr().String(),
+	})
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func (c *receiverCommand) Run(ctx context.Context) error {
 	return nil
 }
 
-// publishFile puts a file in place whole.
+// publishFile writes a file so that a reader sees all of it or nothing.
 func publishFile(path string, text []byte) error {
 	if err := os.WriteFile(path+".part", text, 0o600); err != nil {
 		return err
@@ -76,40 +77,41 @@ func publishFile(path string, text []byte) error {
 	return os.Rename(path+".part", path)
 }
 
-// note is one request that came.
+// note is what the receiver remembers of a request.
 type note struct {
 	at              int64 // Unix time, nanoseconds
 	event, delivery [idLength]byte
-	unsigned        bool // it was checked, and its signature is wrong
-	refused         bool // it was answered 500
+	unsigned        bool // the signature was checked, and is wrong
+	refused         bool // the answer was 500
 }
 
-// idLength is that of "evt_" and "dlv_" with a UUID in hexadecimal.
+// idLength is the length of "evt_" or "dlv_" with a UUID in hexadecimal.
 const idLength = 36
 
-// receiver answers webhooks at once and notes what came, unless the path says
-// otherwise.
+// receiver answers webhooks at once and notes each request, unless the path is one of the
+// special ones.
 type receiver struct {
-	notes   []note
-	count   atomic.Int64 // of requests; those above len(notes) are not noted
-	refused atomic.Int64 // of them that were answered 500
-	hung    atomic.Int64 // requests that are not answered, which are not in count
+	notes   []note       // memory for a fixed number of requests; later ones are only counted
+	count   atomic.Int64 // requests that were answered
+	refused atomic.Int64 // requests that were answered with 500; count has them too
+	hung    atomic.Int64 // requests that get no answer; count does not have them
 	now     func() time.Time
 
 	mu      sync.Mutex
 	secrets map[string]string // by path
 }
 
-// Paths that are not like the others.
+// Prefixes of special paths.
 const (
-	failingPath = "/fail/"    // answered 500
-	hangingPath = "/hang/"    // nothing is answered until the sender leaves
-	unnotedPath = "/unnoted/" // answered, and not counted
+	failingPath = "/fail/"    // the answer is 500
+	hangingPath = "/hang/"    // there is no answer, until the sender closes the connection
+	unnotedPath = "/unnoted/" // the request is answered, and not counted
 )
 
-// checkEvery is the share of requests whose signature is checked.
+// checkEvery says that one request in fifty has its signature checked.
 const checkEvery = 50
 
+// accept serves connections until the listener is closed.
 func (r *receiver) accept(listener net.Listener) error {
 	for {
 		conn, err := listener.Accept()
@@ -118,7 +120,7 @@ func (r *receiver) accept(listener net.Listener) error {
 		}
 		go func() {
 			defer conn.Close()
-			_ = r.serve(conn) // its sender closed it
+			_ = r.serve(conn) // the sender has closed the connection
 		}()
 	}
 }
@@ -129,7 +131,7 @@ func (r *receiver) serve(conn net.Conn) error {
 	var body []byte
 	for {
 		var n note
-		var header http.Header // kept when the signature is to be checked
+		var header http.Header // nil unless the signature will be checked
 		if r.count.Load()%checkEvery == 0 {
 			header = http.Header{}
 		}
@@ -172,7 +174,7 @@ func (r *receiver) serve(conn net.Conn) error {
 	}
 }
 
-// answerTo is the answer to a request.
+// answerTo renders the answer to a request.
 func answerTo(n note) string {
 	status := "200 OK"
 	if n.refused {
@@ -181,6 +183,7 @@ func answerTo(n note) string {
 	return "HTTP/1.1 " + status + "\r\nContent-Length: 0\r\n\r\n"
 }
 
+// note counts a request, and remembers it if there is memory left.
 func (r *receiver) note(n note) {
 	if n.refused {
 		r.refused.Add(1)
@@ -190,21 +193,23 @@ func (r *receiver) note(n note) {
 	}
 }
 
+// signed reports whether the request has a right signature by the path's secret.
 func (r *receiver) signed(path string, header http.Header, body []byte, now time.Time) bool {
 	r.mu.Lock()
 	secret, known := r.secrets[path]
 	r.mu.Unlock()
-	return known && signing.Verify(postrider.SigningHMACSHA256, []string{secret}, header, body, now, signing.DefaultTolerance) == nil
+	return known && signing.Verify(signing.HMACSHA256, []string{secret}, header, body, now, signing.DefaultTolerance) == nil
 }
 
 // counts is how many requests came since the last reset.
 type counts struct {
-	All     int `json:"all"`     // that were noted
-	Refused int `json:"refused"` // of them, with 500
-	Hung    int `json:"hung"`    // that are not answered
+	All     int `json:"all"`     // answered
+	Refused int `json:"refused"` // answered with 500
+	Hung    int `json:"hung"`    // not answered
 }
 
-// control is how the benchmark asks and tells.
+// control returns the control API, by which the benchmark reads counts and notes, and sets
+// the secrets.
 func (r *receiver) control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) {
@@ -227,12 +232,12 @@ func (r *receiver) control() http.Handler {
 		for _, n := range r.notes[:min(int(r.count.Load()), len(r.notes))] {
 			fmt.Fprintf(out, "%d %s %s %t %t\n", n.at, trim(n.event), trim(n.delivery), n.unsigned, n.refused)
 		}
-		_ = out.Flush() // a benchmark that is gone needs no notes
+		_ = out.Flush() // fails only when the benchmark has ended
 	})
 	return mux
 }
 
-// trim returns an id, which may be shorter than ours, or "-" where there is none.
+// trim returns the id without its padding, or "-" for an empty one.
 func trim(id [idLength]byte) string {
 	text := strings.TrimRight(string(id[:]), "\x00")
 	if text == "" {

@@ -9,10 +9,10 @@ import (
 	"text/tabwriter"
 )
 
-// column is a metric as tables show it.
+// column is a metric in a table: its title and its format.
 type column struct{ title, metric, format string }
 
-// cell is the metric in words; "" when it was not measured.
+// cell formats the metric; it returns "" when the metric was not measured.
 func (c column) cell(m metrics) string {
 	value, measured := m[c.metric]
 	if !measured {
@@ -21,14 +21,14 @@ func (c column) cell(m metrics) string {
 	return fmt.Sprintf(c.format, value)
 }
 
-// table is rows that were measured alike.
+// table is the rows of one kind of measurement.
 type table struct {
 	title   string
 	columns []column
 	rows    []row
 }
 
-// tables are the results in the tables that people read.
+// tables returns the results as tables, without empty ones.
 func (r *results) tables() []table {
 	cost := []column{
 		{"CPU s/1000", cpuPer1000, "%.2f"},
@@ -46,8 +46,12 @@ func (r *results) tables() []table {
 			{"× floor", toFloor, "%.2f"},
 			{"× baseline", toBaseline, "%.2f"},
 		}, latency, cost)},
-		{title: "At a steady rate", columns: slices.Concat([]column{{"events/s", offeredPerS, "%.0f"}}, latency, []column{{"p99 × baseline", p99ToBaseline, "%.2f"}}, cost)},
-		{title: "Accepting", columns: slices.Concat([]column{{"publishes/s", publishesPerS, "%.0f"}, {"events/s", eventsPerS, "%.0f"}}, latency, cost)},
+		{title: "At a steady rate", columns: slices.Concat(
+			[]column{{"events/s", offeredPerS, "%.0f"}}, latency, []column{{"p99 × baseline", p99ToBaseline, "%.2f"}}, cost,
+		)},
+		{title: "Accepting", columns: slices.Concat(
+			[]column{{"publishes/s", publishesPerS, "%.0f"}, {"events/s", eventsPerS, "%.0f"}}, latency, cost,
+		)},
 		{title: "At rest", columns: []column{
 			{"CPU % of a core", cpuPercent + "_" + serverProcess, "%.1f"},
 			{"PostgreSQL's", cpuPercent + "_" + postgresProcess, "%.1f"},
@@ -76,7 +80,7 @@ func (r *results) tables() []table {
 	return slices.DeleteFunc(all, func(t table) bool { return len(t.rows) == 0 })
 }
 
-// kind is the number of the table that a row belongs to.
+// kind returns the index of the row's table.
 func (r row) kind() int {
 	for i, metric := range []string{attempts, residentMemory, publishesPerS, offeredPerS} {
 		if _, measured := r.Median[metric]; measured {
@@ -86,19 +90,19 @@ func (r row) kind() int {
 	return 0
 }
 
-// told reports whether the webhooks' settings are known: older results lack them.
-func (t table) told() bool {
+// hasSettings reports whether any row has settings; rows of older files have none.
+func (t table) hasSettings() bool {
 	return slices.ContainsFunc(t.rows, func(r row) bool { return r.Settings != "" })
 }
 
-// cells are the table as text, its head first, without columns that are empty.
+// cells returns the table as text, its head first, without empty columns.
 func (t table) cells() [][]string {
 	head := []string{"scenario", "mode"}
 	lines := make([][]string, 1+len(t.rows))
 	for i, r := range t.rows {
 		lines[1+i] = []string{r.Scenario, string(r.Mode)}
 	}
-	if t.told() {
+	if t.hasSettings() {
 		head = append(head, "settings")
 		for i, r := range t.rows {
 			lines[1+i] = append(lines[1+i], r.Settings)
@@ -126,11 +130,11 @@ func (r *results) show(to io.Writer) {
 		for _, line := range t.cells() {
 			fmt.Fprintln(aligned, strings.Join(line, "\t")+"\t")
 		}
-		_ = aligned.Flush() // a terminal that is gone reads nothing
+		_ = aligned.Flush() // a closed terminal is no failure of the benchmark
 	}
 }
 
-// String is what is said of a run when it is over.
+// String describes the metrics of a run in one line.
 func (m metrics) String() string {
 	alone := results{Results: []row{{Median: m}}}
 	var words []string
@@ -163,7 +167,7 @@ func (c *docCommand) Run() error {
 	return os.WriteFile(c.Page, []byte(written), 0o644) //nolint:gosec // for everybody to read
 }
 
-// Marks around what is generated.
+// Marks around the generated tables.
 const (
 	tablesBegin = "<!-- results: written by `make bench-doc` -->\n"
 	tablesEnd   = "<!-- end of results -->"
@@ -175,15 +179,15 @@ func (c *docCommand) write(page string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	before, rest, found := strings.Cut(page, tablesBegin)
-	_, after, ends := strings.Cut(rest, tablesEnd)
+	before, measureRest, found := strings.Cut(page, tablesBegin)
+	_, after, ends := strings.Cut(measureRest, tablesEnd)
 	if !found || !ends {
-		return "", fmt.Errorf("%s: the marks %q and %q are not there", c.Page, tablesBegin, tablesEnd)
+		return "", fmt.Errorf("%s: the page lacks the marks %q and %q", c.Page, tablesBegin, tablesEnd)
 	}
 	return before + tablesBegin + r.markdown() + tablesEnd + after, nil
 }
 
-// markdown is the tables as a page shows them.
+// markdown renders the tables for a page.
 func (r *results) markdown() string {
 	var page strings.Builder
 	fmt.Fprintf(&page, "Medians of %d, %s: %s.\n", r.Rounds, r.MeasuredAt.Format("2006-01-02"), r.Machine)
@@ -193,7 +197,7 @@ func (r *results) markdown() string {
 			fmt.Fprintf(&page, "| %s |\n", strings.Join(line, " | "))
 			if i == 0 {
 				texts := 2
-				if t.told() {
+				if t.hasSettings() {
 					texts = 3
 				}
 				page.WriteString("|" + strings.Repeat("---|", texts) + strings.Repeat("---:|", len(line)-texts) + "\n")

@@ -10,50 +10,50 @@ import (
 	"time"
 )
 
-// metrics are what a run measured, by the names that the JSON gives them.
+// metrics are the numbers of a run, by their names in the JSON file.
 type metrics map[string]float64
 
-// Names of metrics. Times are of the machine's clock.
+// Names of metrics.
 const (
-	events           = "events"        // published
-	deliveries       = "deliveries"    // made of them
+	events           = "events"        // published events
+	deliveries       = "deliveries"    // deliveries of these events
 	offeredPerS      = "offered_per_s" // events a second that a steady load publishes
 	deliveriesPerS   = "deliveries_per_s"
-	p50              = "p50_ms" // from a publish's sending to its receipt
+	p50              = "p50_ms" // from sending the publish to receiving the webhook
 	p99              = "p99_ms"
-	duplicates       = "duplicates"     // deliveries that were received more than once
-	cpuPer1000       = "cpu_s_per_1000" // CPU seconds for a thousand deliveries, in a storm attempts; by process with a suffix
+	duplicates       = "duplicates"     // requests that repeat an earlier one
+	cpuPer1000       = "cpu_s_per_1000" // CPU seconds for a thousand deliveries (in a storm: attempts); a suffix names the process
 	publishesPerS    = "publishes_per_s"
 	eventsPerS       = "events_per_s"
 	cpuPercent       = "cpu_percent" // of one core
 	residentMemory   = "rss_mb"
 	startSeconds     = "start_s"                 // from the start of the process to its first accepted event
-	stormEvents      = "storm_events"            // published at once for a receiver that refuses all
-	attempts         = "attempts"                // that came of them
-	attemptsPerS     = "attempts_per_s"          // from their first publish to the last attempt
-	stormSeconds     = "storm_s"                 // from their first publish to the last attempt
-	stormToPolicy    = "storm_to_policy"         // that time, to the sum of the policy's waits
-	retryToPolicyP50 = "retry_gap_to_policy_p50" // the time between two attempts, to the policy's wait
+	stormEvents      = "storm_events"            // events published at once, for a receiver that refuses every attempt
+	attempts         = "attempts"                // attempts of the storm's deliveries
+	attemptsPerS     = "attempts_per_s"          // from the storm's first publish to its last attempt
+	stormSeconds     = "storm_s"                 // from the storm's first publish to its last attempt
+	stormToPolicy    = "storm_to_policy"         // storm_s divided by the sum of the policy's waits
+	retryToPolicyP50 = "retry_gap_to_policy_p50" // the time between two attempts, divided by the policy's wait
 	retryToPolicyP99 = "retry_gap_to_policy_p99"
 	toNaive          = "deliveries_per_s_to_naive"
 	toFloor          = "deliveries_per_s_to_floor"
 	toBaseline       = "deliveries_per_s_to_baseline"
 	p99ToBaseline    = "p99_to_baseline"
 	serverProcess    = "server"
-	loadProcess      = "load" // load and receiver, which are not measured
+	loadProcess      = "load" // load generator and receiver, which are not under test
 	postgresProcess  = "postgres"
 )
 
-// row is the outcome of a scenario in a mode.
+// row is the results of a step in a mode.
 type row struct {
 	Scenario string
 	Mode     mode
-	Settings string // of its webhooks, in words; "" in older results
+	Settings string // of the webhooks, in words; "" in older files
 	Median   metrics
 	Runs     []metrics
 }
 
-// MarshalJSON puts the medians beside the names.
+// MarshalJSON writes the medians as fields beside scenario and mode.
 func (r row) MarshalJSON() ([]byte, error) {
 	flat := map[string]any{"scenario": r.Scenario, "mode": r.Mode, "runs": r.Runs}
 	if r.Settings != "" {
@@ -98,7 +98,7 @@ type results struct {
 	Results    []row     `json:"results"`
 }
 
-// add adds one run of a scenario in a mode.
+// add adds the metrics of one run of a step in a mode.
 func (r *results) add(scenario string, m mode, run metrics) {
 	for name, value := range run {
 		run[name] = round(value)
@@ -111,16 +111,15 @@ func (r *results) add(scenario string, m mode, run metrics) {
 	r.Results[at].Runs = append(r.Results[at].Runs, run)
 }
 
-// round keeps three digits after the point: more would be noise.
+// round keeps three decimals, because more would be noise.
 func round(value float64) float64 { return math.Round(value*1000) / 1000 }
 
-// conclude orders the rows as steps are, and makes their medians and the ratios
-// between these.
+// conclude sorts the rows in the order of steps and computes medians and their ratios.
 func (r *results) conclude(steps []step) {
-	place := func(r row) int {
+	position := func(r row) int {
 		return slices.IndexFunc(steps, func(s step) bool { return s.name == r.Scenario })*len(modes()) + slices.Index(modes(), r.Mode)
 	}
-	slices.SortFunc(r.Results, func(a, b row) int { return place(a) - place(b) })
+	slices.SortFunc(r.Results, func(a, b row) int { return position(a) - position(b) })
 	for i := range r.Results {
 		r.Results[i].Median = medians(r.Results[i].Runs)
 		r.Results[i].Settings = settingsOf(steps, r.Results[i])
@@ -129,7 +128,7 @@ func (r *results) conclude(steps []step) {
 		for _, m := range modes() {
 			of, base := r.median(each.name, m), r.median(each.baseline, m)
 			ratio(of, p99ToBaseline, p99, base)
-			if _, steady := of[offeredPerS]; !steady { // the load's rate says nothing about who keeps up
+			if _, steady := of[offeredPerS]; !steady { // at a steady rate every mode delivers the same
 				ratio(of, toBaseline, deliveriesPerS, base)
 				ratio(of, toNaive, deliveriesPerS, r.median(each.name, naive))
 				ratio(of, toFloor, deliveriesPerS, r.median(each.name, floor))
@@ -138,7 +137,7 @@ func (r *results) conclude(steps []step) {
 	}
 }
 
-// settingsOf are those of a row's webhooks, in words.
+// settingsOf returns the settings of a row's webhooks, in words.
 func settingsOf(steps []step, r row) string {
 	at := slices.IndexFunc(steps, func(s step) bool { return s.name == r.Scenario })
 	switch {
@@ -150,14 +149,14 @@ func settingsOf(steps []step, r row) string {
 	return steps[at].settings
 }
 
-// ratio notes what a metric is to a base's, when both are there.
+// ratio sets name to a metric divided by the same metric of base, when both were measured.
 func ratio(of metrics, name, metric string, base metrics) {
 	if of[metric] > 0 && base[metric] > 0 {
 		of[name] = round(of[metric] / base[metric])
 	}
 }
 
-// median returns a scenario's medians in a mode, nil if it was not measured.
+// median returns the medians of a step in a mode, or nil when it was not measured.
 func (r *results) median(scenario string, m mode) metrics {
 	for _, known := range r.Results {
 		if known.Scenario == scenario && known.Mode == m {
@@ -167,6 +166,7 @@ func (r *results) median(scenario string, m mode) metrics {
 	return nil
 }
 
+// medians returns the median of each metric.
 func medians(runs []metrics) metrics {
 	of := map[string][]float64{}
 	for _, run := range runs {
@@ -201,7 +201,7 @@ func (r *results) write(path string) error {
 	return os.WriteFile(path, append(text, '\n'), 0o644) //nolint:gosec // for everybody to read
 }
 
-// readResults reads what write wrote.
+// readResults reads a file that write wrote.
 func readResults(path string) (*results, error) {
 	text, err := os.ReadFile(path) //nolint:gosec // a file that the caller named
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// some are results of two rounds.
-func some() *results {
+// someResults are results of two rounds.
+func someResults() *results {
 	r := &results{Rounds: 2}
 	for _, rate := range []float64{1000, 3000} {
 		r.add("paced50", batch, metrics{deliveriesPerS: 50, offeredPerS: 50, p99: 10})
@@ -28,17 +28,18 @@ func some() *results {
 
 func TestConclude(t *testing.T) {
 	t.Parallel()
-	r := some()
+	r := someResults()
 	require.Equal(t, "burst", r.Results[0].Scenario)
 	require.Equal(t, batch, r.Results[0].Mode, "as the modes are ordered")
 	require.Equal(t, metrics{deliveriesPerS: 2000, p50: 1.235, toFloor: 0.5}, r.median("burst", batch))
-	require.Equal(t, metrics{deliveriesPerS: 50, offeredPerS: 50, p99: 10}, r.median("paced50", batch), "a rate that was asked for is no success")
+	require.Equal(t, metrics{deliveriesPerS: 50, offeredPerS: 50, p99: 10}, r.median("paced50", batch),
+		"a rate that the benchmark chose is not compared")
 	require.Equal(t, metrics{deliveriesPerS: 1000, p99: 20, toBaseline: 0.5, p99ToBaseline: 2}, r.median("bigtable-burst", batch))
 }
 
 func TestResultsAreKept(t *testing.T) {
 	t.Parallel()
-	r := some()
+	r := someResults()
 	path := filepath.Join(t.TempDir(), "results.json")
 	require.NoError(t, r.write(path))
 	read, err := readResults(path)
@@ -48,19 +49,21 @@ func TestResultsAreKept(t *testing.T) {
 
 func TestMarkdown(t *testing.T) {
 	t.Parallel()
-	page := some().markdown()
+	page := someResults().markdown()
 	require.Contains(t, page, "| scenario | mode | settings | deliveries/s | × naive | × floor | × baseline | p50 ms | p99 ms |\n"+
 		"|---|---|---|---:|---:|---:|---:|---:|---:|\n| burst | batch | max_in_flight 32 | 2000 |  | 0.50 |  | 1.2 |  |\n")
 	require.Contains(t, page, "| burst-1000 | naive | no limit | 50 |")
-	require.Contains(t, page, "### At rest\n\n| scenario | mode | settings | memory MB |\n|---|---|---|---:|\n| idle | batch | max_in_flight 1000 | 100 |\n")
+	require.Contains(t, page, "### At rest\n\n"+
+		"| scenario | mode | settings | memory MB |\n|---|---|---|---:|\n| idle | batch | max_in_flight 1000 | 100 |\n")
 	require.Contains(t, page, "### Beside a storm of failures\n\n"+
-		"| scenario | mode | settings | attempts | first to last s | good events/s | good p99 ms | p99 × baseline |\n|---|---|---|---:|---:|---:|---:|---:|\n"+
+		"| scenario | mode | settings | attempts | first to last s | good events/s | good p99 ms | p99 × baseline |\n"+
+		"|---|---|---|---:|---:|---:|---:|---:|\n"+
 		"| storm-alone | batch | max_in_flight 32, 3 retries | 0 |  | 20 | 10.0 |  |\n"+
 		"| storm | batch | max_in_flight 32, 3 retries | 8000 | 10.0 | 20 | 30.0 | 3.00 |\n")
 	require.NotContains(t, page, "Accepting")
 }
 
-// TestOlderResultsAreRead reads a row that does not tell its webhooks' settings.
+// TestOlderResultsAreRead reads a row without the settings of its webhooks.
 func TestOlderResultsAreRead(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "results.json")
@@ -71,8 +74,8 @@ func TestOlderResultsAreRead(t *testing.T) {
 	require.Contains(t, r.markdown(), "| scenario | mode | deliveries/s |\n|---|---|---:|\n| burst | batch | 2 |\n")
 }
 
-// TestPageIsTheResults keeps the tables of docs/performance.md what docs/performance.json
-// says; `make bench-doc` writes them.
+// TestPageIsTheResults guards that the tables of docs/performance.md show the results of
+// docs/performance.json; `make bench-doc` writes them.
 func TestPageIsTheResults(t *testing.T) {
 	t.Parallel()
 	c := docCommand{JSON: "../docs/performance.json", Page: "../docs/performance.md"}

@@ -4,240 +4,209 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"io/fs"
+	"maps"
 	"os"
-	"path/filepath"
-	"slices"
+	"strings"
 	"time"
 
-	"postrider.dev/postrider/store/pgtest"
+	"postrider.dev/postrider/standalone/instance"
 )
 
-// runCommand measures.
-type runCommand struct {
-	Scenarios []string `placeholder:"NAMES" help:"What to measure, in this order. Measured when nothing is said: ${ordinary}. Only when named, or with 'all': ${extra}."`
-	Modes     []string `placeholder:"NAMES" help:"naive: a plain Temporal design; single: Postrider with a workflow for each delivery (POSTRIDER_BATCHING=never); batch: Postrider as it comes; floor: the same work without Temporal, what the machine can do at most. A scenario leaves out those that it says nothing about. Default: all."`
-	Runs      int      `default:"3" help:"Rounds. Each measures every scenario in every mode, in another order of modes; the results are medians."`
-	JSON      string   `placeholder:"FILE" help:"File to write the results to. Default: none, they are only printed."`
-	Profile   string   `placeholder:"FOLDER" help:"Folder for CPU profiles of Postrider: one file a second while a step is measured, in a folder for each step, mode and round. 'go tool pprof FOLDER/burst-single-1/*' adds them up."`
-	Seed      uint64   `default:"1" help:"Seed of the events' data."`
-	Table     int      `default:"1000000" help:"Finished deliveries in the database of bigtable, up to 10000000: these take 15 GB of disk and some minutes to make."`
-	Scale     float64  `default:"1" help:"Factor on numbers and times of every scenario, from 0.001 to 10: 0.01 tries whether everything works, and says nothing about speed."`
+// run is one pass of a step in one mode: its webhooks, which get the events of this run
+// alone, the connections that publish them, and what was checked so far.
+type run struct {
+	*bench
+	*system
 
-	Standalone string `default:"bin/postrider-standalone" help:"The program to measure."`
-	Postrider  string `default:"bin/postrider" help:"Its production counterpart, which some scenarios publish through."`
+	name     string
+	path     string // prefix of its webhooks' paths at the receiver
+	fanOut   int    // webhooks that get each event
+	hooks    []instance.Webhook
+	secrets  map[string]string // by the path of a webhook's URL
+	load     *load
+	requests [][]byte
+	finished int // deliveries that drain has waited for
 }
 
-// Validate checks what flag parsing cannot. The error names the flag and the rule.
-func (c *runCommand) Validate() error {
-	if c.Runs < 1 {
-		return errors.New("--runs: must be 1 or more")
+// newRun returns a run without webhooks.
+func (b *bench) newRun(s *system, name string, fanOut int) *run {
+	return &run{bench: b, system: s, name: name, path: "/", fanOut: fanOut, secrets: map[string]string{}}
+}
+
+// eventType returns the type of the run's events.
+func (r *run) eventType() string { return strings.ReplaceAll(r.name, "-", ".") }
+
+// subscribe creates a webhook for the event type. Its URL is the path at the receiver,
+// which learns the secret later, by setSecrets.
+func (r *run) subscribe(ctx context.Context, path, eventType string, with settings) (instance.Webhook, error) {
+	fields := map[string]any{"url": r.receiver.Hooks + path, "events": []string{eventType}}
+	maps.Copy(fields, with.fields)
+	w, err := r.CreateWebhook(ctx, fields)
+	if err != nil {
+		return w, err
 	}
-	if c.Table < 1 || c.Table > 10_000_000 {
-		return errors.New("--table: must be from 1 to 10000000")
+	r.secrets[path], err = r.Secret(ctx, w.ID)
+	return w, err
+}
+
+// add creates a webhook whose deliveries the run counts.
+func (r *run) add(ctx context.Context, eventType string, with settings) error {
+	w, err := r.subscribe(ctx, fmt.Sprintf("%s%s/%d", r.path, r.name, len(r.hooks)), eventType, with)
+	if err == nil {
+		r.hooks = append(r.hooks, w)
 	}
-	if c.Scale < 0.001 || c.Scale > 10 {
-		return errors.New("--scale: must be from 0.001 to 10")
-	}
-	_, err := c.plan()
 	return err
 }
 
-// bench is one run of the benchmark.
-type bench struct {
-	*runCommand
-
-	own      string // folder of the benchmark's own programs
-	dir      string // for everything that goes at the end
-	postgres *pgtest.Server
-	ear      *ear
-	began    time.Time
-	made     int    // databases
-	round    int    // from 0
-	filled   string // name of the database with a past; "" until it is made
-	results  results
-}
-
-// postgresSettings are what somebody would set who gives PostgreSQL a small machine.
-// What is about durability is left as it comes: on.
-func postgresSettings() []string {
-	return []string{
-		"shared_buffers=512MB", "effective_cache_size=2GB", "maintenance_work_mem=256MB", "random_page_cost=1.1", "effective_io_concurrency=200",
-		"max_wal_size=4GB", "checkpoint_timeout=15min", "max_connections=200",
-	}
-}
-
-// Run implements the command.
-func (c *runCommand) Run(ctx context.Context) (err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	b := &bench{runCommand: c, own: filepath.Dir(self), began: time.Now()}
-	if b.dir, err = os.MkdirTemp("", "postrider-bench-"); err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(b.dir) }()
-	b.sayf("starting PostgreSQL, with %v", postgresSettings())
-	if b.postgres, err = pgtest.StartDurable(ctx, postgresSettings()...); err != nil {
-		return err
-	}
-	defer b.postgres.Stop()
-	if b.ear, err = startReceiver(ctx, b.dir); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.ear.Kill()) }()
-	return b.rounds(ctx)
-}
-
-func (b *bench) rounds(ctx context.Context) error {
-	b.results = results{MeasuredAt: b.began.UTC().Truncate(time.Second), Seed: b.Seed, Rounds: b.Runs}
-	var err error
-	if b.results.Machine, err = b.describe(ctx); err != nil {
-		return err
-	}
-	plan, err := b.plan()
-	if err != nil {
-		return err
-	}
-	for b.round = range b.Runs {
-		for _, each := range plan {
-			for _, m := range rotate(each.modes, b.round) {
-				if err := b.take(ctx, each, m); err != nil {
-					return fmt.Errorf("round %d, mode %s: %w", b.round+1, m, err)
-				}
-			}
-		}
-	}
-	b.results.conclude(steps())
-	b.results.show(os.Stdout)
-	if b.JSON == "" {
-		return nil
-	}
-	return b.results.write(b.JSON)
-}
-
-// take measures what is planned in one mode.
-func (b *bench) take(ctx context.Context, p planned, m mode) error {
-	for _, each := range p.parts {
-		if err := b.measure(ctx, each, m); err != nil {
+// setUpFanOut creates webhooks that all get every event of the run, and connects.
+func (r *run) setUpFanOut(ctx context.Context, connections int, with settings) error {
+	for range r.fanOut {
+		if err := r.add(ctx, r.eventType(), with); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// measure takes one subject through the steps of a part.
-func (b *bench) measure(ctx context.Context, p part, m mode) (err error) {
-	start := p.start
-	if start == nil {
-		start = func(ctx context.Context, b *bench, m mode) (*subject, error) { return b.start(ctx, m, setup{}) }
-	}
-	b.sayf("round %d of %d: starting %s", b.round+1, b.Runs, m)
-	s, err := start(ctx, b, m)
-	if err != nil {
+	if err := r.receiver.setSecrets(ctx, r.secrets); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	for _, each := range p.steps {
-		b.sayf("round %d of %d: %s, %s", b.round+1, b.Runs, each.name, m)
-		measured, err := each.measure(ctx, b, s)
-		if ctx.Err() != nil {
-			return ctx.Err()
+	return r.connect(ctx, connections, r.eventType())
+}
+
+// setUpRoundRobin creates n webhooks, each for an event type of its own, which get the
+// events in turn, and connects.
+func (r *run) setUpRoundRobin(ctx context.Context, n int, with settings) error {
+	eventTypes := make([]string, n)
+	for i := range eventTypes {
+		eventTypes[i] = fmt.Sprintf("%s.%d", r.eventType(), i)
+		if err := r.add(ctx, eventTypes[i], with); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("%s: %w\n%s", each.name, err, s.logged())
-		}
-		b.results.add(each.name, m, measured)
-		b.sayf("  %s", measured)
+	}
+	if err := r.receiver.setSecrets(ctx, r.secrets); err != nil {
+		return err
+	}
+	return r.connect(ctx, connections, eventTypes...)
+}
+
+// connect opens connections to the API and renders requests that publish events of the types.
+func (r *run) connect(ctx context.Context, connections int, eventTypes ...string) error {
+	var err error
+	if r.load, err = newLoad(ctx, r.Client, connections); err != nil {
+		return err
+	}
+	r.requests = r.load.singles(r.random(), eventTypes...)
+	return nil
+}
+
+// close closes the connections, if there are any.
+func (r *run) close() error {
+	if r.load == nil {
+		return nil
+	}
+	return r.load.close()
+}
+
+// warmUp makes deliveries that do not count, at least one for each webhook. The measured
+// ones then find open connections, filled caches and prepared statements.
+func (r *run) warmUp(ctx context.Context) error {
+	n := 300
+	if r.mode == naive {
+		n = 50
+	}
+	if err := r.receiver.reset(ctx); err != nil {
+		return err
+	}
+	published, err := r.load.publish(ctx, &atOnce{n: max(r.scaled(n), len(r.hooks)) / r.fanOut}, r.requests)
+	if err == nil {
+		_, err = r.drain(ctx, published)
+	}
+	if err != nil {
+		return fmt.Errorf("warm-up: %w", err)
 	}
 	return nil
 }
 
-// planned is parts that belong together, with the modes that they are measured in.
-type planned struct {
-	parts []part
-	modes []mode
-}
-
-// plan is what the command line asks for. Neighbouring scenarios that can share a
-// subject, and have the same modes, do.
-func (c *runCommand) plan() ([]planned, error) {
-	chosen, err := c.chosen()
-	if err != nil {
-		return nil, err
-	}
-	var plan []planned
-	for _, s := range chosen {
-		in, err := c.modesOf(s)
+// measure publishes, drains, and returns the metrics. The CPU time is counted from before
+// the first publish until the last delivery is recorded.
+func (r *run) measure(ctx context.Context, publish func() ([]publishedEvent, error)) (metrics, error) {
+	return r.profiled(ctx, r.system, r.name, func() (metrics, error) {
+		if err := r.receiver.reset(ctx); err != nil {
+			return nil, err
+		}
+		before, err := r.cpu()
 		if err != nil {
 			return nil, err
 		}
-		next := planned{parts: s.parts, modes: in}
-		if last := len(plan) - 1; last >= 0 && plan[last].shares(next) {
-			together := slices.Concat(plan[last].parts[0].steps, s.parts[0].steps)
-			plan[last].parts = []part{{steps: together}}
-			continue
+		published, err := publish()
+		if err != nil {
+			return nil, err
 		}
-		plan = append(plan, next)
-	}
-	return plan, nil
-}
-
-// shares reports whether both are steps of one ordinary subject.
-func (p planned) shares(other planned) bool {
-	return len(p.parts) == 1 && p.parts[0].start == nil &&
-		len(other.parts) == 1 && other.parts[0].start == nil && slices.Equal(p.modes, other.modes)
-}
-
-// chosen are the scenarios to measure.
-func (c *runCommand) chosen() ([]scenario, error) {
-	all := scenarios()
-	if len(c.Scenarios) == 0 {
-		return slices.DeleteFunc(all, func(s scenario) bool { return s.extra }), nil
-	}
-	if slices.Equal(c.Scenarios, []string{"all"}) {
-		return all, nil
-	}
-	var chosen []scenario
-	for _, name := range c.Scenarios {
-		at := slices.IndexFunc(all, func(s scenario) bool { return s.name == name })
-		if at < 0 {
-			return nil, fmt.Errorf("--scenarios: there is no %q; --help lists them", name)
+		got, err := r.drain(ctx, published)
+		if err != nil {
+			return nil, err
 		}
-		chosen = append(chosen, all[at])
-	}
-	return chosen, nil
+		return r.metricsOf(got, got.first, before), nil
+	})
 }
 
-// modesOf are the modes that a scenario is measured in.
-func (c *runCommand) modesOf(s scenario) ([]mode, error) {
-	for _, name := range c.Modes {
-		if !slices.Contains(modes(), mode(name)) {
-			return nil, fmt.Errorf("--modes: there is no %q, only %v", name, modes())
+// drain waits until the events were received and recorded, and matches what was published
+// with what was received.
+func (r *run) drain(ctx context.Context, published []publishedEvent) (matched, error) {
+	want := len(published) * r.fanOut
+	if err := r.await(ctx, wait{what: "deliveries were received", want: want}, r.receiver.count); err != nil {
+		return matched{}, err
+	}
+	r.finished += want
+	if err := r.await(ctx, wait{what: "deliveries were recorded", want: r.finished}, r.countRecorded); err != nil {
+		return matched{}, err
+	}
+	taken, err := r.cpu() // before the benchmark's own questions cost CPU time
+	if err != nil {
+		return matched{}, err
+	}
+	received, err := r.receiver.received(ctx)
+	if err != nil {
+		return matched{}, err
+	}
+	got, err := match(published, accepted(received), r.fanOut)
+	got.cpuTimes = taken
+	return got, errors.Join(err, r.checkAllRecorded(ctx))
+}
+
+// metricsOf returns the metrics of what was received: its rate, counted from began, its
+// latencies, and its CPU time since before.
+func (r *run) metricsOf(got matched, began time.Time, before map[string]time.Duration) metrics {
+	m := got.metrics(began)
+	m[events] = float64(got.deliveries / r.fanOut)
+	m.addCPUTime(got.deliveries, before, got.cpuTimes)
+	return m
+}
+
+// addCPUTime adds the CPU time between before and after, for a thousand of n things: of each
+// process, and the sum without the load and the receiver, which are not measured.
+func (m metrics) addCPUTime(n int, before, after map[string]time.Duration) {
+	m[cpuPer1000] = 0
+	for name := range after {
+		each := (after[name] - before[name]).Seconds() / float64(n) * 1000
+		m[cpuPer1000+"_"+name] = each
+		if name != loadProcess {
+			m[cpuPer1000] += each
 		}
 	}
-	in := slices.DeleteFunc(slices.Clone(s.modes), func(m mode) bool { return len(c.Modes) > 0 && !slices.Contains(c.Modes, string(m)) })
-	if len(in) == 0 {
-		return nil, fmt.Errorf("--modes: %s is measured in %v only", s.name, s.modes)
-	}
-	return in, nil
 }
 
-// random is the source of what differs between events: the same for every step.
-func (b *bench) random() *rand.Rand { return rand.New(rand.NewPCG(b.Seed, 0)) } //nolint:gosec // repeatable, not secret
-
-// scaled applies --scale to a number of things.
-func (b *bench) scaled(n int) int { return max(int(float64(n)*b.Scale), 1) }
-
-// span applies --scale to a time.
-func (b *bench) span(d time.Duration) time.Duration { return time.Duration(float64(d) * b.Scale) }
-
-// progressInterval is how often a long step says how far it is.
-const progressInterval = 10 * time.Second
-
-// sayf tells the person who waits.
-func (b *bench) sayf(format string, args ...any) {
-	elapsed := time.Since(b.began).Truncate(time.Second)
-	fmt.Printf("%02d:%02d  %s\n", int(elapsed.Minutes()), int(elapsed.Seconds())%60, fmt.Sprintf(format, args...))
+// cpu returns the CPU times so far: of the measured processes, and of load and receiver.
+func (r *run) cpu() (map[string]time.Duration, error) {
+	taken, err := r.system.cpu()
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range []int{os.Getpid(), r.receiver.PID()} {
+		s, err := readStat(pid)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		taken[loadProcess] += s.cpu
+	}
+	return taken, nil
 }

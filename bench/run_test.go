@@ -1,46 +1,39 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-func TestPlan(t *testing.T) {
+func TestAwait(t *testing.T) {
 	t.Parallel()
-	c := runCommand{Runs: 1, Scale: 1, Table: 1, Scenarios: []string{"burst", "fanout", "paced100", "idle"}}
-	require.NoError(t, c.Validate())
-	plan, err := c.plan()
-	require.NoError(t, err)
-	require.Len(t, plan, 3)
-	require.Len(t, plan[0].parts[0].steps, 4, "burst and fanout share a subject")
-	require.Equal(t, modes(), plan[0].modes)
-	require.NotContains(t, plan[1].modes, naive)
-	require.Len(t, plan[2].parts, 2)
+	r := &run{bench: &bench{runCommand: &runCommand{}}}
+	n := 0
+	grow := func(context.Context) (int, error) { n++; return n, nil }
+	require.NoError(t, r.await(t.Context(), wait{what: "letters came", want: 2}, grow))
 
-	c.Modes = []string{"floor", "batch"}
-	plan, err = c.plan()
-	require.NoError(t, err)
-	require.Len(t, plan, 2, "with the same modes all three share one")
-	require.Equal(t, []mode{batch, floor}, plan[0].modes)
+	stuck := func(context.Context) (int, error) { return 1, nil }
+	err := r.await(t.Context(), wait{what: "letters came", want: 2, stall: time.Nanosecond}, stuck)
+	require.EqualError(t, err, "1 of 2 letters came in 0s, and no more in the 1ns after that")
+	err = r.await(t.Context(), wait{what: "letters came", want: 2, bound: time.Nanosecond}, stuck)
+	require.EqualError(t, err, "1 of 2 letters came in 0s, which is all the time there was")
+
+	broken := errors.New("nobody answers")
+	err = r.await(t.Context(), wait{want: 2}, func(context.Context) (int, error) { return 0, broken })
+	require.ErrorIs(t, err, broken)
 }
 
-func TestSettingsNameTheFlag(t *testing.T) {
+func TestCharge(t *testing.T) {
 	t.Parallel()
-	for rule, c := range map[string]runCommand{
-		"--runs":      {Scale: 1, Table: 1},
-		"--scale":     {Runs: 1, Table: 1},
-		"--table":     {Runs: 1, Scale: 1},
-		"--scenarios": {Runs: 1, Scale: 1, Table: 1, Scenarios: []string{"bursts"}},
-		"--modes":     {Runs: 1, Scale: 1, Table: 1, Modes: []string{"double"}},
-		"in [batch]":  {Runs: 1, Scale: 1, Table: 1, Scenarios: []string{"idle"}, Modes: []string{"floor"}},
-	} {
-		require.ErrorContains(t, c.Validate(), rule)
-	}
-}
-
-func TestRotate(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, []mode{naive, single, batch, floor}, rotate(modes(), 0))
-	require.Equal(t, []mode{batch, floor, naive, single}, rotate(modes(), 6))
+	m := metrics{cpuPer1000: 5}
+	m.addCPUTime(500,
+		map[string]time.Duration{serverProcess: time.Second, loadProcess: time.Second},
+		map[string]time.Duration{serverProcess: 2 * time.Second, postgresProcess: time.Second, loadProcess: 4 * time.Second})
+	require.Equal(t, metrics{
+		cpuPer1000: 4, cpuPer1000 + "_" + serverProcess: 2, cpuPer1000 + "_" + postgresProcess: 2, cpuPer1000 + "_" + loadProcess: 6,
+	}, m, "the load is in no sum")
 }

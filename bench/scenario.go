@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// scenario is something to measure, as the command line names it.
+// scenario is a named measurement: --scenarios chooses among them.
 type scenario struct {
 	name  string
 	about string
@@ -21,64 +21,64 @@ type scenario struct {
 	parts []part
 }
 
-// part is steps that one subject goes through, one after the other.
+// part is a sequence of steps on one system.
 type part struct {
-	// start starts the subject. nil is an ordinary one on an empty database, which
-	// the scenarios of a round share in the order they are given.
-	start func(ctx context.Context, b *bench, m mode) (*subject, error)
+	// start starts the system. nil starts the mode's program on an empty database, and
+	// consecutive scenarios of a round share it.
+	start func(ctx context.Context, b *bench, m mode) (*system, error)
 	steps []step
 }
 
-// step has a line of its own in the results.
+// step is one measurement: a row in the results.
 type step struct {
 	name     string
-	baseline string // the step that it is compared with; "" for none
+	baseline string // the step that it is compared with, if any
 	settings string // of its webhooks, in words
-	measure  func(ctx context.Context, b *bench, s *subject) (metrics, error)
+	measure  func(ctx context.Context, b *bench, s *system) (metrics, error)
 }
 
-// shared is one part with an ordinary subject.
+// shared returns one part, whose system other scenarios may share.
 func shared(steps ...step) []part { return []part{fresh(steps...)} }
 
-// scenarios are all that there are, in the order of the tables.
+// scenarios returns every scenario, in the order of the tables.
 func scenarios() []scenario {
-	return slices.Concat(fullSpeed(), steadyLoads(), queues(), troubles(), states())
+	return slices.Concat(fullSpeed(), steadyLoads(), queues(), badReceivers(), startingStates())
 }
 
-// product and notNaive are the modes of scenarios that say nothing about the others.
+// product and notNaive are the modes of scenarios that make no sense in the other modes.
 func product() []mode { return []mode{single, batch} }
 
 func notNaive() []mode { return []mode{single, batch, floor} }
 
-// fullSpeed is about how much can be done.
+// fullSpeed measures throughput.
 func fullSpeed() []scenario {
 	return []scenario{
 		{
 			name: "burst", about: "5,000 events to one webhook, as fast as the API takes them on 64 connections; naive gets 300. " +
 				"First with a webhook's default settings, then with max_in_flight 1000 (burst-1000)",
-			modes: modes(), parts: shared(burst("burst", 5000, 1, usual()), burst("burst-1000", 5000, 1, wide())),
+			modes: modes(), parts: shared(burst("burst", 5000, 1, defaultSettings()), burst("burst-1000", 5000, 1, mostInFlight())),
 		},
 		{
 			name: "fanout", about: "1,000 events to five webhooks each; naive gets 60. Settings as in burst (fanout-1000)",
-			modes: modes(), parts: shared(burst("fanout", 1000, 5, usual()), burst("fanout-1000", 1000, 5, wide())),
+			modes: modes(), parts: shared(burst("fanout", 1000, 5, defaultSettings()), burst("fanout-1000", 1000, 5, mostInFlight())),
 		},
 	}
 }
 
-// steadyLoads are about the latency and the cost of what comes regularly.
+// steadyLoads measure latency and CPU time at a steady rate.
 func steadyLoads() []scenario {
 	return []scenario{
 		{
 			name: "paced50", about: "50 events a second for 20 s to one webhook with max_in_flight 1000",
-			modes: modes(), parts: shared(paced("paced50", 50, wide())),
+			modes: modes(), parts: shared(paced("paced50", 50, mostInFlight())),
 		},
 		{
 			name: "paced100", about: "100 events a second for 20 s to such a webhook", extra: true,
-			modes: notNaive(), parts: shared(paced("paced100", 100, wide())),
+			modes: notNaive(), parts: shared(paced("paced100", 100, mostInFlight())),
 		},
 		{
 			name: "paced500", about: "500 events a second for 20 s to such a webhook", extra: true,
-			modes: notNaive(), parts: shared(paced("paced500", 500, wide())),
+			modes: notNaive(), parts: shared(paced("paced500", 500, mostInFlight())),
 		},
 		{
 			name: "curve", about: "5, 20, 50, 100, 140, 200 and 500 events a second, each for 20 s, to one webhook with default settings",
@@ -91,13 +91,13 @@ func steadyLoads() []scenario {
 	}
 }
 
-// queues are about what waits.
+// queues measure how fast waiting deliveries are made, and how fast events are accepted.
 func queues() []scenario {
 	return []scenario{
 		{
 			name: "backlog", about: "20,000 deliveries that wait when the process starts, from the first that is made to the last; " +
 				"single gets 4,000. Settings as in burst (backlog-1000)",
-			modes: notNaive(), parts: []part{backlog("backlog", usual()), backlog("backlog-1000", wide())},
+			modes: notNaive(), parts: []part{backlog("backlog", defaultSettings()), backlog("backlog-1000", mostInFlight())},
 		},
 		{
 			name: "ingest", about: "publishes that are acknowledged by 'postrider api' alone in 10 s, single events on 64 connections " +
@@ -107,8 +107,8 @@ func queues() []scenario {
 	}
 }
 
-// troubles are about what receivers do to others that fail or hang.
-func troubles() []scenario {
+// badReceivers measure how failing and hanging receivers affect other webhooks.
+func badReceivers() []scenario {
 	return []scenario{
 		{
 			name: "storm", about: "2,000 events at once to a webhook whose receiver answers 500 to every attempt, " +
@@ -142,8 +142,8 @@ func troubles() []scenario {
 	}
 }
 
-// states are about what a process is started on, and its rest.
-func states() []scenario {
+// startingStates measure other databases than an empty PostgreSQL, and a process at rest.
+func startingStates() []scenario {
 	return []scenario{
 		{
 			name: "bigtable", about: "burst-1000 and paced50 on a database with --table finished deliveries and 100,000 webhooks in 1,000 " +
@@ -152,7 +152,7 @@ func states() []scenario {
 		},
 		{
 			name: "sqlite", about: "a burst of 2,000 and paced50 on SQLite, with max_in_flight 1000", extra: true,
-			modes: product(), parts: []part{sqlite(burst("sqlite-burst", 2000, 1, wide()), paced("sqlite-paced50", 50, wide()))},
+			modes: product(), parts: []part{sqlite(burst("sqlite-burst", 2000, 1, mostInFlight()), paced("sqlite-paced50", 50, mostInFlight()))},
 		},
 		{
 			name: "idle", about: "CPU and memory at rest for 30 s, and the time from the start to the first accepted event on existing data, " +
@@ -162,34 +162,34 @@ func states() []scenario {
 	}
 }
 
-// naiveDeliveries is the size of the naive design's bursts: at fifty a second it
-// would take minutes for what the others do in seconds.
+// naiveDeliveries is the size of a burst in the mode naive, which makes fifty deliveries a
+// second and would take minutes for the size of the other modes.
 const naiveDeliveries = 300
 
-// burst publishes n events, to fan webhooks each, at once.
-func burst(name string, n, fan int, with settings) step {
-	return onCourse(name, fan, with, func(ctx context.Context, c *course) (metrics, error) {
+// burst publishes n events as fast as possible, each to fanOut webhooks.
+func burst(name string, n, fanOut int, with settings) step {
+	return fanOutStep(name, fanOut, with, func(ctx context.Context, r *run) (metrics, error) {
 		n := n
-		if c.mode == naive {
-			n = naiveDeliveries / fan
+		if r.mode == naive {
+			n = naiveDeliveries / fanOut
 		}
-		return c.fly(ctx, func() ([]shot, error) { return c.load.fire(ctx, &atOnce{n: c.scaled(n)}, c.requests) })
+		return r.measure(ctx, func() ([]publishedEvent, error) { return r.load.publish(ctx, &atOnce{n: r.scaled(n)}, r.requests) })
 	})
 }
 
 // pacedSpan is how long events are published at a steady rate.
 const pacedSpan = 20 * time.Second
 
-// paced publishes so many events a second.
+// paced publishes at a steady rate, in events a second, to one webhook.
 func paced(name string, rate int, with settings) step {
-	return onCourse(name, 1, with, func(ctx context.Context, c *course) (metrics, error) { return c.cruise(ctx, rate, pacedSpan) })
+	return fanOutStep(name, 1, with, func(ctx context.Context, r *run) (metrics, error) { return r.measureRate(ctx, rate, pacedSpan) })
 }
 
-// curve is paced at several rates, to a webhook with default settings each.
+// curve is paced at several rates, each to a webhook with default settings.
 func curve(rates ...int) []step {
 	steps := make([]step, len(rates))
 	for i, rate := range rates {
-		steps[i] = paced(fmt.Sprintf("curve%d", rate), rate, usual())
+		steps[i] = paced(fmt.Sprintf("curve%d", rate), rate, defaultSettings())
 	}
 	return steps
 }
@@ -201,28 +201,30 @@ const (
 
 // spread publishes at a steady rate to many webhooks in turn.
 func spread(name string) step {
-	return apart(name, spreadWebhooks, usual(), func(ctx context.Context, c *course) (metrics, error) {
-		return c.cruise(ctx, spreadRate, pacedSpan)
+	return roundRobinStep(name, spreadWebhooks, defaultSettings(), func(ctx context.Context, r *run) (metrics, error) {
+		return r.measureRate(ctx, spreadRate, pacedSpan)
 	})
 }
 
-// cruise publishes the course's events at a steady rate.
-func (c *course) cruise(ctx context.Context, rate int, span time.Duration) (metrics, error) {
-	return c.cruiseBeside(ctx, rate, span, func(context.Context) error { return nil })
+// measureRate measures while the run's events are published at a steady rate.
+func (r *run) measureRate(ctx context.Context, rate int, span time.Duration) (metrics, error) {
+	return r.measureRateBeside(ctx, rate, span, func(context.Context) error { return nil })
 }
 
-// cruiseBeside publishes the course's events at a steady rate, while something else goes
-// on. Only these are judged.
-func (c *course) cruiseBeside(ctx context.Context, rate int, span time.Duration, trouble func(context.Context) error) (metrics, error) {
-	m, err := c.fly(ctx, func() (shots []shot, err error) {
+// measureRateBeside measures while the run's events are published at a steady rate and disturb
+// goes on beside them. Only the run's own deliveries count.
+func (r *run) measureRateBeside(
+	ctx context.Context, rate int, span time.Duration, disturb func(context.Context) error,
+) (metrics, error) {
+	m, err := r.measure(ctx, func() (published []publishedEvent, err error) {
 		both, ctx := errgroup.WithContext(ctx)
 		both.Go(func() (err error) {
-			shots, err = c.load.fire(ctx, steadily(ctx, rate, c.span(span)), c.requests)
+			published, err = r.load.publish(ctx, steadily(ctx, rate, r.span(span)), r.requests)
 			return err
 		})
-		both.Go(func() error { return trouble(ctx) })
+		both.Go(func() error { return disturb(ctx) })
 		err = both.Wait()
-		return shots, err
+		return published, err
 	})
 	if err == nil {
 		m[offeredPerS] = float64(rate)
@@ -230,59 +232,62 @@ func (c *course) cruiseBeside(ctx context.Context, rate int, span time.Duration,
 	return m, err
 }
 
-// against is a step that is compared with another.
-func against(baseline string, s step) step {
+// comparedWith returns the step with another one as its baseline.
+func comparedWith(baseline string, s step) step {
 	s.baseline = baseline
 	return s
 }
 
-// measurement is what a step does on its course.
-type measurement func(ctx context.Context, c *course) (metrics, error)
+// measurement measures a run whose webhooks and connections are set up and warm.
+type measurement func(ctx context.Context, r *run) (metrics, error)
 
-// onCourse is a step on a course of its own, whose events go to fan webhooks each, after
-// a warm-up.
-func onCourse(name string, fan int, with settings, measure measurement) step {
-	return step{name: name, settings: with.words, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
-		c := b.newCourse(s, name, fan)
-		defer func() { err = errors.Join(err, c.close()) }()
-		if err := c.lay(ctx, connections, with); err != nil {
+// fanOutStep returns a step that measures a run of fanOut webhooks, which all get every event.
+func fanOutStep(name string, fanOut int, with settings, measure measurement) step {
+	return step{name: name, settings: with.text, measure: func(
+		ctx context.Context, b *bench, s *system,
+	) (measured metrics, err error) {
+		r := b.newRun(s, name, fanOut)
+		defer func() { err = errors.Join(err, r.close()) }()
+		if err := r.setUpFanOut(ctx, connections, with); err != nil {
 			return nil, err
 		}
-		return c.warmed(ctx, measure)
+		return r.afterWarmUp(ctx, measure)
 	}}
 }
 
-// apart is a step on a course of n webhooks that get events in turn, after a warm-up.
-func apart(name string, n int, with settings, measure measurement) step {
-	return step{name: name, settings: with.words, measure: func(ctx context.Context, b *bench, s *subject) (measured metrics, err error) {
-		c := b.newCourse(s, name, 1)
-		defer func() { err = errors.Join(err, c.close()) }()
-		if err := c.layApart(ctx, c.scaled(n), with); err != nil {
+// roundRobinStep returns a step that measures a run of n webhooks, which get events in turn.
+func roundRobinStep(name string, n int, with settings, measure measurement) step {
+	return step{name: name, settings: with.text, measure: func(
+		ctx context.Context, b *bench, s *system,
+	) (measured metrics, err error) {
+		r := b.newRun(s, name, 1)
+		defer func() { err = errors.Join(err, r.close()) }()
+		if err := r.setUpRoundRobin(ctx, r.scaled(n), with); err != nil {
 			return nil, err
 		}
-		return c.warmed(ctx, measure)
+		return r.afterWarmUp(ctx, measure)
 	}}
 }
 
-// warmed measures after a warm-up.
-func (c *course) warmed(ctx context.Context, measure measurement) (metrics, error) {
-	if err := c.warmUp(ctx); err != nil {
+// afterWarmUp warms up and measures.
+func (r *run) afterWarmUp(ctx context.Context, measure measurement) (metrics, error) {
+	if err := r.warmUp(ctx); err != nil {
 		return nil, err
 	}
-	return measure(ctx, c)
+	return measure(ctx, r)
 }
 
-// fresh is a part on an empty database.
+// fresh returns a part on an empty database.
 func fresh(steps ...step) part { return part{steps: steps} }
 
-// sqlite is a part on a SQLite file.
+// sqlite returns a part on an empty SQLite file.
 func sqlite(steps ...step) part {
-	return part{steps: steps, start: func(ctx context.Context, b *bench, m mode) (*subject, error) {
-		return b.start(ctx, m, setup{sqlite: true})
+	return part{steps: steps, start: func(ctx context.Context, b *bench, m mode) (*system, error) {
+		return b.start(ctx, m, startOptions{sqlite: true})
 	}}
 }
 
-// steps are those of all scenarios, in their order.
+// steps returns the steps of all scenarios, in order.
 func steps() []step {
 	var all []step
 	for _, s := range scenarios() {
@@ -293,7 +298,7 @@ func steps() []step {
 	return all
 }
 
-// helpOfScenarios fills in what the help says about scenarios.
+// helpOfScenarios returns the descriptions of the scenarios, for --help.
 func helpOfScenarios() kong.Vars {
 	var ordinary, extra []string
 	for _, s := range scenarios() {

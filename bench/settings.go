@@ -6,21 +6,21 @@ import (
 	"postrider.dev/postrider"
 )
 
-// settings are those of a step's webhooks.
+// settings are the settings of a step's webhooks.
 type settings struct {
-	words  string         // as results tell them
-	fields map[string]any // as a request sets them; the rest are a webhook's defaults
+	text   string         // as the results show them
+	fields map[string]any // fields of the request; every other field has its default
 }
 
-// usual are a webhook's defaults.
-func usual() settings { return settings{words: inFlight(postrider.DefaultMaxInFlight)} }
+// defaultSettings are the defaults of a webhook.
+func defaultSettings() settings { return settings{text: inFlight(postrider.DefaultMaxInFlight)} }
 
-// wide are as many attempts at once as a webhook may have.
-func wide() settings {
-	return settings{words: inFlight(postrider.MaxMaxInFlight), fields: map[string]any{"max_in_flight": postrider.MaxMaxInFlight}}
+// mostInFlight allows as many attempts at once as a webhook can have.
+func mostInFlight() settings {
+	return settings{text: inFlight(postrider.MaxMaxInFlight), fields: map[string]any{"max_in_flight": postrider.MaxMaxInFlight}}
 }
 
 func inFlight(n int) string { return fmt.Sprintf("max_in_flight %d", n) }
 
-// noSettings is what results tell of the naive design's webhooks, which have none.
+// noSettings is the text for the naive design, whose webhooks have no settings.
 const noSettings = "no limit"

@@ -12,7 +12,7 @@ import (
 	"postrider.dev/postrider"
 )
 
-// The good events, which trouble goes on beside.
+// The healthy load that storms and hanging receivers disturb.
 const (
 	goodRate = 20
 	goodSpan = 40 * time.Second
@@ -25,71 +25,75 @@ const (
 	stormBound   = 10 * time.Minute // for all attempts of a storm
 )
 
-// stormPolicy is how hard the storm's deliveries are tried: the defaults.
+// stormPolicy is the policy of the storm's deliveries: the default.
 func stormPolicy() postrider.Policy {
 	return postrider.Policy{
 		TimeoutMS: postrider.DefaultTimeoutMS, MaxRetries: postrider.DefaultMaxRetries, BackoffMS: postrider.DefaultBackoffMS,
 	}
 }
 
-// storm compares the latency of events beside many that fail with the same events'
-// where there are no others, in a process of their own each.
+// storm measures the latency of a healthy webhook beside many failing deliveries, and compares
+// it with the latency of that webhook alone, in another process.
 func storm(name string, size int, on func(...step) part) []part {
-	calm := name + "-alone"
-	return []part{on(stormy(calm, 0)), on(against(calm, stormy(name, size)))}
+	alone := name + "-alone"
+	return []part{on(stormStep(alone, 0)), on(comparedWith(alone, stormStep(name, size)))}
 }
 
-// stormy is good events beside a storm of so many; of none, it is the calm.
-func stormy(name string, size int) step {
-	with := usual()
-	with.words += fmt.Sprintf(", %d retries", stormPolicy().MaxRetries)
-	return onCourse(name, 1, with, func(ctx context.Context, c *course) (measured metrics, err error) {
+// stormStep measures a healthy webhook beside a storm of failing events; with size 0, without
+// a storm.
+func stormStep(name string, size int) step {
+	with := defaultSettings()
+	with.text += fmt.Sprintf(", %d retries", stormPolicy().MaxRetries)
+	return fanOutStep(name, 1, with, func(ctx context.Context, r *run) (measured metrics, err error) {
 		if size == 0 {
-			m, err := c.cruise(ctx, goodRate, goodSpan)
+			m, err := r.measureRate(ctx, goodRate, goodSpan)
 			if err == nil {
 				maps.Copy(m, metrics{stormEvents: 0, attempts: 0})
 			}
 			return m, err
 		}
-		s := gale{course: c.newCourse(c.subject, name+"-failing", 1)}
-		s.under = failingPath
+		s := failingRun{run: r.newRun(r.system, name+"-failing", 1)}
+		s.path = failingPath
 		defer func() { err = errors.Join(err, s.close()) }()
-		if err := s.lay(ctx, connections, with); err != nil {
+		if err := s.setUpFanOut(ctx, connections, with); err != nil {
 			return nil, err
 		}
-		m, err := c.cruiseBeside(ctx, goodRate, goodSpan, func(ctx context.Context) error { return s.rage(ctx, c.scaled(size)) })
+		m, err := r.measureRateBeside(ctx, goodRate, goodSpan, func(ctx context.Context) error {
+			return s.publishAndAwaitFailures(ctx, r.scaled(size))
+		})
 		if err != nil {
 			return nil, err
 		}
-		return m, errors.Join(s.tell(ctx, m), s.noneLeft(ctx))
+		return m, errors.Join(s.addTo(ctx, m), s.checkNoneUnfinished(ctx))
 	})
 }
 
-// gale is the course of the events that fail.
-type gale struct {
-	*course
+// failingRun is the run of the storm's events, whose attempts all fail.
+type failingRun struct {
+	*run
 
-	shots         []shot
-	before, after map[string]time.Duration // CPU time taken until its first publish, and until the last had failed
-	ended         time.Time                // when the last had failed
+	published     []publishedEvent
+	before, after map[string]time.Duration // CPU times, before the first publish and when all had failed
+	ended         time.Time                // when all had failed
 }
 
-// rage publishes n events at once, and returns when all of them have failed for good.
-func (g *gale) rage(ctx context.Context, n int) (err error) {
+// publishAndAwaitFailures publishes n events at once and returns when all their deliveries
+// have failed.
+func (g *failingRun) publishAndAwaitFailures(ctx context.Context, n int) (err error) {
 	if err := pause(ctx, g.span(stormDelay)); err != nil {
 		return err
 	}
 	if g.before, err = g.cpu(); err != nil {
 		return err
 	}
-	if g.shots, err = g.load.fire(ctx, &atOnce{n: n}, g.requests); err != nil {
+	if g.published, err = g.load.publish(ctx, &atOnce{n: n}, g.requests); err != nil {
 		return err
 	}
 	all := wait{what: "failing attempts came", want: n * (1 + stormPolicy().MaxRetries), bound: stormBound}
-	if err := g.await(ctx, all, g.ear.refused); err != nil {
+	if err := g.await(ctx, all, g.receiver.refused); err != nil {
 		return err
 	}
-	if err := g.failAll(ctx, n, wait{}); err != nil {
+	if err := g.awaitAllFailed(ctx, n, wait{}); err != nil {
 		return err
 	}
 	g.ended = time.Now()
@@ -97,14 +101,14 @@ func (g *gale) rage(ctx context.Context, n int) (err error) {
 	return err
 }
 
-// tell adds the storm's numbers to those of the good events, and puts the CPU time that
-// an attempt took while it raged, good ones counted, in place of theirs.
-func (g *gale) tell(ctx context.Context, m metrics) error {
-	receipts, err := g.ear.receipts(ctx)
+// addTo adds the storm's metrics to the metrics of the healthy events. It replaces their CPU
+// time by the CPU time of all attempts during the storm, healthy ones included.
+func (g *failingRun) addTo(ctx context.Context, m metrics) error {
+	received, err := g.receiver.received(ctx)
 	if err != nil {
 		return err
 	}
-	f, err := judgeFailing(g.shots, receipts, stormPolicy())
+	f, err := matchFailing(g.published, received, stormPolicy())
 	if err != nil {
 		return err
 	}
@@ -113,45 +117,44 @@ func (g *gale) tell(ctx context.Context, m metrics) error {
 		asked += stormPolicy().Backoff(number + 1).Seconds()
 	}
 	maps.Copy(m, metrics{
-		stormEvents: float64(len(g.shots)), attempts: float64(f.attempts), attemptsPerS: float64(f.attempts) / span,
+		stormEvents: float64(len(g.published)), attempts: float64(f.attempts), attemptsPerS: float64(f.attempts) / span,
 		stormSeconds: span, stormToPolicy: span / asked,
 		retryToPolicyP50: percentile(f.gaps, 50), retryToPolicyP99: percentile(f.gaps, 99),
 	})
 	during := 0
-	for _, r := range receipts {
+	for _, r := range received {
 		if !r.at.Before(f.first) && !r.at.After(g.ended) {
 			during++
 		}
 	}
 	maps.DeleteFunc(m, func(name string, _ float64) bool { return strings.HasPrefix(name, cpuPer1000) })
-	m.charge(during, g.before, g.after)
+	m.addCPUTime(during, g.before, g.after)
 	return nil
 }
 
-// failure is what came of events whose receiver refused every attempt.
-type failure struct {
+// matchedFailures is the storm's events beside the attempts that the receiver refused.
+type matchedFailures struct {
 	attempts    int
-	first, last time.Time // first publish, last attempt
-	gaps        []float64 // between attempts of a delivery, each to the wait that the policy asks for; sorted
+	first, last time.Time // the first publish and the last attempt
+	gaps        []float64 // each time between two attempts, divided by the wait of the policy; sorted
 }
 
-// judgeFailing matches what was published with the attempts that were refused. It
-// returns an error unless every event has one delivery, that was tried just as often as
-// the policy says.
-func judgeFailing(shots []shot, receipts []receipt, policy postrider.Policy) (failure, error) {
-	var f failure
-	tries := make(map[string][]time.Time, len(shots)) // by event: it has one delivery
-	for _, s := range shots {
+// matchFailing compares published events with refused attempts. It returns an error unless
+// every event has one delivery, with exactly the attempts that the policy allows.
+func matchFailing(published []publishedEvent, received []receivedRequest, policy postrider.Policy) (matchedFailures, error) {
+	var f matchedFailures
+	tries := make(map[string][]time.Time, len(published)) // by event, each of which has one delivery
+	for _, s := range published {
 		tries[s.event] = nil
 		if f.first.IsZero() || s.sent.Before(f.first) {
 			f.first = s.sent
 		}
 	}
-	if len(tries) != len(shots) {
-		return f, fmt.Errorf("%d events were published and got only %d ids", len(shots), len(tries))
+	if len(tries) != len(published) {
+		return f, fmt.Errorf("%d events were published and got only %d ids", len(published), len(tries))
 	}
-	delivery := make(map[string]string, len(shots))
-	for _, r := range receipts {
+	delivery := make(map[string]string, len(published))
+	for _, r := range received {
 		if !r.refused {
 			continue
 		}
@@ -173,7 +176,7 @@ func judgeFailing(shots []shot, receipts []receipt, policy postrider.Policy) (fa
 	}
 	for event, at := range tries {
 		if len(at) != 1+policy.MaxRetries {
-			return f, fmt.Errorf("%s was tried %d times, and %d were to be", event, len(at), 1+policy.MaxRetries)
+			return f, fmt.Errorf("%s was tried %d times instead of %d", event, len(at), 1+policy.MaxRetries)
 		}
 		slices.SortFunc(at, time.Time.Compare)
 		for i := range policy.MaxRetries {

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// commands has the settings of every role, without the environment's.
+// commands are the commands of every role.
 type commands struct {
 	Serve  ServeCommand  `cmd:""`
 	API    APICommand    `cmd:"" name:"api"`
@@ -39,7 +39,7 @@ func parse(t *testing.T, args ...string) (commands, error) {
 
 const testKeys = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
-// serve is a command line of production with nothing missing.
+// serve returns a complete command line of serve, with more arguments.
 func serve(args ...string) []string {
 	return append([]string{"serve", "--database-url", "postgres://u@h/d", "--encryption-keys", testKeys}, args...)
 }
@@ -97,7 +97,9 @@ func TestListenCommandValidates(t *testing.T) {
 		c := ListenCommand{Status: 204, Method: "basic_auth", Secret: []string{secret}}
 		require.ErrorContains(t, c.Validate(), "--secret (POSTRIDER_RECEIVER_SECRET): ")
 	}
-	for _, c := range []ListenCommand{{Status: 99}, {Status: 600}, {Status: 200, Fail: -1}, {Status: 200, Delay: -1}, {Status: 200, RetryAfter: -1}} {
+	for _, c := range []ListenCommand{
+		{Status: 99}, {Status: 600}, {Status: 200, Fail: -1}, {Status: 200, Delay: -1}, {Status: 200, RetryAfter: -1},
+	} {
 		require.Error(t, c.Validate())
 	}
 }

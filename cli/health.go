@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// HealthCommand asks a running process whether it is ready, for containers, which
-// have no other program to ask with.
+// HealthCommand asks a running process whether it is ready. Container images that have no
+// other program use it as their health check.
 type HealthCommand struct {
 	MetricsListen string        `env:"POSTRIDER_METRICS_LISTEN" default:"127.0.0.1:9464" help:"Address of the process's metrics listener."`
 	URL           string        `placeholder:"URL" help:"Ask this address instead, which must answer 2xx."`
@@ -39,8 +39,8 @@ func (c *HealthCommand) Run(ctx context.Context) error {
 	return nil
 }
 
-// reachable returns where a process on this machine is reached that listens on the
-// address: everywhere is also here.
+// reachable returns an address by which this machine reaches a listener: the loopback address
+// for one that listens on all addresses.
 func reachable(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if ip := net.ParseIP(host); err == nil && (host == "" || ip.IsUnspecified()) {

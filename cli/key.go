@@ -13,14 +13,14 @@ import (
 	"postrider.dev/postrider/store"
 )
 
-// KeyCommand manages API keys, straight on the database.
+// KeyCommand manages API keys, directly on the database.
 type KeyCommand struct {
 	Create KeyCreateCommand `cmd:"" help:"Make a key and print it: once, for it is stored hashed."`
 	List   KeyListCommand   `cmd:"" help:"List a workspace's keys, newest first."`
 	Revoke KeyRevokeCommand `cmd:"" help:"End a key for good. Every process refuses it within five seconds."`
 }
 
-// KeyCreateCommand makes a key.
+// KeyCreateCommand creates a key and prints it.
 type KeyCreateCommand struct {
 	OperatorSettings
 
@@ -54,7 +54,7 @@ func (c *KeyCreateCommand) Run(ctx context.Context) error {
 	})
 }
 
-// expiryTime is a time, or a span from now.
+// expiryTime is the value of --expires: a time, or a span from now.
 type expiryTime struct {
 	at   time.Time
 	span time.Duration
@@ -74,6 +74,7 @@ func (e *expiryTime) UnmarshalText(text []byte) error {
 	return errors.New("must be an RFC 3339 time, or a span such as 90d or 36h")
 }
 
+// after returns the time at which a key of now expires, or nil when it never does.
 func (e expiryTime) after(now time.Time) *time.Time {
 	if e.at.IsZero() && e.span == 0 {
 		return nil
@@ -85,7 +86,7 @@ func (e expiryTime) after(now time.Time) *time.Time {
 	return &at
 }
 
-// KeyListCommand lists keys.
+// KeyListCommand lists a workspace's keys.
 type KeyListCommand struct {
 	OperatorSettings
 	printing
@@ -124,7 +125,7 @@ func (c *KeyListCommand) Run(ctx context.Context) error {
 	})
 }
 
-// KeyRevokeCommand ends a key.
+// KeyRevokeCommand revokes a key.
 type KeyRevokeCommand struct {
 	OperatorSettings
 

@@ -11,15 +11,16 @@ import (
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/receiver"
 	"postrider.dev/postrider/server"
+	"postrider.dev/postrider/signing"
 )
 
-// receiverHeaderTimeout keeps a client that dawdles from holding a connection for ever.
+// receiverHeaderTimeout keeps a slow client from holding a connection for ever.
 const receiverHeaderTimeout = 10 * time.Second
 
-// ListenCommand is a receiver to try things with.
+// ListenCommand runs a receiver that verifies and prints webhooks.
 type ListenCommand struct {
 	Address string   `name:"listen" env:"POSTRIDER_RECEIVER_LISTEN" default:"127.0.0.1:9000" help:"Address to receive on; any path will do."`
-	Method  string   `default:"hmac_sha256" enum:"hmac_sha256,hmac_sha1,bearer,basic_auth,none" help:"Signing method of the webhook: ${enum}."`
+	Method  string   `default:"hmac_sha256" enum:"${signing_methods}" help:"Signing method of the webhook: ${enum}."`
 	Secret  []string `env:"POSTRIDER_RECEIVER_SECRET" sep:"none" placeholder:"SECRET" help:"The webhook's secret, as GET /api/v1/webhooks/{id}/secret tells it. Repeat it for a rotation's old ones. Without a secret nothing is verified. Prefer the environment: other users can see a command line."`
 
 	Fail       int           `default:"0" placeholder:"N" help:"Answer the first N requests with 500, to see retries."`
@@ -28,7 +29,7 @@ type ListenCommand struct {
 	RetryAfter time.Duration `default:"0s" help:"Send Retry-After with every failure."`
 }
 
-// Validate checks what flag parsing cannot.
+// Validate checks what flag parsing cannot. The error names the flag and the rule.
 func (c *ListenCommand) Validate() error {
 	switch {
 	case c.Fail < 0:
@@ -42,7 +43,7 @@ func (c *ListenCommand) Validate() error {
 		if secret == "" {
 			return errors.New("--secret (POSTRIDER_RECEIVER_SECRET): must not be empty; leave it out to verify nothing")
 		}
-		if broken := postrider.CheckSecret(postrider.SigningMethod(c.Method), secret); broken != "" {
+		if broken := signing.CheckSecret(postrider.SigningMethod(c.Method), secret); broken != "" {
 			return errors.New("--secret (POSTRIDER_RECEIVER_SECRET): " + broken)
 		}
 	}
@@ -57,7 +58,7 @@ func (c *ListenCommand) Run(ctx context.Context) error {
 	}
 	method := postrider.SigningMethod(c.Method)
 	if len(c.Secret) == 0 {
-		method = postrider.SigningNone
+		method = signing.None
 	}
 	var printing sync.Mutex
 	handler := receiver.New(receiver.Options{
@@ -77,8 +78,9 @@ func (c *ListenCommand) Run(ctx context.Context) error {
 	return nil
 }
 
+// verification describes how requests are verified.
 func verification(method postrider.SigningMethod) string {
-	if method == postrider.SigningNone {
+	if method == signing.None {
 		return "not verified; give the webhook's --secret to verify them"
 	}
 	return "verified (" + string(method) + ")"

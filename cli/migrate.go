@@ -16,7 +16,7 @@ type MigrateCommand struct {
 	Down   MigrateDownCommand   `cmd:"" help:"Take the latest migration back, with the data that it made room for."`
 }
 
-// MigrateUpCommand applies what is pending.
+// MigrateUpCommand applies the pending migrations.
 type MigrateUpCommand struct{ OperatorSettings }
 
 // Run implements the command.
@@ -65,7 +65,7 @@ func (c *MigrateStatusCommand) Run(ctx context.Context) error {
 	})
 }
 
-// MigrateDownCommand takes a migration back.
+// MigrateDownCommand takes the latest migration back.
 type MigrateDownCommand struct {
 	OperatorSettings
 
@@ -92,7 +92,7 @@ func (c *MigrateDownCommand) Run(ctx context.Context) error {
 	})
 }
 
-// migrations runs work on the database, whatever its schema.
+// migrations runs work on the database without a check of its schema.
 func (o *OperatorSettings) migrations(ctx context.Context, work func(*store.Store) error) error {
 	db, err := o.open(ctx)
 	if err != nil {

@@ -19,16 +19,16 @@ import (
 	"postrider.dev/postrider/store"
 )
 
-// operator has the commands of an operator.
-type operator struct {
+// operatorCommands are the commands on the database.
+type operatorCommands struct {
 	Migrate   MigrateCommand   `cmd:""`
 	Workspace WorkspaceCommand `cmd:""`
 	Key       KeyCommand       `cmd:""`
 	Secrets   SecretsCommand   `cmd:""`
 }
 
-// console runs commands on one database as a shell would. Commands print to the
-// process's own standard output, so its tests cannot run side by side.
+// console runs commands on one database, as a shell does. Commands print to the standard output
+// of the process, so tests with a console cannot run in parallel.
 type console struct {
 	t   *testing.T
 	url string
@@ -36,7 +36,7 @@ type console struct {
 
 func (c console) try(args ...string) (string, error) {
 	c.t.Helper()
-	var cli operator
+	var cli operatorCommands
 	parser, err := kong.New(&cli, kong.Exit(func(int) {}), kong.BindTo(c.t.Context(), (*context.Context)(nil)))
 	require.NoError(c.t, err)
 	c.t.Setenv("POSTRIDER_DATABASE_URL", c.url)
@@ -44,19 +44,25 @@ func (c console) try(args ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return printed(c.t, parsed.Run)
+}
+
+// printed runs a command and returns its standard output.
+func printed[A any](t *testing.T, command func(...A) error) (string, error) {
+	t.Helper()
 	read, write, err := os.Pipe()
-	require.NoError(c.t, err)
+	require.NoError(t, err)
 	stdout := os.Stdout
 	os.Stdout = write
-	printed := make(chan []byte, 1)
+	output := make(chan []byte, 1)
 	go func() {
 		text, _ := io.ReadAll(read)
-		printed <- text
+		output <- text
 	}()
-	err = parsed.Run()
+	err = command()
 	os.Stdout = stdout
-	require.NoError(c.t, write.Close())
-	return string(<-printed), err
+	require.NoError(t, write.Close())
+	return string(<-output), err
 }
 
 func (c console) run(args ...string) string {
@@ -80,7 +86,8 @@ func TestOperatorCommands(t *testing.T) { //nolint:paralleltest // standard outp
 	_, err = c.try("workspace", "create", "")
 	require.ErrorContains(t, err, "name must be from 1 to 255 characters")
 
-	secret := strings.TrimSpace(c.run("key", "create", "--workspace", workspace, "--name", "publisher", "--scope", "publish", "--scope", "read", "--expires", "90d"))
+	secret := strings.TrimSpace(c.run("key", "create", "--workspace", workspace, "--name", "publisher",
+		"--scope", "publish", "--scope", "read", "--expires", "90d"))
 	db, err := (&OperatorSettings{DatabaseSettings: server.DatabaseSettings{DatabaseURL: c.url}}).open(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
@@ -110,7 +117,10 @@ func TestOperatorCommands(t *testing.T) { //nolint:paralleltest // standard outp
 		{[]string{"key", "create", "--workspace", "ws_unknown", "--name", "k", "--scope", "read"}, "--workspace ws_unknown"},
 		{[]string{"key", "create", "--workspace", workspace, "--name", "k", "--scope", "root"}, "scopes[0] must be one of"},
 		{[]string{"key", "create", "--workspace", workspace, "--name", "k", "--scope", "read", "--expires", "soon"}, "--expires"},
-		{[]string{"key", "create", "--workspace", workspace, "--name", "k", "--scope", "read", "--expires", "2001-01-01T00:00:00Z"}, "expires_at must be in the future"},
+		{
+			[]string{"key", "create", "--workspace", workspace, "--name", "k", "--scope", "read", "--expires", "2001-01-01T00:00:00Z"},
+			"expires_at must be in the future",
+		},
 		{[]string{"migrate", "down"}, "--yes"},
 		{[]string{"secrets", "reencrypt"}, "POSTRIDER_ENCRYPTION_KEYS"},
 	} {
@@ -122,7 +132,7 @@ func TestOperatorCommands(t *testing.T) { //nolint:paralleltest // standard outp
 	require.ErrorContains(t, err, "postrider migrate up")
 }
 
-// TestRotateEncryptionKey goes the way of docs/operations.md.
+// TestRotateEncryptionKey does the steps of docs/operations.md.
 func TestRotateEncryptionKey(t *testing.T) { //nolint:paralleltest // standard output is the process's
 	c := console{t: t, url: "sqlite:" + filepath.Join(t.TempDir(), "test.db")}
 	c.run("migrate", "up")
@@ -131,8 +141,10 @@ func TestRotateEncryptionKey(t *testing.T) { //nolint:paralleltest // standard o
 	require.NoError(t, err)
 	workspace := strings.TrimSpace(c.run("workspace", "create", "acme"))
 	w, err := db.CreateWebhook(t.Context(), postrider.Webhook{
-		WorkspaceID: workspace, URL: "https://example.com", Events: []string{"*"}, SigningMethod: postrider.SigningBearer,
-		ScopeType: postrider.ScopeGlobal, MaxInFlight: 1, Policy: postrider.Policy{TimeoutMS: 1000, BackoffMS: 1000},
+		WorkspaceID: workspace, Policy: postrider.Policy{TimeoutMS: 1000, BackoffMS: 1000},
+		WebhookSettings: postrider.WebhookSettings{
+			URL: "https://example.com", Events: []string{"*"}, SigningMethod: "bearer", ScopeType: postrider.ScopeGlobal, MaxInFlight: 1,
+		},
 	}, "the secret")
 	require.NoError(t, err)
 	require.NoError(t, db.Close())

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// printing is how a command shows what it found.
+// printing says how a command prints a list.
 type printing struct {
 	JSON bool `name:"json" help:"Print JSON, one object a line, for programs."`
 }
 
-// show prints items: as JSON, or as a table with the columns' names above.
+// show prints items as JSON, or as a table under the names of its columns.
 func show[T any](p printing, items []T, columns []string, row func(T) []string) error {
 	if p.JSON {
 		encoder := json.NewEncoder(os.Stdout)
@@ -35,10 +35,11 @@ func show[T any](p printing, items []T, columns []string, row func(T) []string) 
 	return table.Flush()
 }
 
-// notef tells a person something beside a command's output, which programs read.
+// notef prints a remark for people. It goes to standard error, because programs read a
+// command's standard output.
 func notef(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 
-// when is a time as tables show it.
+// when formats a time for a table.
 func when(t *time.Time) string {
 	if t == nil {
 		return "-"

@@ -18,7 +18,7 @@ type SecretsCommand struct {
 	Reencrypt ReencryptCommand `cmd:"" help:"Encrypt with the first key of POSTRIDER_ENCRYPTION_KEYS what an older one still encrypts. Safe to repeat, and while everything runs."`
 }
 
-// NewKeyCommand makes an encryption key.
+// NewKeyCommand makes and prints an encryption key.
 type NewKeyCommand struct{}
 
 // Run implements the command.
@@ -28,11 +28,12 @@ func (NewKeyCommand) Run() error {
 		return err
 	}
 	fmt.Println(key)
-	notef("Put it first in POSTRIDER_ENCRYPTION_KEYS of every process, before the older ones. Keep it: without it stored signing secrets are lost.")
+	notef("Put it first in POSTRIDER_ENCRYPTION_KEYS of every process, before the older ones. " +
+		"Keep it: without it stored signing secrets are lost.")
 	return nil
 }
 
-// ReencryptCommand moves secrets to the newest key.
+// ReencryptCommand encrypts stored secrets with the newest key.
 type ReencryptCommand struct {
 	OperatorSettings
 
@@ -57,6 +58,8 @@ func (c *ReencryptCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	notef("%d secrets encrypted anew in %s. Every stored secret needs the first key only: the others can go from POSTRIDER_ENCRYPTION_KEYS, once every process runs with the first one.", n, time.Since(begun).Round(time.Millisecond))
+	notef("%d secrets encrypted anew in %s. Every stored secret needs the first key only: "+
+		"the others can go from POSTRIDER_ENCRYPTION_KEYS, once every process runs with the first one.",
+		n, time.Since(begun).Round(time.Millisecond))
 	return nil
 }

@@ -7,9 +7,6 @@ import (
 	"postrider.dev/postrider/server"
 )
 
-// The commands of production: the same server in three shapes, against a database
-// and a Temporal cluster that somebody runs.
-
 // ServeCommand runs the API and the worker in one process.
 type ServeCommand struct {
 	ProductionSettings
@@ -24,7 +21,7 @@ func (c *ServeCommand) Run(ctx context.Context) error {
 	return c.run(ctx, server.Role{API: &c.APISettings, Worker: &c.WorkerSettings, Deployment: c.DeploymentSettings})
 }
 
-// APICommand runs the API alone; any number may run.
+// APICommand runs the API alone. Any number of its processes can run.
 type APICommand struct {
 	ProductionSettings
 
@@ -36,7 +33,7 @@ func (c *APICommand) Run(ctx context.Context) error {
 	return c.run(ctx, server.Role{API: &c.APISettings})
 }
 
-// WorkerCommand runs the dispatcher and the Temporal worker; any number may run.
+// WorkerCommand runs the dispatcher and the Temporal worker. Any number of its processes can run.
 type WorkerCommand struct {
 	ProductionSettings
 
@@ -49,7 +46,7 @@ func (c *WorkerCommand) Run(ctx context.Context) error {
 	return c.run(ctx, server.Role{Worker: &c.WorkerSettings, Deployment: c.DeploymentSettings})
 }
 
-// ProductionSettings are what the three have in common.
+// ProductionSettings are the settings that serve, api and worker have in common.
 type ProductionSettings struct {
 	server.Settings
 	server.DatabaseSettings
@@ -61,7 +58,7 @@ func (c *ProductionSettings) Validate() error {
 	return server.CheckEncryptionKeys(c.EncryptionKeys)
 }
 
-// run runs the parts of the role.
+// run runs a server with the parts of the role.
 func (c *ProductionSettings) run(ctx context.Context, role server.Role) error {
 	var err error
 	if role.Ports, err = server.BindPorts(ctx, c.Settings, role.API); err != nil {

@@ -24,8 +24,8 @@ func (c *TemporalPromoteCommand) Validate() error {
 	return nil
 }
 
-// Run implements the command. A version that no worker polls for is refused by
-// Temporal, so this waits for one.
+// Run implements the command. Temporal refuses a version that no worker polls for, so this
+// tries until a worker does.
 func (c *TemporalPromoteCommand) Run(ctx context.Context) error {
 	return c.with(ctx, func(ctx context.Context, temporal client.Client) error {
 		deployment := temporal.WorkerDeploymentClient().GetHandle(c.Name)
@@ -34,7 +34,7 @@ func (c *TemporalPromoteCommand) Run(ctx context.Context) error {
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("no worker of version %s of %s was seen: %w", c.Build(), c.Name, err)
+			return fmt.Errorf("cannot promote version %s of %s, which needs a running worker: %w", c.Build(), c.Name, err)
 		}
 		fmt.Printf("Version %s of %s is the current one: new and running workflows go on with it.\n", c.Build(), c.Name)
 		return nil

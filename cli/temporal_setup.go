@@ -22,13 +22,13 @@ import (
 	"postrider.dev/postrider/workflows"
 )
 
-// TemporalCommand is what operators do to a Temporal cluster.
+// TemporalCommand prepares a Temporal cluster.
 type TemporalCommand struct {
 	Setup   TemporalSetupCommand   `cmd:"" help:"Make the namespace and its search attributes, or bring them up to date. Safe to repeat."`
 	Promote TemporalPromoteCommand `cmd:"" help:"Let a version of a worker deployment take over, once a worker of it runs."`
 }
 
-// TemporalOperator is what commands on a Temporal cluster have in common.
+// TemporalOperator is the settings that commands on a Temporal cluster have in common.
 type TemporalOperator struct {
 	server.TemporalSettings
 	server.LogSettings
@@ -36,7 +36,7 @@ type TemporalOperator struct {
 	Timeout time.Duration `default:"1m" help:"How long to wait for Temporal to answer, and to know what it was told."`
 }
 
-// with runs work on a connection to the cluster.
+// with connects to the cluster and runs work, within the timeout.
 func (o *TemporalOperator) with(ctx context.Context, work func(context.Context, client.Client) error) error {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
@@ -48,14 +48,15 @@ func (o *TemporalOperator) with(ctx context.Context, work func(context.Context, 
 	return work(ctx, temporal)
 }
 
-// repeatPause is the time between two tries.
+// repeatPause is the time between two attempts.
 const repeatPause = time.Second
 
-// repeat repeats what fails with an error that may go away by itself.
-func (o *TemporalOperator) repeat(ctx context.Context, passing func(error) bool, do func() error) error {
+// repeat calls do until it succeeds or fails with an error that is not transient. It gives up
+// with the last error when ctx is done.
+func (o *TemporalOperator) repeat(ctx context.Context, transient func(error) bool, do func() error) error {
 	for {
 		err := do()
-		if err == nil || !passing(err) {
+		if err == nil || !transient(err) {
 			return err
 		}
 		if server.Pause(ctx, repeatPause); ctx.Err() != nil {
@@ -71,7 +72,7 @@ type TemporalSetupCommand struct {
 	Retention time.Duration `name:"workflow-retention" env:"POSTRIDER_WORKFLOW_RETENTION" default:"72h" help:"How long Temporal keeps a workflow that has ended, 24h at least. The database keeps deliveries for longer."`
 }
 
-// minRetention is the shortest that Temporal takes.
+// minRetention is the shortest retention that Temporal accepts.
 const minRetention = 24 * time.Hour
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
@@ -85,6 +86,7 @@ func (c *TemporalSetupCommand) Validate() error {
 // Run implements the command.
 func (c *TemporalSetupCommand) Run(ctx context.Context) error { return c.with(ctx, c.setUp) }
 
+// setUp creates the namespace and its search attributes, and waits until they can be used.
 func (c *TemporalSetupCommand) setUp(ctx context.Context, temporal client.Client) error {
 	if err := c.namespace(ctx, temporal.WorkflowService()); err != nil {
 		return fmt.Errorf("temporal at %s: namespace %s: %w", c.Address, c.Namespace, err)
@@ -99,10 +101,10 @@ func (c *TemporalSetupCommand) setUp(ctx context.Context, temporal client.Client
 	return nil
 }
 
-// namespace makes the namespace, or sets its retention.
+// namespace creates the namespace, or sets the retention of an existing one.
 func (c *TemporalSetupCommand) namespace(ctx context.Context, service workflowservice.WorkflowServiceClient) error {
 	retention := durationpb.New(c.Retention)
-	err := c.repeat(ctx, passing, func() error {
+	err := c.repeat(ctx, transient, func() error {
 		_, err := service.RegisterNamespace(ctx, &workflowservice.RegisterNamespaceRequest{
 			Namespace: c.Namespace, Description: "Postrider's deliveries", WorkflowExecutionRetentionPeriod: retention,
 		})
@@ -123,10 +125,10 @@ func (c *TemporalSetupCommand) namespace(ctx context.Context, service workflowse
 	return err
 }
 
-// searchAttributes adds those that are missing, and waits until all are known: a
-// cluster takes a while to see a new namespace, and more to see its attributes.
+// searchAttributes adds the missing search attributes and waits until all are listed. A
+// cluster needs some time to know a new namespace, and more to know its attributes.
 func (c *TemporalSetupCommand) searchAttributes(ctx context.Context, operator operatorservice.OperatorServiceClient) error {
-	return c.repeat(ctx, passing, func() error {
+	return c.repeat(ctx, transient, func() error {
 		known, err := operator.ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: c.Namespace})
 		if err != nil {
 			return err
@@ -144,12 +146,14 @@ func (c *TemporalSetupCommand) searchAttributes(ctx context.Context, operator op
 	})
 }
 
-// usable returns when the cluster takes workflows with the search attributes: its
-// services learn of new ones only when they next look.
+// usable returns when the cluster accepts workflows with the search attributes. Its services
+// learn of new attributes only at their next refresh.
 func (c *TemporalSetupCommand) usable(ctx context.Context, service workflowservice.WorkflowServiceClient) error {
 	for name := range workflows.SearchAttributes() {
-		err := c.repeat(ctx, passing, func() error {
-			_, err := service.CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{Namespace: c.Namespace, Query: name + " = 'x'"})
+		err := c.repeat(ctx, transient, func() error {
+			_, err := service.CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{
+				Namespace: c.Namespace, Query: name + " = 'x'",
+			})
 			var unknown *serviceerror.InvalidArgument
 			if errors.As(err, &unknown) {
 				return errors.Join(errNotYet, err)
@@ -163,11 +167,11 @@ func (c *TemporalSetupCommand) usable(ctx context.Context, service workflowservi
 	return nil
 }
 
-// errNotYet says to look again: what was asked for takes time.
+// errNotYet means that a change has not reached every service of the cluster.
 var errNotYet = errors.New("not known everywhere yet")
 
-// missingAttributes returns the search attributes of deliveries that are not among
-// the known ones. Returns an error when one is known with another type.
+// missingAttributes returns the search attributes of deliveries that are not known. It returns
+// an error when one is known with another type.
 func missingAttributes(known map[string]enumspb.IndexedValueType) (map[string]enumspb.IndexedValueType, error) {
 	missing := workflows.SearchAttributes()
 	for name, kind := range missing {
@@ -180,8 +184,8 @@ func missingAttributes(known map[string]enumspb.IndexedValueType) (map[string]en
 	return missing, nil
 }
 
-// passing reports whether an error may go away by itself.
-func passing(err error) bool {
+// transient reports whether an error may go away by itself.
+func transient(err error) bool {
 	var away *serviceerror.Unavailable
 	var unknown *serviceerror.NamespaceNotFound
 	var late *serviceerror.DeadlineExceeded

@@ -10,13 +10,13 @@ import (
 	"postrider.dev/postrider/store"
 )
 
-// WorkspaceCommand manages workspaces, straight on the database.
+// WorkspaceCommand manages workspaces, directly on the database.
 type WorkspaceCommand struct {
 	Create WorkspaceCreateCommand `cmd:"" help:"Make a workspace and print its id."`
 	List   WorkspaceListCommand   `cmd:"" help:"List the workspaces, newest first."`
 }
 
-// WorkspaceCreateCommand makes a workspace.
+// WorkspaceCreateCommand creates a workspace and prints its id.
 type WorkspaceCreateCommand struct {
 	OperatorSettings
 

@@ -14,32 +14,32 @@ import (
 	"postrider.dev/postrider"
 )
 
-// Limits of the connection pool and of what a receiver may send.
+// Limits of the connection pool and of a receiver's answer.
 const (
-	idlePerHost    = 256              // a busy webhook keeps its connections
+	idlePerHost    = 256              // enough for the connections of a busy webhook
 	idleTotal      = 2048             // below the usual limit of open files
-	idleTimeout    = 60 * time.Second // what servers and load balancers commonly allow
-	pingAfter      = 15 * time.Second // an HTTP/2 connection that is silent so long is asked
-	pingTimeout    = 5 * time.Second  // and given up after this
+	idleTimeout    = 60 * time.Second // servers and load balancers commonly allow as much
+	pingAfter      = 15 * time.Second // a silent HTTP/2 connection gets a ping after this
+	pingTimeout    = 5 * time.Second  // a connection without an answer to the ping is closed
 	maxHeaderBytes = 64 << 10
-	tlsSessions    = 1024 // remembered, to resume without a full handshake
+	tlsSessions    = 1024 // kept for resumption without a full handshake
 	maxTimeout     = postrider.MaxTimeoutMS * time.Millisecond
 )
 
-// Config is what [New] needs; only Now is required.
+// Config is the configuration of a [Client]. Only Now is required.
 type Config struct {
-	// AllowNetworks are special networks that may be delivered to all the same.
+	// AllowNetworks are special networks that may be delivered to.
 	AllowNetworks []netip.Prefix
-	// UserAgent is sent when a request's header has none.
+	// UserAgent is sent with a request that has no User-Agent of its own.
 	UserAgent string
-	// MaxConnsPerHost limits the connections to one host and port; 0 means no limit.
-	// Waiting for one counts against a request's timeout.
+	// MaxConnsPerHost limits the connections to one host and port; 0 means no limit. The wait
+	// for a connection is part of a request's timeout.
 	MaxConnsPerHost int
-	// Now is the clock that attempts are dated and timed by, and certificates checked.
+	// Now is the clock for the times of attempts and for the validity of certificates.
 	Now func() time.Time
-	// Resolver looks names up; nil means the system's.
+	// Resolver looks up names; nil means the system's resolver.
 	Resolver Resolver
-	// RootCAs are the authorities trusted for TLS; nil means the system's.
+	// RootCAs are the trusted authorities for TLS; nil means the system's.
 	RootCAs *x509.CertPool
 }
 
@@ -61,8 +61,8 @@ func New(config Config) *Client {
 		guard:     g,
 		now:       config.Now,
 		userAgent: config.UserAgent,
-		// A transport without http.Client around it follows no redirect and keeps no
-		// cookie. Its Proxy is nil: the environment's would dial in our place.
+		// A transport without an http.Client follows no redirect and keeps no cookie. Its
+		// Proxy is nil, because a proxy would connect without the guard.
 		transport: &http.Transport{
 			DialContext: dialer{guard: g, resolver: config.Resolver}.dial,
 			TLSClientConfig: &tls.Config{
@@ -78,34 +78,33 @@ func New(config Config) *Client {
 			MaxIdleConns:           idleTotal,
 			IdleConnTimeout:        idleTimeout,
 			MaxResponseHeaderBytes: maxHeaderBytes,
-			ForceAttemptHTTP2:      true, // a transport that dials itself offers HTTP/1.1 only
+			ForceAttemptHTTP2:      true, // a transport with its own DialContext offers only HTTP/1.1 otherwise
 			HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 		},
 	}
 }
 
-// Close closes the connections that are idle. The client stays usable.
+// Close closes idle connections. The client can be used afterwards.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 // Request is one POST.
 type Request struct {
 	URL    string
-	Header http.Header // not changed
-	Body   []byte      // not changed
-	// Timeout is the one deadline over resolving, connecting, TLS, sending, headers
-	// and body; more than 0, at most 30 s.
+	Header http.Header // Post does not change it
+	Body   []byte      // Post does not change it
+	// Timeout is the deadline for resolving, connecting, TLS, sending, headers and body
+	// together: more than 0, and at most 30 s.
 	Timeout time.Duration
 }
 
-// Post makes one attempt. It returns what came of it, without its number, and how
-// long a 429 or 503 asks to wait before the next (Retry-After), from 0 to one hour.
+// Post makes one attempt. It returns the attempt, without a number, and the wait that a 429 or
+// 503 asks for (Retry-After), from 0 to one hour.
 //
-// The attempt succeeded when the answer is 2xx and its body has ended, or 16 KiB of
-// it have come, before the timeout. A status code is kept even where the body then
-// failed to come.
+// The attempt is a success when the answer is 2xx and, before the timeout, its body has ended or
+// 16 KiB of it have come. The attempt keeps the status code when the body does not come.
 //
-// Post returns an error only when ctx ended before the attempt did, and it is ctx's:
-// there is no attempt to speak of then.
+// Post returns an error only when ctx ends before the attempt. The error is ctx's, and there is
+// no attempt then.
 func (c *Client) Post(ctx context.Context, request Request) (postrider.Attempt, time.Duration, error) {
 	started := c.now()
 	limited, cancel := context.WithTimeout(context.WithValue(ctx, timeoutKey{}, request.Timeout), request.Timeout)
@@ -140,8 +139,8 @@ func (c *Client) Post(ctx context.Context, request Request) (postrider.Attempt, 
 	return attempt, retryAfter(got.status, got.header, ended), nil
 }
 
-// exchange sends the request and reads the answer. With an error, the answer holds
-// what had come by then; its status is 0 when nothing had.
+// exchange sends the request and reads the answer. With an error it returns the part of the
+// answer that has come; the status is 0 when nothing has come.
 func (c *Client) exchange(ctx context.Context, request Request) (answer, error) {
 	if err := c.guard.checkURL(request.URL); err != nil {
 		return answer{}, err
@@ -157,9 +156,9 @@ func (c *Client) exchange(ctx context.Context, request Request) (answer, error) 
 		r.Header.Set("User-Agent", c.userAgent)
 	}
 	if r.Header.Get("Idempotency-Key") == "" {
-		// An empty list sends no header, and tells the transport that it may repeat the
-		// request when a pooled connection turns out to be closed by the other side
-		// (net/http.Transport). Receivers know a repetition by its webhook-id.
+		// An empty list sends no header. It tells the transport that it may repeat the
+		// request when the receiver has closed a pooled connection (net/http.Transport).
+		// Receivers recognise a repeated request by its webhook-id.
 		r.Header["Idempotency-Key"] = []string{}
 	}
 	response, err := c.transport.RoundTrip(r)
@@ -167,8 +166,7 @@ func (c *Client) exchange(ctx context.Context, request Request) (answer, error) 
 		return answer{}, err
 	}
 	got, err := readAnswer(response)
-	// Closing a body that has not ended closes the connection too. What it says
-	// cannot matter any more.
+	// Closing a body before its end closes the connection too. An error here changes nothing.
 	_ = response.Body.Close()
 	return got, err
 }

@@ -130,10 +130,16 @@ func TestLookupFailures(t *testing.T) {
 		result postrider.Result
 		text   string
 	}{
-		"no such name": {&net.DNSError{Err: "no such host", Name: marker, Server: "127.0.0.1:53", IsNotFound: true}, postrider.ResultDNS, "the host name does not exist or has no address"},
-		"server fails": {&net.DNSError{Err: "server misbehaving", Name: marker, Server: "127.0.0.1:53"}, postrider.ResultDNS, "the host name could not be looked up"},
-		"other":        {errors.New(marker), postrider.ResultDNS, "the host name could not be looked up"},
-		"too slow":     {nil, postrider.ResultTimeout, "timed out after 500ms while connecting"},
+		"no such name": {
+			&net.DNSError{Err: "no such host", Name: marker, Server: "127.0.0.1:53", IsNotFound: true},
+			postrider.ResultDNS, "the host name does not exist or has no address",
+		},
+		"server fails": {
+			&net.DNSError{Err: "server misbehaving", Name: marker, Server: "127.0.0.1:53"},
+			postrider.ResultDNS, "the host name could not be looked up",
+		},
+		"other":    {errors.New(marker), postrider.ResultDNS, "the host name could not be looked up"},
+		"too slow": {nil, postrider.ResultTimeout, "timed out after 500ms while connecting"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

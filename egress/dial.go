@@ -11,27 +11,25 @@ import (
 	"postrider.dev/postrider"
 )
 
-// Resolver looks names up; [net.Resolver] is one.
+// Resolver looks up names. [net.Resolver] implements it.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// maxAddresses is how many addresses of a name are tried: a receiver has no use
-// for more, and nobody should make us knock at hundreds of doors by one event.
+// maxAddresses is how many addresses of a name are tried. Receivers do not need more, and no
+// event may cause connections to hundreds of machines.
 const maxAddresses = 8
 
-// dialGrace is how much longer than its request a connection may take to be made.
-// It keeps the two limits apart: the request's own always strikes first, and is
-// what the attempt is judged by.
+// dialGrace is how much longer than its request connecting may take. So the request's timeout
+// always ends first, and decides the attempt's result.
 const dialGrace = time.Second
 
-// timeoutKey is the context key of an exchange's timeout. The HTTP transport takes
-// the deadline off the context it dials with, so that a connection may serve
-// another request; without a limit of its own, dialling a host that answers
-// nothing would outlive its request by minutes.
+// timeoutKey is the context key of a request's timeout. The HTTP transport dials with a context
+// without deadline, so that another request can use the connection. Without a limit of its own,
+// connecting to a silent host would go on for minutes after its request.
 type timeoutKey struct{}
 
-// stageError says at which stage a connection failed that could not be made.
+// stageError says at which stage connecting failed.
 type stageError struct {
 	result postrider.Result // dns or connect
 	err    error
@@ -68,7 +66,7 @@ func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, er
 	for i, addr := range addrs {
 		connector := net.Dialer{ControlContext: d.control}
 		if i < len(addrs)-1 {
-			// An address that answers nothing leaves some time for those after it.
+			// A silent address must leave time for the next ones.
 			connector.Timeout = timeout / time.Duration(len(addrs))
 		}
 		var conn net.Conn
@@ -80,9 +78,8 @@ func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, er
 	return nil, &stageError{result: postrider.ResultConnect, err: err}
 }
 
-// resolve returns the addresses of a host, all of them permitted. One that is not
-// spoils the others: an honest receiver has no name that also means a machine of
-// ours.
+// resolve returns the addresses of a host. It returns an error when one of them is not
+// permitted: an honest receiver's name does not resolve to an internal machine as well.
 func (d dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	name, addr, err := parseHost(host)
 	if err != nil {
@@ -106,8 +103,8 @@ func (d dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 	return addrs, nil
 }
 
-// control is the last line: it sees the address that the socket is about to
-// connect to, however it came there.
+// control checks the address of the socket before it connects. It is the last check, and does
+// not depend on the earlier ones.
 func (d dialer) control(_ context.Context, _, address string, _ syscall.RawConn) error {
 	target, err := netip.ParseAddrPort(address)
 	if err != nil || !d.guard.permits(target.Addr()) {

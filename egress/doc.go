@@ -1,19 +1,22 @@
-// Package egress is the guarded HTTP client: the only way by which requests leave
-// for addresses that customers chose.
+// Package egress is the guarded HTTP client. Every request to an address that a customer chose
+// goes through [Client.Post].
 //
 // Invariants:
-//   - No connection is made to a loopback, private or otherwise special address
-//     unless configuration allows its network. A name is resolved once, every
-//     address of the answer is checked, and the connection goes to one of the very
-//     addresses checked: an answer that changes afterwards changes nothing. The
-//     socket's own address is checked once more before it connects.
-//   - No redirect is followed, no proxy is taken from the environment, nothing is
-//     decompressed, no cookie is kept.
+//   - No connection goes to a loopback, private or otherwise special address, unless
+//     [Config].AllowNetworks has its network. A name is resolved once, and every address of
+//     the answer is checked. The connection goes to one of the checked addresses, so a later
+//     change of the name has no effect. The socket's address is checked once more before it
+//     connects.
+//   - The client follows no redirect, uses no proxy of the environment, decompresses nothing
+//     and keeps no cookie.
 //   - One deadline covers resolving, connecting, TLS, sending, headers and body.
 //   - At most 16 KiB of a response body are read.
-//   - Error texts are written for the people who own the webhook. They hold no
-//     address of ours, no part of the URL, and nothing that was sent or received.
+//   - Error texts are for the owner of the webhook. They hold no internal address, no part of
+//     the URL, and nothing that was sent or received.
 //
-// What the receiver did is a [postrider.Attempt], whatever it was. An error means
-// that the caller's context ended: a shutdown, not an attempt.
+// Everything that a receiver does is a [postrider.Attempt], not an error. Post returns an error
+// only when the caller's context ended, which means a shutdown and no attempt.
+//
+// A new special range belongs into specialNetworks (networks.go), a new rule for URLs into
+// url.go, and a new error text into judge.go.
 package egress

@@ -71,10 +71,13 @@ func TestConnectErrorsInWords(t *testing.T) {
 
 func TestTLSErrorsInWords(t *testing.T) {
 	t.Parallel()
+	invalid := func(reason x509.InvalidReason) error {
+		return &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: reason}}
+	}
 	for want, err := range map[string]error{
 		"TLS: the certificate is signed by an unknown authority": &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
-		"TLS: the certificate has expired or is not yet valid":   &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}},
-		"TLS: the certificate is not valid":                      &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}},
+		"TLS: the certificate has expired or is not yet valid":   invalid(x509.Expired),
+		"TLS: the certificate is not valid":                      invalid(x509.NotAuthorizedToSign),
 		"TLS: the handshake failed":                              errors.New("local error"),
 	} {
 		result, text := (&progress{handshaking: true}).judge(err, false, time.Second)

@@ -18,16 +18,17 @@ import (
 	"postrider.dev/postrider"
 )
 
-// progress watches how far an exchange gets. The transport may go on calling it
-// after the exchange ended, hence the lock.
+// progress notes how far an exchange has come. It has a lock, because the transport can call it
+// after the exchange has ended.
 type progress struct {
 	mu          sync.Mutex
 	dialled     string // host:port
 	handshaking bool   // TLS began
-	connected   bool   // there is a connection to send on
+	connected   bool   // the request has a connection
 	answered    bool   // the first byte of the answer came
 }
 
+// trace returns the hooks that the transport calls.
 func (p *progress) trace() *httptrace.ClientTrace {
 	note := func(change func()) {
 		p.mu.Lock()
@@ -35,7 +36,7 @@ func (p *progress) trace() *httptrace.ClientTrace {
 		change()
 	}
 	return &httptrace.ClientTrace{
-		// Called again when the request is repeated on another connection.
+		// A repeated request calls it again, for another connection.
 		GetConn:           func(string) { note(func() { p.handshaking, p.connected, p.answered = false, false, false }) },
 		ConnectStart:      func(_, address string) { note(func() { p.dialled = address }) },
 		TLSHandshakeStart: func() { note(func() { p.handshaking = true }) },
@@ -46,7 +47,7 @@ func (p *progress) trace() *httptrace.ClientTrace {
 	}
 }
 
-// remoteIP returns the address dialled last, nil when none was.
+// remoteIP returns the address that was dialled last, or nil when no address was dialled.
 func (p *progress) remoteIP() *string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -58,8 +59,8 @@ func (p *progress) remoteIP() *string {
 	return &ip
 }
 
-// judge says how a failed exchange ended, and why in words. Late means that the
-// timeout was over.
+// judge returns the result of a failed exchange and its error text. late says that the timeout
+// was over.
 func (p *progress) judge(err error, late bool, timeout time.Duration) (postrider.Result, string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,7 +133,7 @@ func describeTLS(err error) string {
 	case errors.As(err, &record):
 		return "TLS: the server does not speak TLS on this port"
 	case errors.As(err, &remote) && remote.Op == "remote error":
-		// An alert: crypto/tls has a fixed text for each.
+		// The other side sent an alert, for which crypto/tls has a fixed text.
 		return "TLS: the server refused the handshake: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")
 	}
 	return "TLS: the handshake failed"
@@ -146,7 +147,7 @@ func describeProtocol(err error) string {
 	return "no valid HTTP answer"
 }
 
-// judgeStatus says what a complete answer means, and in words unless it is a success.
+// judgeStatus returns the result of a complete answer, and an error text unless it is a success.
 func judgeStatus(status int) (postrider.Result, string) {
 	text := fmt.Sprintf("answered %d", status)
 	if name := http.StatusText(status); name != "" {

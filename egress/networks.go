@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// noNetworks is the word that [ParseNetworks] takes for the empty list.
+// noNetworks is the word for an empty list in [ParseNetworks].
 const noNetworks = "none"
 
 // ParseNetworks reads a comma-separated list of networks in CIDR notation, such as
-// "127.0.0.0/8, fd00::/8". "none" and the empty text are the empty list. An error
+// "127.0.0.0/8, fd00::/8". The word "none" and the empty text stand for an empty list. The error
 // names the entry that is not a network.
 func ParseNetworks(text string) ([]netip.Prefix, error) {
 	text = strings.TrimSpace(text)
@@ -30,16 +30,16 @@ func ParseNetworks(text string) ([]netip.Prefix, error) {
 	return networks, nil
 }
 
-// StandaloneNetworks returns the special networks that the standalone binary may
-// deliver to unless told otherwise: loopback and the private ranges (RFC 1918,
-// RFC 4193), where receivers under development live.
+// StandaloneNetworks returns the special networks that the standalone binary may deliver to by
+// default: loopback and the private ranges (RFC 1918, RFC 4193), where receivers under
+// development run.
 func StandaloneNetworks() []netip.Prefix {
 	return prefixes("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 }
 
-// specialNetworks returns the networks that no webhook has a business in: those
-// that IANA's special-purpose registries (RFC 6890) call not globally reachable,
-// multicast, and IPv6 ranges that carry an IPv4 address inside.
+// specialNetworks returns the networks that webhooks must not reach: the ranges that IANA's
+// special-purpose registries (RFC 6890) call not globally reachable, multicast, and IPv6 ranges
+// whose addresses contain an IPv4 address.
 func specialNetworks() []netip.Prefix {
 	return prefixes(
 		"0.0.0.0/8",       // this network
@@ -83,7 +83,7 @@ func prefixes(networks ...string) []netip.Prefix {
 	return parsed
 }
 
-// guard knows which addresses may be delivered to.
+// guard decides which addresses may be delivered to.
 type guard struct {
 	special []netip.Prefix
 	allowed []netip.Prefix // exceptions from special
@@ -98,7 +98,7 @@ func (g guard) permits(addr netip.Addr) bool {
 	if !addr.IsValid() {
 		return false
 	}
-	addr = addr.Unmap().WithZone("") // a prefix contains neither mapped nor zoned addresses
+	addr = addr.Unmap().WithZone("") // a prefix never contains mapped or zoned addresses
 	if within(g.special, addr) && !within(g.allowed, addr) {
 		return false
 	}
@@ -112,9 +112,9 @@ func within(networks []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(network netip.Prefix) bool { return network.Contains(addr) })
 }
 
-// embedded returns the IPv4 address that a NAT64 (RFC 6052) or 6to4 (RFC 3056)
-// gateway would pass a packet on to. Somebody who allows such a range, to deliver
-// from an IPv6-only network, does not mean to allow 127.0.0.1 by it.
+// embedded returns the IPv4 address to which a NAT64 (RFC 6052) or 6to4 (RFC 3056) gateway would
+// send a packet. An operator who allows such a range, to deliver from an IPv6-only network, does
+// not want to allow 127.0.0.1 with it.
 func embedded(addr netip.Addr) (netip.Addr, bool) {
 	raw := addr.As16()
 	switch {

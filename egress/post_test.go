@@ -224,7 +224,7 @@ func TestExcerpt(t *testing.T) {
 		"not UTF-8":                 {"caf\xe9 \x00.", false, "caf\uFFFD \uFFFD.", false},
 		"UTF-8":                     {"größe €", false, "größe €", false},
 		"ends inside a character":   {full[:len(full)-1] + "€ and more", false, full[:len(full)-1], true},
-		"only NUL":                  {strings.Repeat("\x00", postrider.MaxExcerpt), false, strings.Repeat("\uFFFD", postrider.MaxExcerpt/3), true},
+		"only NUL":                  {strings.Repeat("\x00", len(full)), false, strings.Repeat("\uFFFD", len(full)/3), true},
 		"ends with half a sequence": {"ab\xe2\x82", false, "ab\uFFFD", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -370,7 +370,9 @@ func BenchmarkPost(b *testing.B) {
 	b.Cleanup(func() { _ = server.Close() })
 	client := egress.New(egress.Config{AllowNetworks: egress.StandaloneNetworks(), Now: time.Now})
 	b.Cleanup(client.Close)
-	request := egress.Request{URL: "http://" + listener.Addr().String(), Header: http.Header{}, Body: bytes.Repeat([]byte("x"), 512), Timeout: long}
+	request := egress.Request{
+		URL: "http://" + listener.Addr().String(), Header: http.Header{}, Body: bytes.Repeat([]byte("x"), 512), Timeout: long,
+	}
 	b.ReportAllocs()
 	for b.Loop() {
 		if attempt, _, err := client.Post(b.Context(), request); err != nil || attempt.Result != postrider.ResultSuccess {

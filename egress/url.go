@@ -11,13 +11,12 @@ import (
 	"postrider.dev/postrider"
 )
 
-// CheckURL returns an error with [postrider.CodeInvalid] when the URL alone shows
-// that nothing may be delivered to it: it is no http or https URL, carries a user
-// name, uses the port of another protocol, or its host is a special address, in
-// whatever spelling, or a localhost name. The error's Message is the rule, to
-// follow the name of the field, as "must not use the port of another protocol".
+// CheckURL returns an error with [postrider.CodeInvalid] when the URL alone shows that it must
+// not be delivered to: it is not an http or https URL, has a user name, uses the port of another
+// protocol, or its host is a special address, in any spelling, or a localhost name. The error's
+// Message is the rule, such as "must not use the port of another protocol".
 //
-// A name passes: what it stands for is checked whenever a connection is made.
+// Other names pass. Their addresses are checked at every connection.
 func (c *Client) CheckURL(rawURL string) error {
 	if err := c.guard.checkURL(rawURL); err != nil {
 		return &postrider.Error{Code: postrider.CodeInvalid, Message: err.Error()}
@@ -25,8 +24,8 @@ func (c *Client) CheckURL(rawURL string) error {
 	return nil
 }
 
-// ruleError is a rule that a URL breaks: nothing is sent to it. Its text follows
-// "the URL", and says nothing about the network here.
+// ruleError is a rule that a URL breaks, so that nothing is sent. Its text follows "the URL", and
+// tells nothing about the internal network.
 type ruleError string
 
 func (e ruleError) Error() string { return string(e) }
@@ -64,18 +63,17 @@ func (g guard) checkURL(rawURL string) error {
 	return nil
 }
 
-// isLocalhost knows the names that RFC 6761 section 6.3 gives to the own machine.
+// isLocalhost reports whether RFC 6761 section 6.3 reserves the name for the local machine.
 func isLocalhost(name string) bool {
 	return name == "localhost" || strings.HasSuffix(name, ".localhost")
 }
 
-// parseHost returns what the host of a URL is: an address, or else a name in lower
-// case ASCII without the trailing dot.
+// parseHost returns the host of a URL as an address, or as a name in lower case ASCII without
+// the trailing dot.
 //
-// It takes every spelling of an IPv4 address that some resolver takes for one
-// (WHATWG URL Standard, "IPv4 parser"), so that 2130706433 and 0x7f.1 are known
-// for what they are; a host that ends in a number and is no address is an error,
-// as it is there.
+// It reads every spelling of an IPv4 address that a resolver may accept (WHATWG URL Standard,
+// "IPv4 parser"), so that 2130706433 and 0x7f.1 are recognised as addresses. As in that
+// standard, a host that ends in a number and is not an address is an error.
 func parseHost(host string) (name string, addr netip.Addr, err error) {
 	if strings.Contains(host, ":") {
 		if addr, err = netip.ParseAddr(host); err != nil {
@@ -85,7 +83,7 @@ func parseHost(host string) (name string, addr netip.Addr, err error) {
 	}
 	ascii, err := idna.Lookup.ToASCII(strings.ToLower(host))
 	if err != nil {
-		// Names with an underscore are no host names by IDNA's rules, but they resolve.
+		// IDNA does not allow underscores, but names with underscores exist and resolve.
 		if ascii = strings.ToLower(host); !plain(ascii) {
 			return "", netip.Addr{}, errHost
 		}
@@ -104,18 +102,19 @@ func parseHost(host string) (name string, addr netip.Addr, err error) {
 	return ascii, netip.Addr{}, nil
 }
 
-// plain reports whether s has only characters that DNS names in use are made of.
+// plain reports whether s has only characters that are used in DNS names.
 func plain(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool {
 		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
 	})
 }
 
+// digits reports whether s has only decimal digits.
 func digits(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c < '0' || c > '9' })
 }
 
-// parseIPv4 reads one to four numbers; the last fills the bytes that are left.
+// parseIPv4 reads one to four numbers. The last one fills the remaining bytes.
 func parseIPv4(parts []string) (netip.Addr, error) {
 	if len(parts) > 4 {
 		return netip.Addr{}, errHost
@@ -123,14 +122,14 @@ func parseIPv4(parts []string) (netip.Addr, error) {
 	var value uint64
 	for i, part := range parts {
 		number, err := parseNumber(part)
-		room := 8 // bits
+		bits := 8
 		if i == len(parts)-1 {
-			room = 8 * (5 - len(parts))
+			bits = 8 * (5 - len(parts))
 		}
-		if err != nil || number >= 1<<room {
+		if err != nil || number >= 1<<bits {
 			return netip.Addr{}, errHost
 		}
-		value = value<<room | number
+		value = value<<bits | number
 	}
 	return netip.AddrFrom4([4]byte{byte(value >> 24), byte(value >> 16), byte(value >> 8), byte(value)}), nil
 }
@@ -146,9 +145,8 @@ func parseNumber(s string) (uint64, error) {
 	return strconv.ParseUint(s, 10, 64)
 }
 
-// checkPort refuses the ports on which other protocols listen, some of which can
-// be made to obey a POST's body: the Fetch Standard's list ("port blocking") and
-// port 0. No port at all is fine.
+// checkPort refuses port 0 and the ports of other protocols (Fetch Standard, "port blocking"),
+// because some servers of these would execute commands in a POST's body. It accepts "".
 func checkPort(text string) error {
 	if text == "" {
 		return nil

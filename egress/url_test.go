@@ -236,7 +236,9 @@ func TestParseNetworks(t *testing.T) {
 			require.Equal(t, want, got)
 		})
 	}
-	for _, text := range []string{"10.0.0.1", "10.0.0.0/33", "localhost", "none,10.0.0.0/8", "10.0.0.0/8,", "::ffff:10.0.0.0/104", "fe80::%eth0/64"} {
+	for _, text := range []string{
+		"10.0.0.1", "10.0.0.0/33", "localhost", "none,10.0.0.0/8", "10.0.0.0/8,", "::ffff:10.0.0.0/104", "fe80::%eth0/64",
+	} {
 		t.Run(text, func(t *testing.T) {
 			t.Parallel()
 			_, err := egress.ParseNetworks(text)
@@ -283,7 +285,9 @@ func TestSpellingDoesNotMatter(t *testing.T) {
 }
 
 func FuzzCheckURL(f *testing.F) {
-	for _, seed := range []string{"http://127.0.0.1/", "https://example.com:8443/x?y#z", "http://[::1%25lo]/", "http://0x7f.1", "http://。/"} {
+	for _, seed := range []string{
+		"http://127.0.0.1/", "https://example.com:8443/x?y#z", "http://[::1%25lo]/", "http://0x7f.1", "http://。/",
+	} {
 		f.Add(seed)
 	}
 	client := egress.New(egress.Config{})

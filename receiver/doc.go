@@ -1,13 +1,16 @@
-// Package receiver is the other end of a webhook: an HTTP handler that checks the
-// signature of what it gets, can be told to fail, to be slow and to ask for
-// patience, and tells what arrived. Postrider's own listen command, demonstration
-// and end-to-end tests receive with it.
+// Package receiver is an HTTP handler that receives webhooks and verifies their signatures. For
+// tests it can also fail, answer slowly, and send Retry-After. The command `postrider listen`
+// and the end-to-end tests use it.
+//
+// [New] returns a [Receiver] by [Options]. Its OnReceived gets each request as a [Received],
+// which [Line] formats for a terminal.
 //
 // Invariants:
-//   - A request whose signature is wrong is answered 401, whatever else was asked
-//     for, and is still told about.
-//   - Every POST that could be read is told to OnReceived, once, before it is
-//     answered.
-//   - [Line] shows no credential and no signature, and nothing that a terminal
-//     would obey.
+//   - A request with a wrong signature is answered 401, whatever the options say, and is
+//     reported too.
+//   - Every POST whose body could be read is reported to OnReceived, once, before its answer.
+//   - [Line] shows no credential, no signature, and no control character for a terminal.
+//
+// The package knows no signing method: it calls package signing. A new behaviour for tests is a
+// field of [Options]. Receivers in production need only signing.Verify, see its example.
 package receiver

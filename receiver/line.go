@@ -11,9 +11,8 @@ import (
 // maxLineBody is how much of a body [Line] shows, in bytes.
 const maxLineBody = 2 << 10
 
-// Line describes a request in one line for people: when it came, the event's type
-// and id, the attempt, whether the signature is right, the answer, and the body
-// without white space.
+// Line describes a request in one line: the time, the event's type and id, the attempt, the
+// verification, the answer, and the body without white space.
 //
 //	12:00:00.000 call.ended evt_1 attempt 1 ✓ verified → 204 {"id":"evt_1",…}
 func Line(r Received) string {
@@ -36,8 +35,8 @@ func orDash(s string) string {
 	return s
 }
 
-// compact returns the body in one line. What is not JSON is not shown: Postrider
-// did not send it.
+// compact returns the body in one line. It does not show a body that is not JSON, because
+// Postrider sends only JSON.
 func compact(body []byte) string {
 	var b bytes.Buffer
 	if len(body) == 0 {
@@ -52,8 +51,8 @@ func compact(body []byte) string {
 	return strings.ToValidUTF8(b.String()[:maxLineBody], "") + fmt.Sprintf("… (%d bytes)", len(body))
 }
 
-// harmless replaces what could move the cursor, change colours or turn the
-// direction of writing: the text comes from whoever found the port.
+// harmless replaces characters that could move the cursor, change colours or reverse the
+// direction of writing. Anybody who can reach the port can send such text.
 func harmless(c rune) rune {
 	if unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) || c == '\u2028' || c == '\u2029' {
 		return '\uFFFD'

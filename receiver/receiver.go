@@ -13,37 +13,37 @@ import (
 	"postrider.dev/postrider/signing"
 )
 
-// maxBody is the largest request body taken, in bytes: a larger one is answered
-// 413. Postrider's own are smaller.
+// maxBody is the largest accepted request body, in bytes. The answer to a larger one is 413.
+// Postrider's bodies are smaller.
 const maxBody = 1 << 20
 
 // Options say how a [Receiver] behaves. Only Now is required.
 type Options struct {
-	// Method is the webhook's signing method; "" is the same as none.
+	// Method is the webhook's signing method; "" means none.
 	Method postrider.SigningMethod
-	// Secrets are the ones by which a request may be signed; see [Receiver.SetSecrets].
+	// Secrets are the secrets that may sign a request; see [Receiver.SetSecrets].
 	Secrets []string
-	// Tolerance is how far webhook-timestamp may be off; 0 means
+	// Tolerance is the largest difference between webhook-timestamp and the clock; 0 means
 	// [signing.DefaultTolerance].
 	Tolerance time.Duration
-	// Status answers what is accepted; 0 means 204.
+	// Status is the answer to accepted requests; 0 means 204.
 	Status int
-	// Fail is how many of the first requests with a right signature are refused.
+	// Fail is how many of the first verified requests are refused.
 	Fail int
-	// FailStatus answers what is refused; 0 means 500.
+	// FailStatus is the answer to refused requests; 0 means 500.
 	FailStatus int
-	// RetryAfter, when not 0, goes along with FailStatus as a Retry-After header, in
-	// whole seconds, rounded up.
+	// RetryAfter, when not 0, is sent with FailStatus as a Retry-After header, in seconds,
+	// rounded up.
 	RetryAfter time.Duration
-	// Delay is how long an answer is held back, unless the client leaves before.
+	// Delay is the time before every answer. It ends when the client leaves.
 	Delay time.Duration
 	// Now is the clock.
 	Now func() time.Time
-	// OnReceived is told every request. It may be called concurrently.
+	// OnReceived is called with every request. Calls can be concurrent.
 	OnReceived func(Received)
 }
 
-// Received is one request that arrived.
+// Received is one request.
 type Received struct {
 	At     time.Time
 	Method string // HTTP method
@@ -52,13 +52,13 @@ type Received struct {
 	Body   []byte
 
 	ID         string    // webhook-id
-	Type       string    // of the event, from the body; "" when there is none
+	Type       string    // the event's type, from the body; "" without one
 	DeliveryID string    // postrider-delivery-id
-	Attempt    int       // postrider-attempt; 0 when it is absent or no number
-	Timestamp  time.Time // webhook-timestamp; zero when it is absent or no number
+	Attempt    int       // postrider-attempt; 0 when it is absent or not a number
+	Timestamp  time.Time // webhook-timestamp; zero when it is absent or not a number
 
-	// Verified is true when a signature was checked and is right. When it is not, and
-	// VerifyError is "", the receiver's signing method is none.
+	// Verified is true when the signature was verified. When it is false and VerifyError is
+	// "", the receiver's signing method is none.
 	Verified       bool
 	VerifyError    string
 	StatusAnswered int
@@ -74,7 +74,7 @@ type Receiver struct {
 // New returns a receiver.
 func New(options Options) *Receiver {
 	if options.Method == "" {
-		options.Method = postrider.SigningNone
+		options.Method = signing.None
 	}
 	if options.Tolerance == 0 {
 		options.Tolerance = signing.DefaultTolerance
@@ -93,11 +93,11 @@ func New(options Options) *Receiver {
 	return r
 }
 
-// SetSecrets replaces the secrets by which requests may be signed. A secret that
-// Postrider makes is known only after the receiver's URL is, and secrets rotate.
+// SetSecrets replaces the secrets that may sign requests. Postrider makes a secret after it knows
+// the receiver's URL, so a receiver often starts without one. Secrets also rotate.
 func (r *Receiver) SetSecrets(secrets ...string) { r.secrets.Store(&secrets) }
 
-// ServeHTTP takes a POST on any path, and answers a GET with a short text.
+// ServeHTTP receives a POST on any path, and answers a GET with a short text.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	switch request.Method {
 	case http.MethodPost:
@@ -110,10 +110,11 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	}
 }
 
+// receive reads, reports and answers a POST.
 func (r *Receiver) receive(w http.ResponseWriter, request *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, request.Body, maxBody))
 	if err != nil {
-		// Too large, or the client left in the middle and reads no answer.
+		// The body is too large. A client that left in the middle reads no answer.
 		http.Error(w, http.StatusText(http.StatusRequestEntityTooLarge), http.StatusRequestEntityTooLarge)
 		return
 	}
@@ -130,7 +131,7 @@ func (r *Receiver) receive(w http.ResponseWriter, request *http.Request) {
 	}
 }
 
-// examine reads what the request says, checks its signature and decides the answer.
+// examine reads the headers and the body, verifies the signature and decides the answer.
 func (r *Receiver) examine(request *http.Request, body []byte) Received {
 	header, now := request.Header, r.options.Now()
 	received := Received{
@@ -161,11 +162,11 @@ func (r *Receiver) examine(request *http.Request, body []byte) Received {
 	case r.failed.Add(1) <= int64(r.options.Fail):
 		received.StatusAnswered = r.options.FailStatus
 	}
-	received.Verified = err == nil && r.options.Method != postrider.SigningNone
+	received.Verified = err == nil && r.options.Method != signing.None
 	return received
 }
 
-// hold waits for the delay, or until the client has left.
+// hold waits for the delay, or until ctx is done, which means that the client has left.
 func hold(ctx context.Context, delay time.Duration) {
 	if delay > 0 {
 		ctx, cancel := context.WithTimeout(ctx, delay)

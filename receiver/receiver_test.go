@@ -23,7 +23,7 @@ const body = `{"id":"evt_1","type":"call.ended","timestamp":"2026-08-01T12:00:00
 
 func now() time.Time { return time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC) }
 
-// bundle is a running receiver and what it tells.
+// bundle is a running receiver, a client for it, and the requests that it reports.
 type bundle struct {
 	*receiver.Receiver
 	url      string
@@ -43,14 +43,14 @@ func setup(t *testing.T, options receiver.Options) bundle {
 	return b
 }
 
-// answer is what the receiver says.
+// answer is the receiver's answer.
 type answer struct {
 	status int
 	header http.Header
 	text   string
 }
 
-// send posts the body the way Postrider does.
+// send posts the body with the headers of Postrider.
 func (b bundle) send(t *testing.T, method postrider.SigningMethod, secrets ...string) answer {
 	t.Helper()
 	header, err := signing.Sign(method, secrets, signing.Message{ID: "evt_1", Timestamp: now(), Body: []byte(body)})
@@ -77,13 +77,13 @@ func (b bundle) do(t *testing.T, method string, header http.Header, text string)
 
 func TestEveryMethodIsVerified(t *testing.T) {
 	t.Parallel()
-	for _, method := range postrider.SigningMethods() {
+	for _, method := range signing.Methods() {
 		t.Run(string(method), func(t *testing.T) {
 			t.Parallel()
 			b := setup(t, receiver.Options{Method: method, Secrets: []string{"user:new"}})
 			require.Equal(t, http.StatusNoContent, b.send(t, method, "user:new", "user:old").status)
 			got := <-b.received
-			require.Equal(t, method != postrider.SigningNone, got.Verified)
+			require.Equal(t, method != signing.None, got.Verified)
 			require.Empty(t, got.VerifyError)
 			require.Equal(t, now(), got.At)
 			require.Equal(t, now(), got.Timestamp)
@@ -93,7 +93,7 @@ func TestEveryMethodIsVerified(t *testing.T) {
 			require.Equal(t, http.StatusNoContent, got.StatusAnswered)
 			require.Equal(t, body, string(got.Body))
 			require.Equal(t, "evt_1", got.Header.Get("webhook-id"))
-			if method == postrider.SigningNone {
+			if method == signing.None {
 				return
 			}
 
@@ -113,29 +113,29 @@ func TestEveryMethodIsVerified(t *testing.T) {
 func TestFirstRequestsFail(t *testing.T) {
 	t.Parallel()
 	b := setup(t, receiver.Options{
-		Method: postrider.SigningHMACSHA256, Secrets: []string{"s"}, Status: http.StatusOK,
+		Method: signing.HMACSHA256, Secrets: []string{"s"}, Status: http.StatusOK,
 		Fail: 2, FailStatus: http.StatusServiceUnavailable, RetryAfter: 1500 * time.Millisecond,
 	})
-	require.Equal(t, http.StatusUnauthorized, b.send(t, postrider.SigningHMACSHA256, "other").status, "does not count")
+	require.Equal(t, http.StatusUnauthorized, b.send(t, signing.HMACSHA256, "other").status, "does not count")
 	for range 2 {
-		response := b.send(t, postrider.SigningHMACSHA256, "s")
+		response := b.send(t, signing.HMACSHA256, "s")
 		require.Equal(t, http.StatusServiceUnavailable, response.status)
 		require.Equal(t, "2", response.header.Get("Retry-After"))
 	}
-	response := b.send(t, postrider.SigningHMACSHA256, "s")
+	response := b.send(t, signing.HMACSHA256, "s")
 	require.Equal(t, http.StatusOK, response.status)
 	require.Empty(t, response.header.Get("Retry-After"))
 	for _, want := range []int{401, 503, 503, 200} {
 		got := <-b.received
 		require.Equal(t, want, got.StatusAnswered)
-		require.Equal(t, want != 401, got.Verified, "refused, but rightly signed")
+		require.Equal(t, want != 401, got.Verified, "a refused request can be verified")
 	}
 }
 
 func TestFailsWith500ByDefault(t *testing.T) {
 	t.Parallel()
 	b := setup(t, receiver.Options{Fail: 1})
-	response := b.send(t, postrider.SigningNone)
+	response := b.send(t, signing.None)
 	require.Equal(t, http.StatusInternalServerError, response.status)
 	require.Empty(t, response.header.Get("Retry-After"))
 	require.Equal(t, "Internal Server Error\n", response.text)
@@ -145,10 +145,10 @@ func TestDelayEnds(t *testing.T) {
 	t.Parallel()
 	b := setup(t, receiver.Options{Delay: 20 * time.Millisecond})
 	began := time.Now()
-	b.send(t, postrider.SigningNone)
+	b.send(t, signing.None)
 	require.GreaterOrEqual(t, time.Since(began), 20*time.Millisecond)
 
-	// A client that leaves is not waited for: the server can close at once.
+	// The delay ends when the client leaves, so that the server can close at once.
 	b = setup(t, receiver.Options{Delay: time.Hour})
 	ctx, cancel := context.WithCancel(t.Context())
 	left := make(chan struct{})
@@ -210,11 +210,26 @@ func TestLine(t *testing.T) {
 		"refused": {func(r *receiver.Received) {
 			r.Verified, r.VerifyError, r.StatusAnswered = false, signing.ErrMismatch.Error(), 401
 		}, `12:00:00.000 call.ended evt_1 attempt 1 ✗ signature does not match → 401 {"id":"evt_1"}`},
-		"unsigned":  {func(r *receiver.Received) { r.Verified = false }, `12:00:00.000 call.ended evt_1 attempt 1 not verified → 204 {"id":"evt_1"}`},
-		"bare":      {func(r *receiver.Received) { *r = receiver.Received{At: now(), StatusAnswered: 204} }, `12:00:00.000 - - attempt 0 not verified → 204`},
-		"no JSON":   {func(r *receiver.Received) { r.Body = []byte("a=b\x1b[2J") }, `12:00:00.000 call.ended evt_1 attempt 1 ✓ verified → 204 (7 bytes, not JSON)`},
-		"long":      {func(r *receiver.Received) { r.Body = []byte(`"` + strings.Repeat("é", 2000) + `"`) }, `12:00:00.000 call.ended evt_1 attempt 1 ✓ verified → 204 "` + strings.Repeat("é", 1023) + `… (4002 bytes)`},
-		"terminals": {func(r *receiver.Received) { r.ID, r.Body = "\x1b[31m", []byte("\"\u009b2J\u202e\u2028\"") }, "12:00:00.000 call.ended \uFFFD[31m attempt 1 ✓ verified → 204 \"\uFFFD2J\uFFFD\uFFFD\""},
+		"unsigned": {
+			func(r *receiver.Received) { r.Verified = false },
+			`12:00:00.000 call.ended evt_1 attempt 1 not verified → 204 {"id":"evt_1"}`,
+		},
+		"bare": {
+			func(r *receiver.Received) { *r = receiver.Received{At: now(), StatusAnswered: 204} },
+			`12:00:00.000 - - attempt 0 not verified → 204`,
+		},
+		"no JSON": {
+			func(r *receiver.Received) { r.Body = []byte("a=b\x1b[2J") },
+			`12:00:00.000 call.ended evt_1 attempt 1 ✓ verified → 204 (7 bytes, not JSON)`,
+		},
+		"long": {
+			func(r *receiver.Received) { r.Body = []byte(`"` + strings.Repeat("é", 2000) + `"`) },
+			`12:00:00.000 call.ended evt_1 attempt 1 ✓ verified → 204 "` + strings.Repeat("é", 1023) + `… (4002 bytes)`,
+		},
+		"terminals": {
+			func(r *receiver.Received) { r.ID, r.Body = "\x1b[31m", []byte("\"\u009b2J\u202e\u2028\"") },
+			"12:00:00.000 call.ended \uFFFD[31m attempt 1 ✓ verified → 204 \"\uFFFD2J\uFFFD\uFFFD\"",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

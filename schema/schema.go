@@ -3,7 +3,8 @@
 // order; they differ in the names of types, in collations, and in that PostgreSQL
 // partitions by day what grows.
 //
-// A migration that was released is never edited, only followed by another.
+// A migration that was released is never edited, only followed by another. To see what all of
+// them come to, read current.sql in either folder: it is generated, and not embedded.
 package schema
 
 import (
@@ -11,7 +12,7 @@ import (
 	"io/fs"
 )
 
-//go:embed postgres/*.sql sqlite/*.sql
+//go:embed postgres/[0-9]*.sql sqlite/[0-9]*.sql
 var files embed.FS
 
 // Postgres returns the migrations for PostgreSQL 14 and later.

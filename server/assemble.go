@@ -13,15 +13,15 @@ import (
 	"postrider.dev/postrider/workflows"
 )
 
-// assemble puts the parts of this process together; each sees the others through its
-// own small interfaces only.
+// assemble creates the parts of this process. Each part knows the others only by the small
+// interfaces that it declares.
 func (s *Server) assemble() error {
 	networks, err := s.settings.networks(s.role.Networks)
 	if err != nil {
 		return err
 	}
 	poster := egress.New(egress.Config{AllowNetworks: networks, UserAgent: "Postrider/" + Version, Now: time.Now})
-	s.flows = workflows.NewClient(s.temporal)
+	s.workflows = workflows.NewClient(s.temporal)
 	if s.role.API != nil {
 		s.assembleAPI(poster)
 	}
@@ -32,24 +32,26 @@ func (s *Server) assemble() error {
 	return nil
 }
 
+// assembleAPI creates the API's handler.
 func (s *Server) assembleAPI(poster *egress.Client) {
 	counts := newAPIMetrics(s.registry)
 	s.api = api.New(api.Config{
-		Store: s.store, Histories: s.flows, CheckURL: poster.CheckURL, Now: time.Now, IDs: s.ids, Entropy: rand.Reader, Logger: s.role.Logger,
+		Store: s.store, Histories: s.workflows, CheckURL: poster.CheckURL, Now: time.Now, IDs: s.ids, Entropy: rand.Reader, Logger: s.role.Logger,
 		Checks: s.checks(), Version: Version, TemporalUIURL: s.role.Temporal.UIURL, TemporalNamespace: s.role.Temporal.Namespace,
 		OnAccepted: counts.accepted, OnRequest: counts.request, Tracer: s.tracing.tracer,
 	})
 }
 
+// assembleWorker creates dispatcher and worker, and registers the metrics of the backlog.
 func (s *Server) assembleWorker(poster *egress.Client) {
 	logger := s.role.Logger
 	s.dispatcher = worker.NewDispatcher(worker.DispatcherConfig{
-		Queue: s.store, Starter: s.flows, InFlight: s.role.Worker.MaxInFlight, PerHost: s.role.Worker.MaxPerHost, Batching: worker.Batching(s.role.Worker.Batching),
-		IDs: s.ids, Logger: logger, Now: time.Now,
+		Queue: s.store, Starter: s.workflows, InFlight: s.role.Worker.MaxInFlight, PerHost: s.role.Worker.MaxPerHost,
+		Batching: worker.Batching(s.role.Worker.Batching), IDs: s.ids, Logger: logger, Now: time.Now,
 	})
 	s.worker = worker.New(s.temporal, worker.Config{
 		Activities: activities.New(activities.Config{
-			Store: s.store, Poster: poster, Reporter: s.flows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
+			Store: s.store, Poster: poster, Reporter: s.workflows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
 			Now: time.Now, Random: mathrand.Float64, Process: s.dispatcher,
 			Tracer: s.tracing.tracer, TraceReceivers: s.settings.TracesToReceivers,
 		}),
@@ -60,7 +62,7 @@ func (s *Server) assembleWorker(poster *egress.Client) {
 	s.registry.MustRegister(worker.NewBacklog(s.store, time.Now, logger))
 }
 
-// checks are what readiness depends on.
+// checks returns the checks of readiness.
 func (s *Server) checks() []api.Check {
 	return []api.Check{
 		{Name: "database", Run: s.store.Ping},

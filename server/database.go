@@ -13,8 +13,8 @@ import (
 	"postrider.dev/postrider/store"
 )
 
-// DatabaseSettings are how a process of production, or an operator's command,
-// reaches the database.
+// DatabaseSettings say how a production process, or an operator's command, reaches the
+// database.
 type DatabaseSettings struct {
 	DatabaseURL string `required:"" env:"POSTRIDER_DATABASE_URL" placeholder:"URL" help:"postgres://… URL of the database. Prefer the environment to the flag: other users can see a command line."`
 }
@@ -22,9 +22,8 @@ type DatabaseSettings struct {
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
 func (d *DatabaseSettings) Validate() error { return CheckDatabaseURL(d.DatabaseURL) }
 
-// CheckDatabaseURL returns an error that names the flag when the URL is of no
-// database that can be used; "" is left to the caller. The error does not repeat
-// the URL, which may hold a password.
+// CheckDatabaseURL returns an error that names the flag unless the URL is PostgreSQL's, SQLite's
+// or empty. The error does not repeat the URL, which may hold a password.
 func CheckDatabaseURL(url string) error {
 	scheme, _, _ := strings.Cut(url, ":")
 	if url != "" && !slices.Contains([]string{"postgres", "postgresql", "sqlite"}, scheme) {
@@ -33,11 +32,11 @@ func CheckDatabaseURL(url string) error {
 	return nil
 }
 
-// NewIDs returns the ids of a process.
+// NewIDs returns the source of a process's ids.
 func NewIDs() *postrider.IDs { return postrider.NewIDs(time.Now, rand.Reader) }
 
-// OpenStore opens the database with the keys, as POSTRIDER_ENCRYPTION_KEYS has them,
-// and otherwise by the options.
+// OpenStore opens the database. The keys have the form of POSTRIDER_ENCRYPTION_KEYS; they and
+// the clock replace those of the options.
 func OpenStore(ctx context.Context, url, encryptionKeys string, options store.Options) (*store.Store, error) {
 	var err error
 	if options.Keys, err = store.ParseKeyring(encryptionKeys); err != nil {
@@ -51,7 +50,7 @@ func OpenStore(ctx context.Context, url, encryptionKeys string, options store.Op
 	return db, nil
 }
 
-// CheckEncryptionKeys returns an error that says what to do when there are none.
+// CheckEncryptionKeys returns an error that says what to do when the keys are missing.
 func CheckEncryptionKeys(keys string) error {
 	if keys == "" {
 		return errors.New("POSTRIDER_ENCRYPTION_KEYS (--encryption-keys): must be set; `postrider secrets new-key` makes a key")

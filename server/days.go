@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Days is a span of time that may be written in days, as 30d.
+// Days is a span of time that can be written in days, such as 30d.
 type Days time.Duration
 
 const oneDay = Days(24 * time.Hour)

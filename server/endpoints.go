@@ -11,23 +11,17 @@ import (
 	"strings"
 )
 
-// publishEndpoints says where everything is, to people and to programs, and takes it back
-// at the end.
+// publishEndpoints tells people and programs the addresses of the process. In production it
+// logs them. A process with a data directory prints a banner and writes endpoints.json, which
+// it removes when ctx is done: clients must not find the addresses of a process that has ended.
 func (s *Server) publishEndpoints(ctx context.Context) error {
-	e := endpoints{
-		Metrics:  "http://" + s.role.Ports.Metrics.Addr().String(),
-		Temporal: s.role.Temporal.Address, TemporalUI: s.role.Temporal.UIURL,
-	}
-	if s.role.Ports.API != nil {
-		e.API = "http://" + s.role.Ports.API.Addr().String()
-	}
-	if s.role.Ports.Profile != nil {
-		e.Profile = "http://" + s.role.Ports.Profile.Addr().String() + "/debug/pprof/"
+	e := s.endpoints()
+	if e.Profile != "" {
 		s.role.Logger.LogAttrs(ctx, slog.LevelInfo, "profiles are served", slog.String("url", e.Profile))
 	}
-	if !s.owner() {
-		s.role.Logger.LogAttrs(ctx, slog.LevelInfo, "started", slog.String("version", Version),
-			slog.String("api", e.API), slog.String("metrics", e.Metrics), slog.String("temporal", e.Temporal), slog.Bool("delivers", s.worker != nil))
+	if !s.ownsDatabase() {
+		s.role.Logger.LogAttrs(ctx, slog.LevelInfo, "started", slog.String("version", Version), slog.String("api", e.API),
+			slog.String("metrics", e.Metrics), slog.String("temporal", e.Temporal), slog.Bool("delivers", s.worker != nil))
 		return nil
 	}
 	path := filepath.Join(s.role.DataDir, endpointsFile)
@@ -41,7 +35,7 @@ func (s *Server) publishEndpoints(ctx context.Context) error {
 	fmt.Print(s.banner(e))
 	<-ctx.Done()
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot remove a file", slog.Any("error", err))
+		s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot remove endpoints.json", slog.Any("error", err))
 	}
 	return nil
 }
@@ -55,7 +49,22 @@ type endpoints struct {
 	Profile    string `json:"profile,omitempty"`
 }
 
-// banner is the block that a person reads first.
+// endpoints returns the addresses of the process.
+func (s *Server) endpoints() endpoints {
+	e := endpoints{
+		Metrics:  "http://" + s.role.Ports.Metrics.Addr().String(),
+		Temporal: s.role.Temporal.Address, TemporalUI: s.role.Temporal.UIURL,
+	}
+	if s.role.Ports.API != nil {
+		e.API = "http://" + s.role.Ports.API.Addr().String()
+	}
+	if s.role.Ports.Profile != nil {
+		e.Profile = "http://" + s.role.Ports.Profile.Addr().String() + "/debug/pprof/"
+	}
+	return e
+}
+
+// banner is the text that a standalone process prints when it is ready.
 func (s *Server) banner(e endpoints) string {
 	return fmt.Sprintf(`
 Postrider %[1]s is ready.
@@ -74,10 +83,10 @@ Try next, in another terminal, or go through README.md, which has a receiver too
 `, Version, e.API, e.TemporalUI, e.Metrics, s.apiKeyPath, s.networksNotice())
 }
 
-// networksNotice says which addresses may be delivered to that a server on the
-// internet should refuse.
+// networksNotice warns about the special networks that may be delivered to, because a server
+// on the internet should refuse them.
 func (s *Server) networksNotice() string {
-	networks, _ := s.settings.networks(s.role.Networks) // wire has checked them
+	networks, _ := s.settings.networks(s.role.Networks) // assemble has checked them
 	if len(networks) == 0 {
 		return ""
 	}

@@ -26,8 +26,8 @@ func metricsHandler(registry *prometheus.Registry, health http.Handler) http.Han
 	return mux
 }
 
-// apiMetrics counts what the API does. Routes are templates and statuses are HTTP's,
-// so customers choose no label's value.
+// apiMetrics counts accepted events and requests to the API. The labels are the route's
+// template, the method and the status, so no customer chooses the value of a label.
 type apiMetrics struct {
 	events     prometheus.Counter
 	deliveries prometheus.Counter
@@ -57,7 +57,7 @@ func (m *apiMetrics) accepted(events, deliveries int) {
 }
 
 func (m *apiMetrics) request(r api.RequestSummary) {
-	if r.Route == "" { // an unknown path comes with any method the caller likes
+	if r.Route == "" { // requests for unknown paths can have any method
 		r.Method = "other"
 	}
 	m.requests.WithLabelValues(r.Method, r.Route, strconv.Itoa(r.Status)).Observe(r.Duration.Seconds())

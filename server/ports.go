@@ -8,16 +8,16 @@ import (
 	"syscall"
 )
 
-// Ports are the addresses that a server answers on, taken before anything heavy is
-// started, so that a taken one is told at once.
+// Ports are the listeners of a server. They are opened before anything else, so that a taken
+// port is reported at once.
 type Ports struct {
-	API     net.Listener // nil in a process without one
+	API     net.Listener // nil in a process without an API
 	Metrics net.Listener
-	Profile net.Listener // nil in a process that does not let itself be profiled
+	Profile net.Listener // nil in a process that cannot be profiled
 }
 
-// BindPorts takes the ports of the settings; api is nil for a process without an API.
-// Returns an error that names the flag when one cannot be had.
+// BindPorts opens the listeners of the settings; api is nil for a process without an API. It
+// returns an error that names the flag when an address cannot be listened on.
 func BindPorts(ctx context.Context, s Settings, api *APISettings) (_ *Ports, err error) {
 	var ports Ports
 	defer func() {
@@ -41,7 +41,7 @@ func BindPorts(ctx context.Context, s Settings, api *APISettings) (_ *Ports, err
 	return &ports, nil
 }
 
-// Close gives the ports back. Closing them again, after the server has, does nothing.
+// Close closes the listeners. A second Close does nothing.
 func (p *Ports) Close() {
 	for _, listener := range []net.Listener{p.API, p.Metrics, p.Profile} {
 		if listener != nil {
@@ -50,20 +50,21 @@ func (p *Ports) Close() {
 	}
 }
 
+// Listen listens on a TCP address. Its error is that of [BindError].
 func Listen(ctx context.Context, flag, env, address string) (net.Listener, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	return listener, BindError(flag, env, address, err)
 }
 
-// BindError says why an address cannot be listened on in the words of the person
-// who can do something about it: with the flag and the variable that set it. It
-// returns nil for nil.
+// BindError returns an error for an operator who gave an address that cannot be listened on: it
+// names the flag and the variable that set it. It returns nil for a nil error.
 func BindError(flag, env, address string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("%s %s: the port is taken; stop what uses it, or choose another with %s or %s (port 0 picks a free one)", flag, address, flag, env)
+		return fmt.Errorf("%s %s: the port is taken; stop what uses it, or choose another with %s or %s (port 0 picks a free one)",
+			flag, address, flag, env)
 	default:
 		return fmt.Errorf("%s %s (%s): cannot listen: %w", flag, address, env, err)
 	}

@@ -3,11 +3,11 @@ package server
 import (
 	"errors"
 	"net/http"
-	"net/http/pprof" // what it registers by itself is on a mux that nobody serves
+	"net/http/pprof" // it also registers its handlers on http.DefaultServeMux, which is not served
 	"net/netip"
 )
 
-// ProfileSettings say whether a process lets itself be profiled.
+// ProfileSettings say whether a process can be profiled.
 type ProfileSettings struct {
 	ProfileListen string `env:"POSTRIDER_PROFILE_LISTEN" placeholder:"ADDRESS" help:"Loopback address of Go's profiles, http://ADDRESS/debug/pprof/. Port 0 picks a free one. Default: none; a profile slows the process down while it is taken."`
 }
@@ -19,13 +19,14 @@ func (s *ProfileSettings) Validate() error {
 	}
 	address, err := netip.ParseAddrPort(s.ProfileListen)
 	if err != nil || !address.Addr().IsLoopback() {
-		return errors.New("--profile-listen (POSTRIDER_PROFILE_LISTEN): must be a loopback address and a port, such as 127.0.0.1:6060: who reads profiles needs no key")
+		return errors.New("--profile-listen (POSTRIDER_PROFILE_LISTEN): must be a loopback address and a port, such as 127.0.0.1:6060, " +
+			"because reading profiles needs no key")
 	}
 	return nil
 }
 
-// profileHandler serves the profiles of net/http/pprof but for the command line,
-// which may hold a password.
+// profileHandler serves the profiles of net/http/pprof, without the command line, which may
+// hold a password.
 func profileHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)

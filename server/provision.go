@@ -22,22 +22,8 @@ const (
 	endpointsFile     = "endpoints.json"
 )
 
-// releaseAndProvision makes ready the database of a process that has it to itself: gives back
-// what the process before had leased, and provisions the first workspace and key.
-// It returns the path of the key's file.
-func releaseAndProvision(ctx context.Context, db *store.Store, dir string, ids *postrider.IDs, now func() time.Time) (string, error) {
-	if err := db.ReleaseOrphans(ctx); err != nil {
-		return "", fmt.Errorf("database: %w", err)
-	}
-	path, err := provision(ctx, db, dir, ids, now)
-	if err != nil {
-		return "", fmt.Errorf("first workspace and key: %w", err)
-	}
-	return path, nil
-}
-
-// checkDatabase returns an error when this build and these keys cannot serve from
-// what is stored.
+// checkDatabase returns an error when the schema is not this build's, or when the keys cannot
+// decrypt the stored secrets.
 func checkDatabase(ctx context.Context, db *store.Store) error {
 	if err := db.CheckSchema(ctx); err != nil {
 		return err
@@ -48,10 +34,10 @@ func checkDatabase(ctx context.Context, db *store.Store) error {
 	return nil
 }
 
-// provision makes sure that there is a workspace and that the key in the data
-// directory's api-key file, made when it is missing, opens it with every scope. It
-// returns the path of that file. The file is written before the database: a crash
-// in between leaves a key that the next start puts to use, not one nobody knows.
+// provision makes sure that the database has a workspace, and that the key in the data
+// directory's file api-key has every scope in it. It creates what is missing, and returns the
+// path of the file. It writes the file before the database: after a crash in between, the next
+// start stores the key of the file. In the other order the stored key would be known to nobody.
 func provision(ctx context.Context, db *store.Store, dir string, ids *postrider.IDs, now func() time.Time) (string, error) {
 	path := filepath.Join(dir, apiKeyFile)
 	key, err := secretFile(path, func() (string, error) { return postrider.NewAPIKeySecret(rand.Reader) })
@@ -76,14 +62,14 @@ func provision(ctx context.Context, db *store.Store, dir string, ids *postrider.
 	})
 }
 
-// encryptionKeys returns the text of the data directory's key file, made when it is
-// missing.
+// encryptionKeys returns the content of the data directory's file of encryption keys. It makes
+// a key when the file is missing.
 func encryptionKeys(dir string) (string, error) {
 	return secretFile(filepath.Join(dir, encryptionKeyFile), func() (string, error) { return store.NewEncryptionKey(rand.Reader) })
 }
 
-// secretFile returns the text of a file that only its owner may read, and makes it
-// first, with what create returns, when there is none.
+// secretFile returns the content of a file. When the file is missing, it first writes the
+// result of create into it, readable by the owner only.
 func secretFile(path string, create func() (string, error)) (string, error) {
 	text, err := os.ReadFile(path) //nolint:gosec // the operator's own data directory
 	if err == nil {
@@ -102,7 +88,8 @@ func secretFile(path string, create func() (string, error)) (string, error) {
 	return secret, nil
 }
 
-// writeFile puts a file in place whole or not at all, readable by its owner only.
+// writeFile writes a file that only its owner can read. After a crash, the file has either its
+// old content or all of the new one.
 func writeFile(path, text string) error {
 	temporary, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {

@@ -10,67 +10,69 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Timeouts of the HTTP servers: a client that dawdles must not hold a connection
-// for ever. The API's bodies are small, so a minute for all of it is plenty.
+// Timeouts of the HTTP servers. Without them a slow client could hold a connection for ever.
+// The API's bodies are small, so one minute is enough for a request.
 const (
 	readHeaderTimeout = 10 * time.Second
 	requestTimeout    = time.Minute
 	idleTimeout       = 2 * time.Minute
 )
 
-// Run serves until ctx is done, then stops taking requests and deliveries, lets
-// what is under way end, and closes everything. When a part fails, all stop.
+// Run serves and delivers until ctx is done, or until a part of the process fails. Then it
+// stops in the order that the package's documentation gives, and closes everything.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close(ctx)
-	parts, ctx := errgroup.WithContext(ctx)
-	for _, part := range s.parts() {
-		parts.Go(func() error { return part(ctx) })
+	running, ctx := errgroup.WithContext(ctx)
+	for _, task := range s.tasks() {
+		running.Go(func() error { return task(ctx) })
 	}
-	return parts.Wait()
+	return running.Wait()
 }
 
-// parts are what this process runs.
-func (s *Server) parts() []func(context.Context) error {
-	parts := []func(context.Context) error{
+// tasks returns the functions that Run runs at the same time. Each returns soon after its
+// context is done.
+func (s *Server) tasks() []func(context.Context) error {
+	tasks := []func(context.Context) error{
 		s.publishEndpoints, s.store.Listen,
 		func(ctx context.Context) error { return s.serve(ctx, s.role.Ports.Metrics, s.metrics) },
 	}
 	if profile := s.role.Ports.Profile; profile != nil {
-		parts = append(parts, func(ctx context.Context) error { return s.serve(ctx, profile, profileHandler()) })
+		tasks = append(tasks, func(ctx context.Context) error { return s.serve(ctx, profile, profileHandler()) })
 	}
 	if s.api != nil {
-		parts = append(parts, func(ctx context.Context) error { return s.serve(ctx, s.role.Ports.API, s.api) })
+		tasks = append(tasks, func(ctx context.Context) error { return s.serve(ctx, s.role.Ports.API, s.api) })
 	}
 	if s.worker != nil {
-		parts = append(parts, s.deliver, s.keepPartitions)
+		tasks = append(tasks, s.deliver, s.keepPartitions)
 	}
-	return parts
+	return tasks
 }
 
-// deliver hands deliveries over and carries them out. The worker outlives the
-// dispatcher, so that what was handed over last is begun here.
+// deliver runs dispatcher and worker. The worker outlives the dispatcher, so that the
+// workflows that were started last run in this process.
 func (s *Server) deliver(ctx context.Context) error {
 	if err := s.awaitTemporal(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	if err := s.flows.ScheduleMaintenance(ctx); err != nil && ctx.Err() == nil {
-		s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "maintenance is not scheduled by this process", slog.Any("error", err))
+	if err := s.workflows.ScheduleMaintenance(ctx); err != nil && ctx.Err() == nil {
+		s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot schedule the maintenance", slog.Any("error", err))
 	}
-	parts, dispatching := errgroup.WithContext(ctx)
-	working, stop := context.WithCancel(context.WithoutCancel(ctx))
-	parts.Go(func() error { return s.worker.Run(working) })
-	parts.Go(func() error {
-		defer stop()
+	running, dispatching := errgroup.WithContext(ctx)
+	working, stopWorker := context.WithCancel(context.WithoutCancel(ctx))
+	running.Go(func() error { return s.worker.Run(working) })
+	running.Go(func() error {
+		defer stopWorker()
 		return s.dispatcher.Run(dispatching)
 	})
-	return parts.Wait()
+	return running.Wait()
 }
 
-// serve answers HTTP until ctx is done.
+// serve serves HTTP until ctx is done, and then lets open requests end, up to the shutdown
+// timeout.
 func (s *Server) serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(s.role.Logger.Handler(), slog.LevelWarn),
+		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
+		IdleTimeout: idleTimeout, ErrorLog: slog.NewLogLogger(s.role.Logger.Handler(), slog.LevelWarn),
 	}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
@@ -79,32 +81,32 @@ func (s *Server) serve(ctx context.Context, listener net.Listener, handler http.
 		stopped <- server.Shutdown(bound)
 	})
 	err := server.Serve(listener)
-	if stop() { // it ended by itself
+	if stop() { // ctx is not done: the server has failed
 		return err
 	}
 	if err := <-stopped; err != nil {
-		s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "requests were cut off", slog.Any("error", err))
+		s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "open requests were cut off at the shutdown timeout", slog.Any("error", err))
 	}
 	return nil
 }
 
-// partitionInterval is far below the week for which partitions are made ahead.
+// partitionInterval is far below the week for which partitions are created ahead.
 const partitionInterval = time.Hour
 
-// keepPartitions makes the coming days' partitions until ctx is done, also while
-// Temporal, whose schedule does it too, is away or paused. Without them rows go to
-// the default partition, so a failure is worth a line and no more.
+// keepPartitions creates the partitions of the coming days until ctx is done. The maintenance
+// workflow does so too, but not while Temporal is away or the schedule is paused. Rows without
+// a partition go to the default one, so a failure is logged and does not end the process.
 func (s *Server) keepPartitions(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := s.store.EnsurePartitions(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot make partitions, trying again", slog.Any("error", err))
+			s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot create partitions, trying again", slog.Any("error", err))
 		}
 		Pause(ctx, partitionInterval)
 	}
 	return nil
 }
 
-// Pause waits for the time, or until ctx is done.
+// Pause waits for the span, or until ctx is done.
 func Pause(ctx context.Context, span time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, span)
 	defer cancel()

@@ -9,16 +9,15 @@ import (
 	"go.temporal.io/sdk/client"
 )
 
-// sdkTags are the tags of the Temporal SDK's metrics that become labels; each is
-// one of a few values that are ours or the SDK's. Every metric has all of them, ""
-// where the SDK gives none, for Prometheus wants the same labels each time.
+// sdkTags are the tags of the Temporal SDK's metrics that become labels. Each has a few values,
+// which this project or the SDK defines. Every metric has all these labels, because Prometheus
+// wants the same labels each time; a tag that the SDK does not give is "".
 func sdkTags() []string {
 	return []string{"operation", "status_code", "worker_type", "poller_type", "workflow_type", "activity_type", "failure_reason"}
 }
 
-// sdkMetrics makes the Temporal SDK's metrics known to Prometheus under the names
-// that the SDK gives them, with the units that Prometheus wants:
-// https://docs.temporal.io/references/sdk-metrics
+// sdkMetrics registers the Temporal SDK's metrics with Prometheus, under the SDK's names and
+// with Prometheus's units (https://docs.temporal.io/references/sdk-metrics).
 type sdkMetrics struct {
 	registry prometheus.Registerer
 
@@ -28,18 +27,20 @@ type sdkMetrics struct {
 	histograms map[string]*prometheus.HistogramVec
 }
 
-// newSDKMetrics returns a handler for the client's options.
+// newSDKMetrics returns the metrics handler for the options of a Temporal client.
 func newSDKMetrics(registry prometheus.Registerer) client.MetricsHandler {
 	return sdkHandler{
 		metrics: &sdkMetrics{
-			registry: registry,
-			counters: map[string]*prometheus.CounterVec{}, gauges: map[string]*prometheus.GaugeVec{}, histograms: map[string]*prometheus.HistogramVec{},
+			registry:   registry,
+			counters:   map[string]*prometheus.CounterVec{},
+			gauges:     map[string]*prometheus.GaugeVec{},
+			histograms: map[string]*prometheus.HistogramVec{},
 		},
 		labels: make([]string, len(sdkTags())),
 	}
 }
 
-// sdkHandler is the metrics with some tags set.
+// sdkHandler is sdkMetrics with values for some labels.
 type sdkHandler struct {
 	metrics *sdkMetrics
 	labels  []string // values, in the order of sdkTags
@@ -82,7 +83,7 @@ func (h sdkHandler) Timer(name string) client.MetricsTimer {
 	return timer{vec.WithLabelValues(h.labels...)}
 }
 
-// vecOf returns the vector of the name, made and registered when it is new.
+// vecOf returns the vector of the name. It creates and registers a new one.
 func vecOf[V prometheus.Collector](m *sdkMetrics, known map[string]V, name string, create func(name string) V) V {
 	m.mu.Lock()
 	defer m.mu.Unlock()

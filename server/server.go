@@ -17,21 +17,20 @@ import (
 	"postrider.dev/postrider/workflows"
 )
 
-// Role is what differs between processes: which parts run in them, and with
-// what around them.
+// Role is the difference between processes: the parts that run, and their surroundings.
 type Role struct {
-	API      *APISettings    // nil: this process serves no API
-	Worker   *WorkerSettings // nil: this process delivers nothing
+	API      *APISettings    // nil in a process without an API
+	Worker   *WorkerSettings // nil in a process that does not deliver
 	Ports    *Ports
 	Temporal TemporalSettings
 	// Deployment is the Temporal worker deployment that the worker belongs to.
 	Deployment DeploymentSettings
 	Database   string // URL
-	// DataDir is where a process keeps keys and endpoints.json that has the database
-	// to itself: it brings the schema up to date and makes the first workspace and
-	// key. "" in production, where operators do this.
+	// DataDir is the folder for keys and endpoints.json of a process that no other shares its
+	// database with. Such a process migrates the schema and creates the first workspace and
+	// key. It is "" in production, where operators do this by commands.
 	DataDir  string
-	Networks []netip.Prefix // special networks that may be delivered to unless the settings say otherwise
+	Networks []netip.Prefix // special networks that may be delivered to when the settings name none
 	Logger   *slog.Logger
 }
 
@@ -39,38 +38,38 @@ type Role struct {
 type Server struct {
 	settings   Settings
 	role       Role
-	store      *store.Store
+	ids        *postrider.IDs
+	registry   *prometheus.Registry
 	tracing    tracer
 	temporal   client.Client
-	flows      *workflows.Client
-	registry   *prometheus.Registry
-	ids        *postrider.IDs
-	api        http.Handler
-	metrics    http.Handler
-	dispatcher *worker.Dispatcher
-	worker     *worker.Worker
-	apiKeyPath string
+	workflows  *workflows.Client
+	store      *store.Store
+	apiKeyPath string             // "" in a process that does not own its database
+	metrics    http.Handler       // metrics and health
+	api        http.Handler       // nil in a process without an API
+	dispatcher *worker.Dispatcher // nil in a process that does not deliver
+	worker     *worker.Worker     // nil in a process that does not deliver
 }
 
-// New opens the database and wires the parts. It takes no work yet. The
-// database must answer; Temporal may come later.
+// New opens the database and assembles the parts. They do no work before [Server.Run]. New
+// returns an error when the database does not answer; Temporal may answer later.
 func New(ctx context.Context, settings Settings, role Role) (*Server, error) {
 	s := &Server{settings: settings, role: role, registry: newRegistry(), ids: NewIDs()}
 	if err := s.open(ctx); err != nil {
 		s.close(ctx)
 		return nil, err
 	}
-	if err := s.assemble(); err != nil { //nolint:contextcheck // requests bring their own contexts
+	if err := s.assemble(); err != nil {
 		s.close(ctx)
 		return nil, err
 	}
 	return s, nil
 }
 
-// owner reports whether the process has the database to itself.
-func (s *Server) owner() bool { return s.role.DataDir != "" }
+// ownsDatabase reports whether no other process uses the database.
+func (s *Server) ownsDatabase() bool { return s.role.DataDir != "" }
 
-// open connects to everything that is outside of the process's own code.
+// open connects to everything outside of the process: traces, Temporal and the database.
 func (s *Server) open(ctx context.Context) (err error) {
 	if s.tracing, err = s.settings.tracing(ctx, s.role.Logger); err != nil {
 		return fmt.Errorf("traces: %w", err)
@@ -82,35 +81,48 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.temporal, err = s.role.Temporal.Dial(s.settings.Logger(slog.LevelWarn), newSDKMetrics(s.registry), interceptors); err != nil {
 		return err
 	}
+	return s.openDatabase(ctx)
+}
+
+// openDatabase opens the database and checks that this build and its keys can serve from it. A
+// process that owns the database migrates it before, and provisions it afterwards.
+func (s *Server) openDatabase(ctx context.Context) (err error) {
 	keys := s.settings.EncryptionKeys
-	if keys == "" && s.owner() {
+	if keys == "" && s.ownsDatabase() {
 		if keys, err = encryptionKeys(s.role.DataDir); err != nil {
 			return err
 		}
 	}
-	if s.store, err = OpenStore(ctx, s.role.Database, keys, store.Options{IDs: s.ids, Logger: s.role.Logger, Alone: s.owner()}); err != nil {
+	options := store.Options{IDs: s.ids, Logger: s.role.Logger, Alone: s.ownsDatabase()}
+	if s.store, err = OpenStore(ctx, s.role.Database, keys, options); err != nil {
 		return err
 	}
-	if s.owner() {
+	if s.ownsDatabase() {
 		if err := s.store.Migrate(ctx); err != nil {
 			return fmt.Errorf("database schema: %w", err)
 		}
 	}
-	if err := checkDatabase(ctx, s.store); err != nil || !s.owner() {
+	if err := checkDatabase(ctx, s.store); err != nil || !s.ownsDatabase() {
 		return err
 	}
-	s.apiKeyPath, err = releaseAndProvision(ctx, s.store, s.role.DataDir, s.ids, time.Now)
-	return err
+	// No other process can hold these leases, so the deliveries need not wait for their end.
+	if err := s.store.ReleaseOrphans(ctx); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	if s.apiKeyPath, err = provision(ctx, s.store, s.role.DataDir, s.ids, time.Now); err != nil {
+		return fmt.Errorf("first workspace and key: %w", err)
+	}
+	return nil
 }
 
-// close gives back what open took.
+// close closes everything that open has opened.
 func (s *Server) close(ctx context.Context) {
 	if s.temporal != nil {
 		s.temporal.Close()
 	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {
-			s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "database did not close cleanly", slog.Any("error", err))
+			s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot close the database cleanly", slog.Any("error", err))
 		}
 	}
 	s.tracing.close(ctx)

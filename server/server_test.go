@@ -46,7 +46,8 @@ func TestBindSaysWhatToDoAboutATakenPort(t *testing.T) {
 	require.Nil(t, ports.API, "a worker has none")
 	require.Nil(t, ports.Profile, "profiles are asked for")
 	ports.Close()
-	ports, err = BindPorts(t.Context(), Settings{MetricsListen: "127.0.0.1:0", ProfileSettings: ProfileSettings{ProfileListen: "127.0.0.1:0"}}, nil)
+	profiled := Settings{MetricsListen: "127.0.0.1:0", ProfileSettings: ProfileSettings{ProfileListen: "127.0.0.1:0"}}
+	ports, err = BindPorts(t.Context(), profiled, nil)
 	require.NoError(t, err)
 	require.NotNil(t, ports.Profile)
 	ports.Close()
@@ -76,7 +77,7 @@ func open(t *testing.T, dir string) *store.Store {
 	return db
 }
 
-// TestProvision covers every way a first start can have been broken off.
+// TestProvision guards against a key that nobody knows, however a first start was interrupted.
 func TestProvision(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

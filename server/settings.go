@@ -1,6 +1,3 @@
-// Package server is a process of Postrider: its settings, its parts and how they are
-// put together, and the order in which they start and stop. The standalone binary and
-// the production one share it, so that they cannot drift.
 package server
 
 import (
@@ -18,7 +15,7 @@ import (
 // Version is the version of the build, set by the linker.
 var Version = "dev" //nolint:gochecknoglobals // -ldflags -X can set nothing else
 
-// Settings are what every server process can be told, by flag or environment.
+// Settings are the settings of every server process.
 type Settings struct {
 	MetricsListen   string        `env:"POSTRIDER_METRICS_LISTEN" default:"127.0.0.1:9464" help:"Address of /metrics, /healthz and /readyz."`
 	AllowNetworks   string        `env:"POSTRIDER_ALLOW_NETWORKS" placeholder:"CIDRS" help:"Comma-separated CIDRs that may be delivered to though they are loopback, private or otherwise special; 'none' refuses all of these. Default: ${allow_networks}."`
@@ -39,8 +36,8 @@ func (s *Settings) Validate() error {
 	return err
 }
 
-// networks returns the special networks that may be delivered to; fallback is
-// what they are when nothing was set.
+// networks returns the special networks that may be delivered to, or fallback when the
+// setting is empty.
 func (s *Settings) networks(fallback []netip.Prefix) ([]netip.Prefix, error) {
 	if strings.TrimSpace(s.AllowNetworks) == "" {
 		return fallback, nil
@@ -52,12 +49,12 @@ func (s *Settings) networks(fallback []netip.Prefix) ([]netip.Prefix, error) {
 	return networks, nil
 }
 
-// APISettings are those of a process that serves the API.
+// APISettings are the settings of a process that serves the API.
 type APISettings struct {
 	Listen string `env:"POSTRIDER_LISTEN" default:"127.0.0.1:8080" help:"Address of the HTTP API. Port 0 picks a free one."`
 }
 
-// WorkerSettings are those of a process that delivers.
+// WorkerSettings are the settings of a process that delivers.
 type WorkerSettings struct {
 	Retention   Days   `env:"POSTRIDER_RETENTION" default:"30d" help:"How long finished deliveries and their events are kept, in days (30d) or hours (720h), a day at least; 0 keeps them for ever. All workers must have the same."`
 	Batching    string `env:"POSTRIDER_BATCHING" default:"auto" enum:"auto,always,never" help:"When one workflow carries many deliveries: ${enum}. With auto, first attempts share one from three deliveries a second on, and retries of one webhook that are due about the same time always; with never, each delivery has a workflow to itself at any time, which costs many times the CPU."`
@@ -85,8 +82,8 @@ type LogSettings struct {
 	LogFormat string `env:"POSTRIDER_LOG_FORMAT" default:"text" enum:"text,json" help:"Format of the log: ${enum}."`
 }
 
-// Logger returns a logger of what is both at the configured level and at least at
-// the given one: libraries say more than operators want to read.
+// Logger returns a logger that drops records below the configured level and below least.
+// Callers raise least for libraries that log more than operators want to read.
 func (s *LogSettings) Logger(least slog.Level) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {

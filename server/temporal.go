@@ -19,7 +19,7 @@ import (
 	temporallog "go.temporal.io/sdk/log"
 )
 
-// TemporalSettings are how a process reaches Temporal.
+// TemporalSettings say how a process reaches Temporal.
 type TemporalSettings struct {
 	Address   string `name:"temporal-address" env:"POSTRIDER_TEMPORAL_ADDRESS" default:"127.0.0.1:7233" help:"host:port of the Temporal cluster's frontend."`
 	Namespace string `name:"temporal-namespace" env:"POSTRIDER_TEMPORAL_NAMESPACE" default:"default" help:"Temporal namespace of the deliveries."`
@@ -42,10 +42,11 @@ func (t *TemporalSettings) Validate() error {
 	return err
 }
 
-// Dial returns a client of Temporal that connects when it is first used, and
-// again by itself whenever the connection was lost. metrics and interceptors may be
-// nil; interceptors are the workers' on it, too.
-func (t *TemporalSettings) Dial(logger *slog.Logger, metrics client.MetricsHandler, interceptors []interceptor.ClientInterceptor) (client.Client, error) {
+// Dial returns a client of Temporal that connects when it is first used, and reconnects by
+// itself. metrics and interceptors may be nil. Workers on the client use the interceptors too.
+func (t *TemporalSettings) Dial(
+	logger *slog.Logger, metrics client.MetricsHandler, interceptors []interceptor.ClientInterceptor,
+) (client.Client, error) {
 	config, err := t.tls()
 	if err != nil {
 		return nil, err
@@ -60,8 +61,8 @@ func (t *TemporalSettings) Dial(logger *slog.Logger, metrics client.MetricsHandl
 	return client.NewLazyClient(options)
 }
 
-// compression returns how requests are compressed: as the SDK does, but on this very
-// machine, where it would cost more than what it saves.
+// compression returns no compression for a server on this machine, where it would cost more
+// CPU than it saves, and otherwise the SDK's default.
 func (t *TemporalSettings) compression() client.GrpcCompression {
 	host, _, err := net.SplitHostPort(t.Address)
 	if err != nil {
@@ -73,10 +74,10 @@ func (t *TemporalSettings) compression() client.GrpcCompression {
 	return nil
 }
 
-// tls returns how to speak TLS, or nil for not at all.
+// tls returns the TLS configuration, or nil for a connection without TLS.
 func (t *TemporalSettings) tls() (*tls.Config, error) {
 	if !t.TLS && t.APIKey == "" && t.TLSCA == "" && t.TLSCert == "" && t.TLSServerName == "" {
-		return nil, nil //nolint:nilnil // no TLS is what was asked for
+		return nil, nil //nolint:nilnil // nil means no TLS, as in net/http
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.TLSServerName}
 	if t.TLSCA != "" {
@@ -98,7 +99,8 @@ func (t *TemporalSettings) tls() (*tls.Config, error) {
 	return config, nil
 }
 
-// certificate reads the client's certificate, which may have been renewed.
+// certificate reads the client's certificate. It is called for every connection, so that a
+// renewed certificate is used without a restart.
 func (t *TemporalSettings) certificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	pair, err := tls.LoadX509KeyPair(t.TLSCert, t.TLSKey)
 	if err != nil {
@@ -107,19 +109,18 @@ func (t *TemporalSettings) certificate(*tls.CertificateRequestInfo) (*tls.Certif
 	return &pair, nil
 }
 
-// checkNamespace asks Temporal for the namespace, which it reads from its own
-// database, so that this is known to be there too.
+// checkNamespace asks Temporal for the namespace. Temporal reads it from its own database, so
+// an answer shows that this database works too.
 func checkNamespace(ctx context.Context, temporal client.Client, namespace string) error {
 	_, err := temporal.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})
 	return err
 }
 
-// temporalPause is the time between two looks at a Temporal that is away.
+// temporalPause is the time between two attempts to reach Temporal.
 const temporalPause = time.Second
 
-// awaitTemporal returns when Temporal answers, which may be long after this
-// process started. Returns an error when it answers that the namespace does not
-// exist, and nil when ctx is done first.
+// awaitTemporal returns when Temporal answers, which may be long after the start of this
+// process. It returns an error when the namespace does not exist, and nil when ctx is done.
 func (s *Server) awaitTemporal(ctx context.Context) error {
 	for ctx.Err() == nil {
 		check, cancel := context.WithTimeout(ctx, 10*temporalPause)
@@ -133,7 +134,8 @@ func (s *Server) awaitTemporal(ctx context.Context) error {
 			return fmt.Errorf("temporal at %s has no namespace %q: run `postrider temporal setup`, or choose another with --temporal-namespace",
 				s.role.Temporal.Address, s.role.Temporal.Namespace)
 		}
-		s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "temporal is away, trying again", slog.String("address", s.role.Temporal.Address), slog.Any("error", err))
+		s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot reach Temporal, trying again",
+			slog.String("address", s.role.Temporal.Address), slog.Any("error", err))
 		Pause(ctx, temporalPause)
 	}
 	return nil

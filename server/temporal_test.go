@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -17,48 +16,29 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/metadata"
 )
 
-// frontend is as much of a Temporal frontend as a check of the namespace needs. It
-// notes the authorization of each call.
-type frontend struct {
-	workflowservice.UnimplementedWorkflowServiceServer
-
-	authorizations chan []string
-}
-
-func (f *frontend) DescribeNamespace(ctx context.Context, _ *workflowservice.DescribeNamespaceRequest) (*workflowservice.DescribeNamespaceResponse, error) {
-	headers, _ := metadata.FromIncomingContext(ctx)
-	f.authorizations <- headers.Get("authorization")
-	return &workflowservice.DescribeNamespaceResponse{}, nil
-}
-
-// TestAPIKeyGoesOverTLS asks a frontend that speaks TLS alone, as Temporal Cloud
-// does. With the key TLS comes by itself, so a key never goes over a bare connection.
+// TestAPIKeyGoesOverTLS asks a frontend that speaks only TLS, as Temporal Cloud does. It guards
+// against an API key that is sent without TLS.
 func TestAPIKeyGoesOverTLS(t *testing.T) {
 	t.Parallel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
 
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	f := &frontend{authorizations: make(chan []string, 1)}
-	server := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key})))
-	workflowservice.RegisterWorkflowServiceServer(server, f)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	t.Cleanup(func() { server.Stop(); require.NoError(t, <-served) })
+	f := newFrontend()
+	certificate := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	address := f.serve(t, "127.0.0.1:0", grpc.Creds(credentials.NewServerTLSFromCert(certificate)))
 
-	settings := TemporalSettings{Address: listener.Addr().String(), Namespace: "default", APIKey: "the key", TLSCA: ca}
+	settings := TemporalSettings{Address: address, Namespace: "default", APIKey: "the key", TLSCA: ca}
 	require.NoError(t, settings.Validate())
 	temporal, err := settings.Dial(slog.New(slog.DiscardHandler), nil, nil)
 	require.NoError(t, err)
@@ -69,4 +49,28 @@ func TestAPIKeyGoesOverTLS(t *testing.T) {
 	config, err := (&TemporalSettings{APIKey: "the key"}).tls()
 	require.NoError(t, err)
 	require.NotNil(t, config)
+}
+
+func TestOnlyRemoteRequestsAreCompressed(t *testing.T) {
+	t.Parallel()
+	for address, compressed := range map[string]bool{
+		"127.0.0.1:7233": false, "[::1]:7233": false, "localhost:7233": false,
+		"temporal.example:7233": true, "10.1.2.3:7233": true, "no address": true,
+	} {
+		settings := TemporalSettings{Address: address}
+		require.Equal(t, compressed, settings.compression() == nil, address)
+	}
+}
+
+func TestTLSIsUsedWhenAnySettingNeedsIt(t *testing.T) {
+	t.Parallel()
+	config, err := new(TemporalSettings).tls()
+	require.NoError(t, err)
+	require.Nil(t, config)
+	for _, settings := range []TemporalSettings{{TLS: true}, {APIKey: "k"}, {TLSServerName: "temporal.example"}} {
+		config, err := settings.tls()
+		require.NoError(t, err)
+		require.Equal(t, settings.TLSServerName, config.ServerName)
+		require.EqualValues(t, tls.VersionTLS12, config.MinVersion)
+	}
 }

@@ -15,15 +15,15 @@ import (
 	"postrider.dev/postrider/tracing"
 )
 
-// TracesSettings are where traces go, and what of them.
+// TracesSettings say which requests are traced and where the spans go.
 type TracesSettings struct {
 	TracesEndpoint    string  `env:"POSTRIDER_TRACES_ENDPOINT,OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"http(s)://host:port of an OpenTelemetry receiver (OTLP over HTTP) that spans are sent to. Default: none, and nothing is traced."`
 	TracesSample      float64 `env:"POSTRIDER_TRACES_SAMPLE" default:"1" help:"Share of requests to the API that are traced (0 to 1). A caller that sends a traceparent decides for its own."`
 	TracesToReceivers bool    `env:"POSTRIDER_TRACES_TO_RECEIVERS" help:"Send traceparent and tracestate (W3C Trace Context) to receivers, for what is traced."`
 }
 
-// Validate checks what flag parsing cannot. The error names the flag and the rule,
-// and does not repeat the URL, which may hold a password.
+// Validate checks what flag parsing cannot. The error names the flag and the rule. It does not
+// repeat the URL, which may hold a password.
 func (s *TracesSettings) Validate() error {
 	if s.TracesSample < 0 || s.TracesSample > 1 || math.IsNaN(s.TracesSample) {
 		return errors.New("--traces-sample (POSTRIDER_TRACES_SAMPLE): must be from 0 to 1")
@@ -39,25 +39,27 @@ func (s *TracesSettings) Validate() error {
 	return nil
 }
 
-// tracer is how a process makes spans; the zero value makes none.
+// tracer makes the spans of a process. The zero value makes no spans.
 type tracer struct {
 	provider *sdktrace.TracerProvider
-	tracer   trace.Tracer // nil: nothing is traced
+	tracer   trace.Tracer // nil when nothing is traced
 }
 
-// tracing returns what the settings ask for.
+// tracing returns a tracer by the settings.
 func (s *TracesSettings) tracing(ctx context.Context, logger *slog.Logger) (tracer, error) {
 	if s.TracesEndpoint == "" {
 		return tracer{}, nil
 	}
-	provider, err := tracing.NewProvider(ctx, tracing.Config{Endpoint: s.TracesEndpoint, Sample: s.TracesSample, Version: Version, Logger: logger})
+	provider, err := tracing.NewProvider(ctx, tracing.Config{
+		Endpoint: s.TracesEndpoint, Sample: s.TracesSample, Version: Version, Logger: logger,
+	})
 	if err != nil {
 		return tracer{}, err
 	}
 	return tracer{provider: provider, tracer: provider.Tracer("postrider", trace.WithInstrumentationVersion(Version))}, nil
 }
 
-// interceptors are those of a Temporal client whose workflows are traced.
+// interceptors returns the interceptors of a Temporal client: one that traces, or nothing.
 func (t tracer) interceptors() ([]interceptor.ClientInterceptor, error) {
 	if t.tracer == nil {
 		return nil, nil
@@ -66,15 +68,15 @@ func (t tracer) interceptors() ([]interceptor.ClientInterceptor, error) {
 	return []interceptor.ClientInterceptor{traced}, err
 }
 
-// flushTimeout bounds the sending of the last spans.
+// flushTimeout bounds the time for sending the last spans.
 const flushTimeout = 5 * time.Second
 
-// close sends what is left, when ctx is done already too.
+// close sends the remaining spans. It does so even when ctx is done.
 func (t tracer) close(ctx context.Context) {
 	if t.provider == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()
-	_ = t.provider.Shutdown(ctx) // the exporter logs what goes wrong
+	_ = t.provider.Shutdown(ctx) // the exporter logs its failures
 }

@@ -7,18 +7,16 @@ import (
 	"strings"
 )
 
-// secretPrefix marks a secret whose key is base64 encoded (Standard Webhooks 1.0,
+// secretPrefix begins a secret whose key is encoded in base64 (Standard Webhooks 1.0,
 // "Signature scheme").
 const secretPrefix = "whsec_"
 
-// secretBytes is the length of the keys that [NewSecret] makes. Standard Webhooks
-// asks for 24 to 64.
+// secretBytes is the length of the keys that [newStandardSecret] makes. Standard
+// Webhooks asks for 24 to 64.
 const secretBytes = 32
 
-// NewSecret returns a new secret for the HMAC methods: whsec_ and the base64 of 32
-// bytes read from entropy (crypto/rand.Reader outside tests). It returns an error
-// when entropy does.
-func NewSecret(entropy io.Reader) (string, error) {
+// newStandardSecret makes a secret for the HMAC methods: whsec_ and the base64 of 32 bytes.
+func newStandardSecret(entropy io.Reader) (string, error) {
 	var key [secretBytes]byte
 	if _, err := io.ReadFull(entropy, key[:]); err != nil {
 		return "", fmt.Errorf("no randomness for a secret: %w", err)
@@ -26,12 +24,12 @@ func NewSecret(entropy io.Reader) (string, error) {
 	return secretPrefix + base64.StdEncoding.EncodeToString(key[:]), nil
 }
 
-// standardKey returns the key that Standard Webhooks derives from a secret: of
-// whsec_<base64> the decoded bytes, of any other secret its own UTF-8 bytes.
+// standardKey returns the key that Standard Webhooks derives from a secret: the decoded bytes of
+// whsec_<base64>, and the UTF-8 bytes of any other secret.
 //
-// A whsec_ secret whose rest is empty or not padded standard base64 counts as any
-// other: it is the user's own text that happens to start so, and signing with all
-// of it is better than refusing every delivery.
+// A text that begins with whsec_ and does not go on with padded standard base64 is a secret
+// that a person chose. Its key is all of the text, because an error here would fail every
+// delivery.
 func standardKey(secret string) []byte {
 	if encoded, found := strings.CutPrefix(secret, secretPrefix); found {
 		if key, err := base64.StdEncoding.DecodeString(encoded); err == nil && len(key) > 0 {

@@ -34,7 +34,7 @@ func TestSignVectors(t *testing.T) {
 
 	t.Run("Standard Webhooks", func(t *testing.T) {
 		t.Parallel()
-		header, err := signing.Sign(postrider.SigningHMACSHA256, []string{exampleSecret}, exampleMessage())
+		header, err := signing.Sign(signing.HMACSHA256, []string{exampleSecret}, exampleMessage())
 		require.NoError(t, err)
 		require.Equal(t, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", header.Get("webhook-signature"))
 		require.Equal(t, "msg_p5jXN8AQM9LWM0D4loKWxJek", header.Get("webhook-id"))
@@ -43,26 +43,26 @@ func TestSignVectors(t *testing.T) {
 	t.Run("GitHub SHA-256", func(t *testing.T) {
 		t.Parallel()
 		m := signing.Message{ID: "evt_1", Timestamp: time.Unix(1, 0), Body: []byte("Hello, World!")}
-		header, err := signing.Sign(postrider.SigningHMACSHA256, []string{"It's a Secret to Everybody"}, m)
+		header, err := signing.Sign(signing.HMACSHA256, []string{"It's a Secret to Everybody"}, m)
 		require.NoError(t, err)
 		require.Equal(t, "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17", header.Get("X-Hub-Signature-256"))
 	})
 	t.Run("HMAC-SHA1 of RFC 2202, case 2", func(t *testing.T) {
 		t.Parallel()
 		m := signing.Message{ID: "evt_1", Timestamp: time.Unix(1, 0), Body: []byte("what do ya want for nothing?")}
-		header, err := signing.Sign(postrider.SigningHMACSHA1, []string{"Jefe"}, m)
+		header, err := signing.Sign(signing.HMACSHA1, []string{"Jefe"}, m)
 		require.NoError(t, err)
 		require.Equal(t, "sha1=effcdf6ae5eb2fa2d27416d5f184df9c259a7c79", header.Get("X-Hub-Signature"))
 	})
 	t.Run("basic of RFC 7617", func(t *testing.T) {
 		t.Parallel()
-		header, err := signing.Sign(postrider.SigningBasicAuth, []string{"Aladdin:open sesame"}, exampleMessage())
+		header, err := signing.Sign(signing.BasicAuth, []string{"Aladdin:open sesame"}, exampleMessage())
 		require.NoError(t, err)
 		require.Equal(t, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", header.Get("Authorization"))
 	})
 	t.Run("bearer of RFC 6750", func(t *testing.T) {
 		t.Parallel()
-		header, err := signing.Sign(postrider.SigningBearer, []string{"mF_9.B5f-4.1JqM"}, exampleMessage())
+		header, err := signing.Sign(signing.Bearer, []string{"mF_9.B5f-4.1JqM"}, exampleMessage())
 		require.NoError(t, err)
 		require.Equal(t, "Bearer mF_9.B5f-4.1JqM", header.Get("Authorization"))
 	})
@@ -72,11 +72,11 @@ func TestSignAddsExactly(t *testing.T) {
 	t.Parallel()
 	always := []string{signing.HeaderID, signing.HeaderTimestamp}
 	for method, own := range map[postrider.SigningMethod][]string{
-		postrider.SigningHMACSHA256: {signing.HeaderSignature, signing.HeaderHubSHA256},
-		postrider.SigningHMACSHA1:   {signing.HeaderHubSHA1},
-		postrider.SigningBearer:     {"Authorization"},
-		postrider.SigningBasicAuth:  {"Authorization"},
-		postrider.SigningNone:       nil,
+		signing.HMACSHA256: {signing.HeaderSignature, signing.HeaderHubSHA256},
+		signing.HMACSHA1:   {signing.HeaderHubSHA1},
+		signing.Bearer:     {"Authorization"},
+		signing.BasicAuth:  {"Authorization"},
+		signing.None:       nil,
 	} {
 		t.Run(string(method), func(t *testing.T) {
 			t.Parallel()
@@ -100,11 +100,11 @@ func TestSignRefuses(t *testing.T) {
 		secrets []string
 		want    error
 	}{
-		"no secret":            {postrider.SigningHMACSHA256, nil, signing.ErrNoSecret},
-		"an empty secret":      {postrider.SigningHMACSHA1, []string{""}, signing.ErrNoSecret},
-		"an empty old secret":  {postrider.SigningHMACSHA256, []string{"new", ""}, signing.ErrNoSecret},
-		"bearer without token": {postrider.SigningBearer, nil, signing.ErrNoSecret},
-		"basic without user":   {postrider.SigningBasicAuth, nil, signing.ErrNoSecret},
+		"no secret":            {signing.HMACSHA256, nil, signing.ErrNoSecret},
+		"an empty secret":      {signing.HMACSHA1, []string{""}, signing.ErrNoSecret},
+		"an empty old secret":  {signing.HMACSHA256, []string{"new", ""}, signing.ErrNoSecret},
+		"bearer without token": {signing.Bearer, nil, signing.ErrNoSecret},
+		"basic without user":   {signing.BasicAuth, nil, signing.ErrNoSecret},
 		"unknown method":       {"rot13", []string{"s3cr3t"}, signing.ErrUnknownMethod},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -116,17 +116,17 @@ func TestSignRefuses(t *testing.T) {
 	}
 }
 
-// The receivers' own libraries must accept what is sent to them.
+// TestStandardWebhooksLibraryAccepts guards that receivers can use the library of the standard.
 func TestStandardWebhooksLibraryAccepts(t *testing.T) {
 	t.Parallel()
-	current, err := signing.NewSecret(rand.Reader)
+	current, err := signing.NewSecret(signing.HMACSHA256, rand.Reader)
 	require.NoError(t, err)
-	old, err := signing.NewSecret(rand.Reader)
+	old, err := signing.NewSecret(signing.HMACSHA256, rand.Reader)
 	require.NoError(t, err)
-	stranger, err := signing.NewSecret(rand.Reader)
+	stranger, err := signing.NewSecret(signing.HMACSHA256, rand.Reader)
 	require.NoError(t, err)
 	m := signing.Message{ID: "evt_1", Timestamp: time.Now(), Body: []byte(`{"type":"call.ended"}`)}
-	header, err := signing.Sign(postrider.SigningHMACSHA256, []string{current, old}, m)
+	header, err := signing.Sign(signing.HMACSHA256, []string{current, old}, m)
 	require.NoError(t, err)
 
 	for _, secret := range []string{current, old} {
@@ -140,7 +140,8 @@ func TestStandardWebhooksLibraryAccepts(t *testing.T) {
 	require.Error(t, library.Verify(m.Body, header))
 }
 
-// A secret that is no whsec_<base64> is keyed by its own bytes.
+// TestStandardWebhooksLibraryAcceptsRawSecrets guards that the key of a secret without
+// whsec_<base64> is its text.
 func TestStandardWebhooksLibraryAcceptsRawSecrets(t *testing.T) {
 	t.Parallel()
 	for _, secret := range []string{
@@ -149,7 +150,7 @@ func TestStandardWebhooksLibraryAcceptsRawSecrets(t *testing.T) {
 		t.Run(secret, func(t *testing.T) {
 			t.Parallel()
 			m := signing.Message{ID: "evt_1", Timestamp: time.Now(), Body: []byte(`{}`)}
-			header, err := signing.Sign(postrider.SigningHMACSHA256, []string{secret}, m)
+			header, err := signing.Sign(signing.HMACSHA256, []string{secret}, m)
 			require.NoError(t, err)
 			library, err := standardwebhooks.NewWebhookRaw([]byte(secret))
 			require.NoError(t, err)
@@ -161,8 +162,8 @@ func TestStandardWebhooksLibraryAcceptsRawSecrets(t *testing.T) {
 func TestGitHubLibraryAccepts(t *testing.T) {
 	t.Parallel()
 	for method, name := range map[postrider.SigningMethod]string{
-		postrider.SigningHMACSHA256: github.SHA256SignatureHeader,
-		postrider.SigningHMACSHA1:   github.SHA1SignatureHeader,
+		signing.HMACSHA256: github.SHA256SignatureHeader,
+		signing.HMACSHA1:   github.SHA1SignatureHeader,
 	} {
 		for _, secret := range []string{exampleSecret, "plain", "grüße"} {
 			t.Run(string(method)+" "+secret, func(t *testing.T) {
@@ -179,7 +180,7 @@ func TestGitHubLibraryAccepts(t *testing.T) {
 
 func TestNetHTTPReadsBasicAuth(t *testing.T) {
 	t.Parallel()
-	header, err := signing.Sign(postrider.SigningBasicAuth, []string{"user:pass:with:colons"}, exampleMessage())
+	header, err := signing.Sign(signing.BasicAuth, []string{"user:pass:with:colons"}, exampleMessage())
 	require.NoError(t, err)
 	user, password, ok := (&http.Request{Header: header}).BasicAuth()
 	require.True(t, ok)
@@ -189,7 +190,7 @@ func TestNetHTTPReadsBasicAuth(t *testing.T) {
 
 func TestNewSecret(t *testing.T) {
 	t.Parallel()
-	secret, err := signing.NewSecret(bytes.NewReader(bytes.Repeat([]byte{0xfb}, 32)))
+	secret, err := signing.NewSecret(signing.HMACSHA256, bytes.NewReader(bytes.Repeat([]byte{0xfb}, 32)))
 	require.NoError(t, err)
 	encoded, found := strings.CutPrefix(secret, "whsec_")
 	require.True(t, found)
@@ -197,16 +198,16 @@ func TestNewSecret(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, bytes.Repeat([]byte{0xfb}, 32), key)
 
-	_, err = signing.NewSecret(iotest.ErrReader(iotest.ErrTimeout))
+	_, err = signing.NewSecret(signing.HMACSHA256, iotest.ErrReader(iotest.ErrTimeout))
 	require.ErrorIs(t, err, iotest.ErrTimeout)
-	_, err = signing.NewSecret(strings.NewReader("short"))
+	_, err = signing.NewSecret(signing.HMACSHA256, strings.NewReader("short"))
 	require.Error(t, err)
 }
 
 func BenchmarkSign(b *testing.B) {
 	m := exampleMessage()
 	m.Body = bytes.Repeat([]byte("x"), 512)
-	for _, method := range postrider.SigningMethods() {
+	for _, method := range signing.Methods() {
 		b.Run(string(method), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

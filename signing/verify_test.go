@@ -23,7 +23,7 @@ func verifyExample(method postrider.SigningMethod, secret string, header http.He
 func TestVerifyTimestamp(t *testing.T) {
 	t.Parallel()
 	m := exampleMessage()
-	header, err := signing.Sign(postrider.SigningHMACSHA256, []string{exampleSecret}, m)
+	header, err := signing.Sign(signing.HMACSHA256, []string{exampleSecret}, m)
 	require.NoError(t, err)
 	for late, want := range map[time.Duration]error{
 		0: nil, time.Minute: nil, -time.Minute: nil,
@@ -33,7 +33,7 @@ func TestVerifyTimestamp(t *testing.T) {
 	} {
 		t.Run(late.String(), func(t *testing.T) {
 			t.Parallel()
-			err := signing.Verify(postrider.SigningHMACSHA256, []string{exampleSecret}, header, m.Body, m.Timestamp.Add(late), time.Minute)
+			err := signing.Verify(signing.HMACSHA256, []string{exampleSecret}, header, m.Body, m.Timestamp.Add(late), time.Minute)
 			require.ErrorIs(t, err, want)
 		})
 	}
@@ -47,24 +47,24 @@ func TestVerifyRefuses(t *testing.T) {
 		change func(http.Header)
 		want   error
 	}{
-		"no id":                {postrider.SigningHMACSHA256, drop("webhook-id"), signing.ErrMissingHeader},
-		"no timestamp":         {postrider.SigningHMACSHA256, drop("webhook-timestamp"), signing.ErrMissingHeader},
-		"no signature":         {postrider.SigningHMACSHA256, drop("webhook-signature"), signing.ErrMissingHeader},
-		"timestamp no number":  {postrider.SigningHMACSHA256, set("webhook-timestamp", "yesterday"), signing.ErrTimestamp},
-		"timestamp beyond all": {postrider.SigningHMACSHA256, set("webhook-timestamp", "9223372036854775807"), signing.ErrTimestamp},
-		"another id":           {postrider.SigningHMACSHA256, set("webhook-id", "evt_2"), signing.ErrMismatch},
-		"another timestamp":    {postrider.SigningHMACSHA256, set("webhook-timestamp", "1614265331"), signing.ErrMismatch},
-		"another version":      {postrider.SigningHMACSHA256, set("webhook-signature", "v1a,AAAA"), signing.ErrMismatch},
-		"no version":           {postrider.SigningHMACSHA256, set("webhook-signature", "AAAA"), signing.ErrMismatch},
-		"no GitHub signature":  {postrider.SigningHMACSHA1, drop("X-Hub-Signature"), signing.ErrMissingHeader},
-		"another digest":       {postrider.SigningHMACSHA1, set("X-Hub-Signature", "sha1=00"), signing.ErrMismatch},
-		"no token":             {postrider.SigningBearer, drop("Authorization"), signing.ErrMissingHeader},
-		"another token":        {postrider.SigningBearer, set("Authorization", "Bearer user:s3cr3T"), signing.ErrMismatch},
-		"token, wrong scheme":  {postrider.SigningBearer, set("Authorization", "Basic user:s3cr3t"), signing.ErrMismatch},
-		"token, scheme alone":  {postrider.SigningBearer, set("Authorization", "Bearer"), signing.ErrMismatch},
-		"no password":          {postrider.SigningBasicAuth, drop("Authorization"), signing.ErrMissingHeader},
-		"another password":     {postrider.SigningBasicAuth, set("Authorization", "Basic AAAA"), signing.ErrMismatch},
-		"password in bearer":   {postrider.SigningBasicAuth, set("Authorization", "Bearer user:s3cr3t"), signing.ErrMismatch},
+		"no id":                {signing.HMACSHA256, drop("webhook-id"), signing.ErrMissingHeader},
+		"no timestamp":         {signing.HMACSHA256, drop("webhook-timestamp"), signing.ErrMissingHeader},
+		"no signature":         {signing.HMACSHA256, drop("webhook-signature"), signing.ErrMissingHeader},
+		"timestamp no number":  {signing.HMACSHA256, set("webhook-timestamp", "yesterday"), signing.ErrTimestamp},
+		"timestamp beyond all": {signing.HMACSHA256, set("webhook-timestamp", "9223372036854775807"), signing.ErrTimestamp},
+		"another id":           {signing.HMACSHA256, set("webhook-id", "evt_2"), signing.ErrMismatch},
+		"another timestamp":    {signing.HMACSHA256, set("webhook-timestamp", "1614265331"), signing.ErrMismatch},
+		"another version":      {signing.HMACSHA256, set("webhook-signature", "v1a,AAAA"), signing.ErrMismatch},
+		"no version":           {signing.HMACSHA256, set("webhook-signature", "AAAA"), signing.ErrMismatch},
+		"no GitHub signature":  {signing.HMACSHA1, drop("X-Hub-Signature"), signing.ErrMissingHeader},
+		"another digest":       {signing.HMACSHA1, set("X-Hub-Signature", "sha1=00"), signing.ErrMismatch},
+		"no token":             {signing.Bearer, drop("Authorization"), signing.ErrMissingHeader},
+		"another token":        {signing.Bearer, set("Authorization", "Bearer user:s3cr3T"), signing.ErrMismatch},
+		"token, wrong scheme":  {signing.Bearer, set("Authorization", "Basic user:s3cr3t"), signing.ErrMismatch},
+		"token, scheme alone":  {signing.Bearer, set("Authorization", "Bearer"), signing.ErrMismatch},
+		"no password":          {signing.BasicAuth, drop("Authorization"), signing.ErrMissingHeader},
+		"another password":     {signing.BasicAuth, set("Authorization", "Basic AAAA"), signing.ErrMismatch},
+		"password in bearer":   {signing.BasicAuth, set("Authorization", "Bearer user:s3cr3t"), signing.ErrMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -85,21 +85,21 @@ func set(name, value string) func(http.Header) { return func(h http.Header) { h.
 
 func TestVerifyWantsASecret(t *testing.T) {
 	t.Parallel()
-	require.ErrorIs(t, verifyExample(postrider.SigningHMACSHA256, "", http.Header{}), signing.ErrNoSecret)
+	require.ErrorIs(t, verifyExample(signing.HMACSHA256, "", http.Header{}), signing.ErrNoSecret)
 	require.ErrorIs(t, verifyExample("rot13", "s", http.Header{}), signing.ErrUnknownMethod)
-	require.NoError(t, verifyExample(postrider.SigningNone, "", http.Header{}), "there is nothing to check")
+	require.NoError(t, verifyExample(signing.None, "", http.Header{}), "there is nothing to check")
 }
 
 func TestVerifyAcceptsAnySchemeCase(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, verifyExample(postrider.SigningBearer, "token", http.Header{"Authorization": {"bEaReR token"}}))
-	require.NoError(t, verifyExample(postrider.SigningBasicAuth, "a:b", http.Header{"Authorization": {"basic YTpi"}}))
+	require.NoError(t, verifyExample(signing.Bearer, "token", http.Header{"Authorization": {"bEaReR token"}}))
+	require.NoError(t, verifyExample(signing.BasicAuth, "a:b", http.Header{"Authorization": {"basic YTpi"}}))
 }
 
-// What the reference library signs is accepted, so Verify is not merely Sign's mirror.
+// TestVerifyAcceptsTheStandardWebhooksLibrary guards against a mistake that Sign and Verify share.
 func TestVerifyAcceptsTheStandardWebhooksLibrary(t *testing.T) {
 	t.Parallel()
-	secret, err := signing.NewSecret(rand.Reader)
+	secret, err := signing.NewSecret(signing.HMACSHA256, rand.Reader)
 	require.NoError(t, err)
 	library, err := standardwebhooks.NewWebhook(secret)
 	require.NoError(t, err)
@@ -110,7 +110,7 @@ func TestVerifyAcceptsTheStandardWebhooksLibrary(t *testing.T) {
 	header.Set("webhook-id", m.ID)
 	header.Set("webhook-timestamp", "1614265330")
 	header.Set("webhook-signature", "v1a,c29tZXRoaW5n v1,AAAA "+signature)
-	require.NoError(t, verifyExample(postrider.SigningHMACSHA256, secret, header))
+	require.NoError(t, verifyExample(signing.HMACSHA256, secret, header))
 }
 
 // signed is a random signed message.
@@ -144,7 +144,7 @@ func (s signed) verify(secrets ...string) error {
 func TestWhatIsSignedVerifies(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		s := drawSigned(t, postrider.SigningMethods()...)
+		s := drawSigned(t, signing.Methods()...)
 		require.NoError(t, s.verify(s.secrets...))
 		require.NoError(t, s.verify(s.secrets[0]), "the current secret is always enough")
 	})
@@ -153,7 +153,7 @@ func TestWhatIsSignedVerifies(t *testing.T) {
 func TestAnyLiveSecretVerifiesStandardWebhooks(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		s := drawSigned(t, postrider.SigningHMACSHA256)
+		s := drawSigned(t, signing.HMACSHA256)
 		require.NoError(t, s.verify(rapid.SampledFrom(s.secrets).Draw(t, "receiver's secret")))
 	})
 }
@@ -161,8 +161,8 @@ func TestAnyLiveSecretVerifiesStandardWebhooks(t *testing.T) {
 func TestAnotherSecretFails(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		s := drawSigned(t, postrider.SigningHMACSHA256, postrider.SigningHMACSHA1, postrider.SigningBearer, postrider.SigningBasicAuth)
-		// Standard Webhooks decodes some secrets: an appended character is never the same key.
+		s := drawSigned(t, signing.HMACSHA256, signing.HMACSHA1, signing.Bearer, signing.BasicAuth)
+		// A character at the end changes the key of every secret, of one in base64 too.
 		require.ErrorIs(t, s.verify(strings.Join(s.secrets, "")+"!"), signing.ErrMismatch)
 	})
 }
@@ -170,7 +170,7 @@ func TestAnotherSecretFails(t *testing.T) {
 func TestAnyFlippedBitFails(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		s := drawSigned(t, postrider.SigningHMACSHA256, postrider.SigningHMACSHA1)
+		s := drawSigned(t, signing.HMACSHA256, signing.HMACSHA1)
 		if len(s.message.Body) == 0 {
 			s.message.Body = []byte{0}
 			require.ErrorIs(t, s.verify(s.secrets...), signing.ErrMismatch)
@@ -185,17 +185,17 @@ func TestAnyFlippedBitFails(t *testing.T) {
 func TestAnyFlippedByteOfTheCredentialFails(t *testing.T) {
 	t.Parallel()
 	credential := map[postrider.SigningMethod]string{
-		postrider.SigningHMACSHA256: signing.HeaderSignature, postrider.SigningHMACSHA1: signing.HeaderHubSHA1,
-		postrider.SigningBearer: "Authorization", postrider.SigningBasicAuth: "Authorization",
+		signing.HMACSHA256: signing.HeaderSignature, signing.HMACSHA1: signing.HeaderHubSHA1,
+		signing.Bearer: "Authorization", signing.BasicAuth: "Authorization",
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		s := drawSigned(t, postrider.SigningHMACSHA256, postrider.SigningHMACSHA1, postrider.SigningBearer, postrider.SigningBasicAuth)
+		s := drawSigned(t, signing.HMACSHA256, signing.HMACSHA1, signing.Bearer, signing.BasicAuth)
 		s.secrets = s.secrets[:1]
 		header, err := signing.Sign(s.method, s.secrets, s.message)
 		require.NoError(t, err)
 		s.header = header
 		value := []byte(header.Get(credential[s.method]))
-		// The scheme's letters have no case; past it, every byte counts.
+		// The case of the scheme does not matter. After the scheme, every byte does.
 		from := 0
 		if credential[s.method] == "Authorization" {
 			from = strings.IndexByte(string(value), ' ') + 1

@@ -1,5 +1,3 @@
-// Command postrider-standalone is all of Postrider in one process: the API, the
-// worker, Temporal with its web interface, and a database in a file.
 package main
 
 import (

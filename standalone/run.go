@@ -27,8 +27,8 @@ type runCommand struct {
 	temporalSettings
 }
 
-// Run implements the command: everything starts in the order of who needs whom,
-// and stops in the opposite one.
+// Run implements the command. Each part starts after the parts that it needs, and everything
+// stops in the opposite order.
 func (c *runCommand) Run(ctx context.Context) error {
 	logger := c.Logger(slog.LevelDebug)
 	release, err := claimDataDir(c.DataDir)
@@ -64,20 +64,21 @@ func (c *runCommand) Run(ctx context.Context) error {
 	return process.Run(ctx)
 }
 
-// stopTimeout bounds the stop of the embedded server: what it has not written by
-// then it finds in its log at the next start.
+// stopTimeout bounds the stop of the embedded server. If it is too short, the server recovers
+// from its write-ahead log at the next start.
 const stopTimeout = 10 * time.Second
 
-func stopTemporal(ctx context.Context, server *embedded.Server, logger *slog.Logger) {
+// stopTemporal stops the embedded server. It logs a failure, because there is nothing else to do.
+func stopTemporal(ctx context.Context, temporal *embedded.Server, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout) // ctx is done by now
 	defer cancel()
-	if err := server.Stop(ctx); err != nil {
-		logger.LogAttrs(ctx, slog.LevelWarn, "temporal did not stop cleanly", slog.Any("error", err))
+	if err := temporal.Stop(ctx); err != nil {
+		logger.LogAttrs(ctx, slog.LevelWarn, "cannot stop Temporal cleanly", slog.Any("error", err))
 	}
 }
 
-// claimDataDir makes the data directory and keeps other processes off it: two
-// servers on one database file would take each other's leases for their own.
+// claimDataDir creates the data directory and locks it. Two servers on one database file would
+// release each other's leases.
 func claimDataDir(dir string) (release func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("--data-dir (POSTRIDER_DATA_DIR): %w", err)
@@ -88,7 +89,8 @@ func claimDataDir(dir string) (release func(), err error) {
 	case err != nil:
 		return nil, fmt.Errorf("--data-dir (POSTRIDER_DATA_DIR): %w", err)
 	case !locked:
-		return nil, fmt.Errorf("--data-dir %s (POSTRIDER_DATA_DIR): another postrider is running on it; stop that one, or choose another folder", dir)
+		return nil, fmt.Errorf("--data-dir %s (POSTRIDER_DATA_DIR): "+
+			"another postrider is running on it; stop that one, or choose another folder", dir)
 	}
-	return func() { _ = lock.Unlock() }, nil // the end of the process unlocks as well
+	return func() { _ = lock.Unlock() }, nil // the end of the process unlocks it too
 }

@@ -13,11 +13,11 @@ import (
 	"postrider.dev/postrider/workflows"
 )
 
-// workflowRetention is how long Temporal keeps a workflow that has ended. The
-// database keeps deliveries and attempts for longer.
+// workflowRetention is how long Temporal keeps a workflow after its end. The database keeps
+// deliveries and attempts longer.
 const workflowRetention = 72 * time.Hour
 
-// temporalSettings are those of the embedded Temporal server.
+// temporalSettings are the settings of the embedded Temporal server.
 type temporalSettings struct {
 	DataDir          string `env:"POSTRIDER_DATA_DIR" default:".postrider" help:"Folder of the databases and keys; made when it is missing. One process at a time."`
 	DatabaseURL      string `env:"POSTRIDER_DATABASE_URL" placeholder:"URL" help:"postgres://… URL of a database to use instead of SQLite; Temporal makes two of its own beside it, NAME_temporal and NAME_temporal_visibility. Prefer the environment to the flag: other users can see a command line."`
@@ -28,7 +28,7 @@ type temporalSettings struct {
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
 func (s *temporalSettings) Validate() error { return server.CheckDatabaseURL(s.DatabaseURL) }
 
-// start starts the server; config says what the settings do not.
+// start starts the server by the settings. config has the values that are not settings.
 func (s *temporalSettings) start(ctx context.Context, config embedded.Config) (*embedded.Server, error) {
 	config.Dir, config.FrontendListen, config.UIListen = s.DataDir, s.TemporalListen, s.TemporalUIListen
 	config.Retention, config.SearchAttributes = workflowRetention, workflows.SearchAttributes()

@@ -11,8 +11,8 @@ import (
 // publishers is how many publish at once, for each processor: 64 on two.
 const publishers = 32
 
-// load is what a benchmark publishes: batches of so many events, each with an id of
-// its own or none, in a workspace with so many webhooks, of which so many match.
+// load says what a benchmark publishes: how many events at once, with ids of their own or
+// without, in a workspace with how many webhooks, and how many of these match.
 type load struct {
 	name                      string
 	batch, webhooks, matching int
@@ -54,8 +54,8 @@ func (l load) run(b *testing.B) {
 	b.ReportMetric(float64(b.N*l.batch)/b.Elapsed().Seconds(), "events/s")
 }
 
-// BenchmarkPublish is what a publish costs PostgreSQL and the process together,
-// when many publish at once.
+// BenchmarkPublish measures a publish, in PostgreSQL and the process together, when many
+// publish at once.
 func BenchmarkPublish(b *testing.B) {
 	for _, l := range []load{
 		{"one webhook", 1, 1, 1, false},

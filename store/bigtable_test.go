@@ -34,7 +34,8 @@ func newBigTable(tb testing.TB, deliveries int) *bigTable {
 	}
 	// What publish and record would have written. An id is a prefix and a UUIDv7.
 	id := func(prefix string) string {
-		return `'` + prefix + `_' || lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5('` + prefix + `' || n), 1, 19)`
+		return `'` + prefix + `_' || lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' ||
+			substr(md5('` + prefix + `' || n), 1, 19)`
 	}
 	raw := b.Raw(tb)
 	for _, query := range []string{
@@ -42,7 +43,8 @@ func newBigTable(tb testing.TB, deliveries int) *bigTable {
 			SELECT n, $1::timestamptz - interval '10 days' * n / $2 AS at FROM generate_series(1, $2::int) n) s
 			JOIN (SELECT id, workspace_id, row_number() OVER (ORDER BY id) - 1 AS number FROM webhooks) w ON w.number = n % 100`,
 		`INSERT INTO events (key, id, workspace_id, type, occurred_at, body, created_at)
-			SELECT ` + id("evt") + `, ` + id("evt") + `, workspace_id, 'call.ended', at, '{}', at FROM past WHERE $1::timestamptz IS NOT NULL AND $2::int > 0`,
+			SELECT ` + id("evt") + `, ` + id("evt") + `, workspace_id, 'call.ended', at, '{}', at FROM past
+			WHERE $1::timestamptz IS NOT NULL AND $2::int > 0`,
 		`INSERT INTO deliveries (id, workspace_id, webhook_id, event_id, event_key, event_type, state, timeout_ms, max_retries, backoff_ms,
 				attempt_count, created_at, due_at, finished_at, workflow_id)
 			SELECT ` + id("dlv") + `, workspace_id, webhook_id, ` + id("evt") + `, ` + id("evt") + `, 'call.ended',
@@ -108,7 +110,7 @@ func TestNothingScans(t *testing.T) {
 	t.Parallel()
 	b := newBigTable(t, 50_000)
 	raw := b.Raw(t)
-	// What is counted from here on must not begin with what made the tables.
+	// The reads that made the tables must not be counted.
 	settle(t, raw)
 	_, err := raw.ExecContext(t.Context(), "SELECT pg_stat_reset()")
 	require.NoError(t, err)
@@ -125,7 +127,9 @@ func TestNothingScans(t *testing.T) {
 	require.Len(t, claimed, 20)
 	_, err = working.Targets(t.Context(), claimed)
 	require.NoError(t, err)
-	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{b.Outcome(t, claimed[0], 1, postrider.StateSucceeded), b.Outcome(t, claimed[1], 1, postrider.StateRetrying)}))
+	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{
+		b.Outcome(t, claimed[0], 1, postrider.StateSucceeded), b.Outcome(t, claimed[1], 1, postrider.StateRetrying),
+	}))
 	_, err = b.Backlog(t.Context())
 	require.NoError(t, err)
 	_, err = b.Retain(t.Context(), b.Clock.Now().AddDate(0, 0, -30), func(postrider.Removed) {})
@@ -134,7 +138,8 @@ func TestNothingScans(t *testing.T) {
 
 	settle(t, raw)
 	reads := func(column string) (partitions []string) {
-		require.NoError(t, raw.SelectContext(t.Context(), &partitions, `SELECT s.relname FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
+		require.NoError(t, raw.SelectContext(t.Context(), &partitions, `SELECT s.relname
+			FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
 			WHERE s.relname ~ '^(events|deliveries|attempts)_[0-9]' AND c.reltuples > 1000 AND s.`+column+` > 0 ORDER BY 1`))
 		return partitions
 	}
@@ -142,14 +147,17 @@ func TestNothingScans(t *testing.T) {
 	require.Empty(t, reads("seq_scan"))
 }
 
-// settle ends all other sessions of the database: PostgreSQL counts what a session read
+// otherSessions are those of this database but the one that asks.
+const otherSessions = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+// settle ends all other sessions of the database: PostgreSQL counts the reads of a session
 // when it ends, or a second later.
 func settle(t *testing.T, raw *sqlx.DB) {
 	t.Helper()
 	raw.SetMaxOpenConns(1)
 	require.Eventually(t, func() bool {
 		var others int // one that was about to work may come back
-		require.NoError(t, raw.GetContext(t.Context(), &others, "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"))
+		require.NoError(t, raw.GetContext(t.Context(), &others, "SELECT COUNT(pg_terminate_backend(pid)) "+otherSessions))
 		return others == 0
 	}, time.Minute, time.Millisecond)
 }

@@ -11,8 +11,8 @@ import (
 	"postrider.dev/postrider/store/storetest"
 )
 
-// BenchmarkDeliver is what the database's part of a delivery costs after it was
-// published: claimed and recorded by itself, and with others.
+// BenchmarkDeliver measures the database's part of a delivery after it was published: claimed
+// and recorded by itself, and with others.
 func BenchmarkDeliver(b *testing.B) {
 	for name, together := range map[string]int{"one": 1, "of200": 200} {
 		b.Run(name, func(b *testing.B) { benchmarkDeliver(b, together) })
@@ -32,7 +32,7 @@ func benchmarkDeliver(b *testing.B, together int) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
 }
 
-// carry claims up to so many deliveries, records that they succeeded, and returns how
+// carry claims deliveries up to the given number, records that they succeeded, and returns how
 // many there were.
 func carry(b *testing.B, bundle *storetest.Bundle, together int) int {
 	b.Helper()
@@ -49,15 +49,18 @@ func carry(b *testing.B, bundle *storetest.Bundle, together int) int {
 	for i, d := range claimed {
 		outcomes[i] = postrider.Outcome{
 			DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, State: postrider.StateSucceeded, WorkflowID: d.WorkflowID,
-			Attempt: postrider.Attempt{Number: 1, StartedAt: bundle.Clock.Now(), DurationMS: 12, StatusCode: &status, Result: postrider.ResultSuccess, ResponseExcerpt: &text},
+			Attempt: postrider.Attempt{
+				Number: 1, StartedAt: bundle.Clock.Now(), DurationMS: 12, StatusCode: &status, Result: postrider.ResultSuccess,
+				ResponseExcerpt: &text,
+			},
 		}
 	}
 	require.NoError(b, bundle.Record(b.Context(), outcomes))
 	return len(claimed)
 }
 
-// BenchmarkWaiting is what the database's part of 200 deliveries costs, published to one
-// of 100 webhooks, while a few thousand and while a million wait for all of them.
+// BenchmarkWaiting measures the database's part of 200 deliveries, published to one of 100
+// webhooks, while a few thousand and while a million wait for all of them.
 func BenchmarkWaiting(b *testing.B) {
 	const webhooks, together = 100, 200
 	for _, waiting := range []int{5_000, 1_000_000} {

@@ -4,28 +4,28 @@ import (
 	"context"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/sqldb"
 )
 
+// eventRow is a row of the table events.
 type eventRow struct {
 	Key         string
 	ID          string
 	WorkspaceID string `db:"workspace_id"`
 	Type        string
-	PersonaID   *string `db:"persona_id"`
-	OccurredAt  moment  `db:"occurred_at"`
-	DeliverAt   *moment `db:"deliver_at"`
+	PersonaID   *string     `db:"persona_id"`
+	OccurredAt  sqldb.Time  `db:"occurred_at"`
+	DeliverAt   *sqldb.Time `db:"deliver_at"`
 	Body        []byte
-	CreatedAt   moment `db:"created_at"`
+	CreatedAt   sqldb.Time `db:"created_at"`
 }
-
-const selectEvents = "SELECT key, id, workspace_id, type, persona_id, occurred_at, deliver_at, body, created_at FROM events WHERE "
 
 func (r eventRow) cursor() string { return r.Key }
 
 func (r eventRow) item() (postrider.Event, error) {
 	return postrider.Event{
 		Key: r.Key, ID: r.ID, WorkspaceID: r.WorkspaceID, Type: r.Type, PersonaID: r.PersonaID,
-		Timestamp: r.OccurredAt.Time, DeliverAt: timeOf(r.DeliverAt), Body: r.Body, CreatedAt: r.CreatedAt.Time,
+		Timestamp: r.OccurredAt.Time, DeliverAt: r.DeliverAt.Pointer(), Body: r.Body, CreatedAt: r.CreatedAt.Time,
 	}, nil
 }
 
@@ -33,16 +33,16 @@ func (r eventRow) item() (postrider.Event, error) {
 // is unknown, past its retention or another workspace's.
 func (s *Store) Event(ctx context.Context, workspaceID, id string) (postrider.Event, error) {
 	e, err := s.event(ctx, workspaceID, id)
-	return e, failure("read an event", err)
+	return e, sqldb.Failure("read an event", err)
 }
 
 func (s *Store) event(ctx context.Context, workspaceID, id string) (postrider.Event, error) {
-	// Most public ids are keys, and a key says in which partition it is.
+	// Most public ids are keys, and a key says which partition holds the event.
 	var rows []eventRow
-	err := sqlOf(selectEvents+"key = ? AND id = key AND workspace_id = ?", id, workspaceID).selectInto(ctx, s.reading, &rows)
+	err := sqldb.SQL(selectEvents+"key = ? AND id = key AND workspace_id = ?", id, workspaceID).Select(ctx, s.db.Reading, &rows)
 	if err == nil && len(rows) == 0 {
-		err = sqlOf(selectEvents+"workspace_id = ? AND id = ? AND id <> key", workspaceID, id).
-			selectInto(ctx, s.reading, &rows)
+		err = sqldb.SQL(selectEvents+"workspace_id = ? AND id = ? AND id <> key", workspaceID, id).
+			Select(ctx, s.db.Reading, &rows)
 	}
 	if err != nil {
 		return postrider.Event{}, err
@@ -54,17 +54,19 @@ func (s *Store) event(ctx context.Context, workspaceID, id string) (postrider.Ev
 }
 
 // Events lists a workspace's events, newest first; its cursor is an event's Key.
-func (s *Store) Events(ctx context.Context, workspaceID string, f postrider.EventFilter, p postrider.Page) (postrider.List[postrider.Event], error) {
-	st := sqlOf(selectEvents).only("workspace_id", workspaceID)
+func (s *Store) Events(
+	ctx context.Context, workspaceID string, f postrider.EventFilter, p postrider.Page,
+) (postrider.List[postrider.Event], error) {
+	st := sqldb.SQL(selectEvents).PinnedTo("workspace_id", workspaceID)
 	if f.Type != "" {
-		st.add(" AND type = ?", f.Type)
+		st.Add(" AND type = ?", f.Type)
 	}
 	if !f.Since.IsZero() {
-		st.add(" AND key >= ?", postrider.IDFloor(postrider.PrefixEvent, f.Since))
+		st.Add(" AND key >= ?", postrider.IDFloor(postrider.PrefixEvent, f.Since))
 	}
 	if !f.Until.IsZero() {
-		st.add(" AND key < ?", postrider.IDFloor(postrider.PrefixEvent, f.Until))
+		st.Add(" AND key < ?", postrider.IDFloor(postrider.PrefixEvent, f.Until))
 	}
-	list, err := listOf[eventRow](ctx, s.reading, st, p, "workspace_id", "key")
-	return list, failure("list events", err)
+	list, err := listOf[eventRow](ctx, s.db.Reading, st, p, "workspace_id", "key")
+	return list, sqldb.Failure("list events", err)
 }

@@ -17,7 +17,7 @@ const keyLength = 32
 
 // Keyring encrypts secrets with AES-256-GCM (NIST SP 800-38D) under its newest key
 // and decrypts with any. Each ciphertext has a random nonce of its own and is
-// bound to the row that it stands in: moved to another, it does not decrypt.
+// bound to its row: it cannot be decrypted in another.
 type Keyring struct {
 	newest string
 	keys   map[string]cipher.AEAD // by fingerprint
@@ -70,14 +70,15 @@ func fingerprint(key []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// seal encrypts plain for the place named by identity and returns the ciphertext
+// seal encrypts plain for the row named by identity and returns the ciphertext
 // with its key's fingerprint.
 func (k *Keyring) seal(plain, identity string) (keyID string, ciphertext []byte) {
 	return k.newest, k.keys[k.newest].Seal(nil, nil, []byte(plain), []byte(identity)) //nolint:gosec // this AEAD makes its own nonce
 }
 
-// errUndecryptable says no more: what is wrong with a ciphertext is not for logs.
-var errUndecryptable = errors.New("a secret cannot be decrypted: its encryption key is missing from the keyring, or the stored value was changed")
+// errUndecryptable gives no details, because details of a ciphertext are not for logs.
+var errUndecryptable = errors.New("a secret cannot be decrypted: " +
+	"its encryption key is missing from the keyring, or the stored value was changed")
 
 // unseal decrypts what seal returned for the same identity.
 func (k *Keyring) unseal(keyID string, ciphertext []byte, identity string) (string, error) {

@@ -5,31 +5,33 @@ import (
 	"strings"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/sqldb"
 )
 
-// listed is a row of a list: what it is to the caller, and the id by which the
-// next page is asked for.
+// listed is a row of a list.
 type listed[Item any] interface {
-	item() (Item, error)
-	cursor() string
+	item() (Item, error) // as the caller gets it
+	cursor() string      // the id by which the next page is asked for
 }
 
-// listOf completes a statement, whose conditions stand, with those of a page and
-// returns that page: newest first, which is by the id, the last of the columns. The
-// others have one value only, see [statement.only].
-func listOf[Row listed[Item], Item any](ctx context.Context, q querier, st *statement, p postrider.Page, columns ...string) (postrider.List[Item], error) {
+// listOf completes a statement that ends with conditions by those of a page, and returns the
+// page, newest first, ordered by the id, which is the last of the columns. The statement
+// has the other columns pinned, see [sqldb.Statement.PinnedTo].
+func listOf[Row listed[Item], Item any](
+	ctx context.Context, q sqldb.Querier, st *sqldb.Statement, p postrider.Page, columns ...string,
+) (postrider.List[Item], error) {
 	limit := p.Limit
 	if limit < 1 {
 		limit = postrider.DefaultPageSize
 	}
 	limit = min(limit, postrider.MaxPageSize)
 	if p.After != "" {
-		st.add(" AND "+columns[len(columns)-1]+" < ?", p.After)
+		st.Add(" AND "+columns[len(columns)-1]+" < ?", p.After)
 	}
-	// One more than asked for tells whether there is another page.
-	st.add(" ORDER BY "+strings.Join(columns, " DESC, ")+" DESC LIMIT ?", limit+1)
+	// One row more than asked for tells whether there is another page.
+	st.Add(" ORDER BY "+strings.Join(columns, " DESC, ")+" DESC LIMIT ?", limit+1)
 	var rows []Row
-	if err := st.selectInto(ctx, q, &rows); err != nil {
+	if err := st.Select(ctx, q, &rows); err != nil {
 		return postrider.List[Item]{}, err
 	}
 	var list postrider.List[Item]

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"postrider.dev/postrider/store/sqldb"
 )
 
 // PostgreSQL's notification channels, by which processes tell each other something.
@@ -15,24 +17,24 @@ const (
 	revokeChannel = "postrider_keys" // an API key was revoked
 )
 
-// Waits of a listener whose connection was lost.
+// How long a listener waits before it connects again.
 const (
 	minReconnect = 100 * time.Millisecond
 	maxReconnect = 5 * time.Second
 )
 
-// Listen makes [Store.Wake] and [Store.Revocations] tell also of what other processes
-// did, until ctx is done. It connects again by itself, and what was told meanwhile is
-// found when it has. It always returns nil; on SQLite, which one process uses, it just
-// waits.
+// Listen makes [Store.Wake] and [Store.Revocations] also report what other processes did,
+// until ctx is done. It reconnects by itself, and wakes everybody afterwards because it may
+// have missed notifications. On SQLite, which one process uses, it only waits.
 func (s *Store) Listen(ctx context.Context) error {
-	if !s.dialect.shared {
+	if !s.shared {
 		<-ctx.Done()
 		return nil
 	}
-	listener := pq.NewListener(s.address, minReconnect, maxReconnect, func(event pq.ListenerEventType, err error) {
+	listener := pq.NewListener(s.db.Address, minReconnect, maxReconnect, func(event pq.ListenerEventType, err error) {
 		if err != nil && ctx.Err() == nil {
-			s.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot listen for what other processes do, trying again", slog.Any("error", failure("listen", err)))
+			s.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot listen to other processes, will try again",
+				slog.Any("error", sqldb.Failure("listen", err)))
 		}
 		if event == pq.ListenerEventReconnected {
 			s.revocations.Add(1)
@@ -42,7 +44,7 @@ func (s *Store) Listen(ctx context.Context) error {
 	context.AfterFunc(ctx, func() { _ = listener.Close() })
 	for _, channel := range []string{revokeChannel, wakeChannel} {
 		if err := listener.Listen(channel); err != nil && ctx.Err() == nil {
-			return failure("listen", err)
+			return sqldb.Failure("listen", err)
 		}
 	}
 	for n := range listener.NotificationChannel() { // closed with the listener
@@ -55,39 +57,41 @@ func (s *Store) Listen(ctx context.Context) error {
 	return nil
 }
 
-// Revocations is another number than before when this process knows that an API key
-// was revoked since, which it learns at once while [Store.Listen] runs.
+// Revocations returns a number that changes when this process learns that an API key was
+// revoked. While [Store.Listen] runs, it learns so at once.
 func (s *Store) Revocations() int64 { return s.revocations.Load() }
 
-// revoked tells all processes that an API key was revoked. It is best effort.
+// revoked tells all processes that an API key was revoked. A process that does not hear of
+// it finds out within seconds.
 func (s *Store) revoked(ctx context.Context) {
 	s.revocations.Add(1)
-	if !s.dialect.shared {
+	if !s.shared {
 		return
 	}
-	if err := sqlOf("SELECT pg_notify(?, '')", revokeChannel).run(ctx, s.db); err != nil {
-		s.Logger.LogAttrs(ctx, slog.LevelWarn, "other processes not told that an API key was revoked, they will ask within seconds", slog.Any("error", err))
+	if err := sqldb.SQL("SELECT pg_notify(?, '')", revokeChannel).Run(ctx, s.db.Writing); err != nil {
+		s.Logger.LogAttrs(ctx, slog.LevelWarn,
+			"could not tell other processes that an API key was revoked, they will find out within seconds", slog.Any("error", err))
 	}
 }
 
 // notify tells the dispatchers of all processes that something became due.
 func (s *Store) notify() {
 	s.signal()
-	if !s.dialect.shared {
+	if !s.shared {
 		return
 	}
 	select {
-	case s.news <- struct{}{}:
+	case s.notifyRequests <- struct{}{}:
 	default:
 	}
 }
 
-// startNotifying starts what notify's news go to others by; quiet ends it.
+// startNotifying starts the goroutine that notifies other processes; stopNotifying ends it.
 func (s *Store) startNotifying(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { s.notifyOthers(ctx) })
-	s.quiet = func() {
+	s.stopNotifying = func() {
 		cancel()
 		running.Wait()
 	}
@@ -96,21 +100,22 @@ func (s *Store) startNotifying(ctx context.Context) {
 // notifyTimeout bounds one notification.
 const notifyTimeout = 5 * time.Second
 
-// notifyOthers sends notifications, one for many, until ctx is done. They are best
-// effort, and apart from the transactions that they tell of: commits of PostgreSQL
-// transactions that notify wait for each other. Dispatchers poll as well.
+// notifyOthers sends notifications, one for many, until ctx is done. They are not part of
+// the transactions that they report, because commits of PostgreSQL transactions that notify
+// wait for each other. A notification may be lost: dispatchers poll as well.
 func (s *Store) notifyOthers(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.news:
+		case <-s.notifyRequests:
 		}
 		bound, cancel := context.WithTimeout(ctx, notifyTimeout)
-		err := sqlOf("SELECT pg_notify(?, '')", wakeChannel).run(bound, s.db)
+		err := sqldb.SQL("SELECT pg_notify(?, '')", wakeChannel).Run(bound, s.db.Writing)
 		cancel()
 		if err != nil && ctx.Err() == nil {
-			s.Logger.LogAttrs(ctx, slog.LevelDebug, "other processes not told, they will find it when they poll", slog.Any("error", err))
+			s.Logger.LogAttrs(ctx, slog.LevelDebug, "could not notify other processes, they will find the work when they poll",
+				slog.Any("error", err))
 		}
 	}
 }

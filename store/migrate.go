@@ -10,37 +10,43 @@ import (
 	"github.com/pressly/goose/v3/lock"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/schema"
+	"postrider.dev/postrider/store/sqldb"
 )
 
-// migrator returns what runs the migrations. On PostgreSQL several processes may at
-// once: each waits for the one that has the lock.
+// migrator returns goose with the database's migrations. On PostgreSQL several processes may
+// run it at once: each waits for the process that has the lock.
 func (s *Store) migrator() (*goose.Provider, error) {
-	files, err := s.dialect.migrations()
+	migrations := schema.SQLite
+	if s.db.Name == sqldb.Postgres {
+		migrations = schema.Postgres
+	}
+	files, err := migrations()
 	if err != nil {
 		return nil, err
 	}
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
-	if s.dialect.locks {
+	if s.db.Locks {
 		locker, err := lock.NewPostgresSessionLocker()
 		if err != nil {
 			return nil, err
 		}
 		options = append(options, goose.WithSessionLocker(locker))
 	}
-	return goose.NewProvider(s.dialect.name, s.db.DB, files, options...)
+	return goose.NewProvider(goose.Dialect(s.db.Name), s.db.Writing.DB, files, options...)
 }
 
 // Migrate brings the tables to the state that this program needs and makes the
 // partitions of the days around now. Several processes may call it at once on
-// PostgreSQL; SQLite's file is one process's.
+// PostgreSQL; a SQLite file belongs to one process.
 func (s *Store) Migrate(ctx context.Context) error {
 	migrations, err := s.migrator()
 	if err != nil {
-		return failure("migrate", err)
+		return sqldb.Failure("migrate", err)
 	}
 	applied, err := migrations.Up(ctx)
 	if err != nil {
-		return failure("migrate", err)
+		return sqldb.Failure("migrate", err)
 	}
 	for _, m := range applied {
 		s.Logger.LogAttrs(ctx, slog.LevelInfo, "migrated", slog.Int64("version", m.Source.Version))
@@ -48,18 +54,18 @@ func (s *Store) Migrate(ctx context.Context) error {
 	return s.EnsurePartitions(ctx, s.now())
 }
 
-// Unmigrate takes back the latest migration, with the data that it made room for,
+// Unmigrate takes back the latest migration, which loses the data of its columns and tables,
 // and returns the version that the schema has then.
 func (s *Store) Unmigrate(ctx context.Context) (int64, error) {
 	migrations, err := s.migrator()
 	if err != nil {
-		return 0, failure("migrate down", err)
+		return 0, sqldb.Failure("migrate down", err)
 	}
 	if _, err := migrations.Down(ctx); err != nil {
-		return 0, failure("migrate down", err)
+		return 0, sqldb.Failure("migrate down", err)
 	}
 	version, err := migrations.GetDBVersion(ctx)
-	return version, failure("migrate down", err)
+	return version, sqldb.Failure("migrate down", err)
 }
 
 // Migration is a step of the schema.
@@ -73,11 +79,11 @@ type Migration struct {
 func (s *Store) Migrations(ctx context.Context) ([]Migration, error) {
 	migrations, err := s.migrator()
 	if err != nil {
-		return nil, failure("look at the schema", err)
+		return nil, sqldb.Failure("look at the schema", err)
 	}
 	states, err := migrations.Status(ctx)
 	if err != nil {
-		return nil, failure("look at the schema", err)
+		return nil, sqldb.Failure("look at the schema", err)
 	}
 	steps := make([]Migration, len(states))
 	for i, state := range states {
@@ -95,12 +101,12 @@ func (s *Store) Migrations(ctx context.Context) ([]Migration, error) {
 func (s *Store) CheckSchema(ctx context.Context) error {
 	migrations, err := s.migrator()
 	if err != nil {
-		return failure("look at the schema", err)
+		return sqldb.Failure("look at the schema", err)
 	}
 	current, known, err := migrations.GetVersions(ctx)
 	switch {
 	case err != nil:
-		return failure("look at the schema", err)
+		return sqldb.Failure("look at the schema", err)
 	case current < known:
 		return fmt.Errorf("the database's schema has version %d, this build needs %d: run `postrider migrate up`", current, known)
 	case current > known:

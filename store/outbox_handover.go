@@ -10,39 +10,34 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/sqldb"
 )
 
-// dueWithin is within how long of each other the next attempts of deliveries are that
-// one workflow carries: it makes them in one try, each at its time.
+// dueWithin is within how long of each other the next attempts of deliveries are that one
+// workflow carries: it makes them in one try, each at its time.
 const dueWithin = 2 * time.Second
 
 // ClaimRetries takes deliveries that failed and that no workflow carries, fair as
-// [Store.Claim] is, and says which workflow is to carry each: those of one webhook with
-// the same policy, as many attempts and about the same time together. It is for the
-// caller to start it; should it not, the rows are ready again when the lease is over and
-// the attempt's time is past by a while.
+// [Store.Claim] is, and says which workflow is to carry each. Deliveries go together that are
+// of one webhook and have the same policy, as many attempts, and about the same time. It is
+// for the caller to start the workflow. If the caller does not, the rows are ready again when
+// the lease is over and the attempt's time is past by a while.
 func (s *Store) ClaimRetries(ctx context.Context, request postrider.HandoverRequest) ([]postrider.Handover, error) {
-	due, err := s.lookForDue(ctx, "retry")
-	if err != nil || due == (dueRows{}) {
+	if due, err := s.lookForDue(ctx, kindRetry, request.Limit); err != nil || !due {
 		return nil, err
 	}
-	if due.Held {
-		if err := s.endHolds(ctx, request.Limit); err != nil {
-			return nil, err
-		}
-	}
 	var h *handover
-	err = s.write(ctx, "claim retries", func(tx *sqlx.Tx) error {
+	err := s.db.Write(ctx, "claim retries", func(tx *sqlx.Tx) error {
 		h = &handover{s: s, tx: tx, request: request, now: s.now()}
 		return h.run(ctx)
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.retries.ended(h.turns, h.taken == request.Limit)
+	s.retries.ended(h.shares, h.claimed == request.Limit)
 	attempts, err := s.AttemptsOf(ctx, h.handedOver())
 	if err != nil {
-		return nil, errors.Join(failure("claim retries", err), s.Release(ctx, h.handedOver()))
+		return nil, errors.Join(sqldb.Failure("claim retries", err), s.Release(ctx, h.handedOver()))
 	}
 	for i := range h.made {
 		h.made[i].Attempts = attempts
@@ -56,8 +51,8 @@ type handover struct {
 	tx      *sqlx.Tx
 	request postrider.HandoverRequest
 	now     time.Time
-	turns   []*turn
-	taken   int
+	shares  []*webhookShare
+	claimed int
 	made    []postrider.Handover
 }
 
@@ -65,17 +60,17 @@ func (h *handover) run(ctx context.Context) error {
 	if err := h.findWebhooks(ctx); err != nil {
 		return err
 	}
-	if err := allocate(ctx, h.tx, "retry", h.turns, h.request.Limit); err != nil {
+	if err := fillShares(ctx, h.tx, kindRetry, h.shares, h.request.Limit); err != nil {
 		return err
 	}
 	var wanted []string
-	for _, t := range h.turns {
-		for _, row := range t.taken {
+	for _, share := range h.shares {
+		for _, row := range share.claimed {
 			wanted = append(wanted, row.DeliveryID)
 		}
 	}
-	h.taken = len(wanted)
-	for part := range slices.Chunk(wanted, chunkSize) {
+	h.claimed = len(wanted)
+	for part := range slices.Chunk(wanted, sqldb.ChunkSize) {
 		if err := h.handOver(ctx, part); err != nil {
 			return err
 		}
@@ -94,23 +89,23 @@ func (h *handover) handedOver() []string {
 	return all
 }
 
-// findWebhooks gives every webhook that has ready rows a turn, as long as there may be
-// something left for it: no limit holds up who makes no request now.
+// findWebhooks gives every webhook that has ready rows a share, as long as rows may be left
+// for it. A hand-over makes no request, so no limit of the webhook holds it up.
 func (h *handover) findWebhooks(ctx context.Context) error {
 	looked := seen{workspaces: map[string]bool{}}
-	for len(h.turns) < h.request.Limit && !looked.all {
-		walks, err := h.s.retries.walks(ctx, h.tx, "retry", &looked)
+	for len(h.shares) < h.request.Limit && !looked.all {
+		walks, err := h.s.retries.walks(ctx, h.tx, kindRetry, &looked)
 		if err != nil {
 			return err
 		}
-		for len(h.turns) < h.request.Limit && len(walks) > 0 {
-			found, err := next(ctx, h.tx, "retry", walks, max(max(h.request.Limit, queuesPage)/len(walks), 1))
+		for len(h.shares) < h.request.Limit && len(walks) > 0 {
+			found, err := nextQueues(ctx, h.tx, kindRetry, walks, max(max(h.request.Limit, queuesPage)/len(walks), 1))
 			if err != nil {
 				return err
 			}
 			for _, queue := range found {
-				workspaceID, webhookID := split(queue)
-				h.turns = append(h.turns, &turn{queue: queue, workspaceID: workspaceID, webhookID: webhookID, room: h.request.Limit})
+				workspaceID, webhookID := splitQueue(queue)
+				h.shares = append(h.shares, &webhookShare{queue: queue, workspaceID: workspaceID, webhookID: webhookID, room: h.request.Limit})
 			}
 			walks = slices.DeleteFunc(walks, func(w *walk) bool { return w.ended })
 		}
@@ -118,11 +113,11 @@ func (h *handover) findWebhooks(ctx context.Context) error {
 	return nil
 }
 
-// handOver forms carriers of rows and lets the rows name them. It drops those of
+// handOver forms carriers of deliveries and lets their rows name them. It drops the rows of
 // deliveries that are finished.
 func (h *handover) handOver(ctx context.Context, wanted []string) error {
-	free, err := ids(ctx, h.tx, sqlOf("SELECT delivery_id FROM outbox WHERE "+isRetry+" AND hold_until IS NULL AND delivery_id IN").
-		in(wanted).add(" ORDER BY delivery_id"+h.s.dialect.lock("FOR UPDATE SKIP LOCKED")))
+	free, err := sqldb.SQL("SELECT delivery_id FROM outbox WHERE "+isRetry+" AND hold_until IS NULL AND delivery_id IN").In(wanted).
+		Add(" ORDER BY delivery_id"+h.s.db.Lock("FOR UPDATE SKIP LOCKED")).Strings(ctx, h.tx)
 	if err != nil || len(free) == 0 {
 		return err
 	}
@@ -149,13 +144,14 @@ func (h *handover) handOver(ctx context.Context, wanted []string) error {
 			return err
 		}
 	}
-	made := h.group(waiting)
+	made := h.formCarriers(waiting)
 	h.made = append(h.made, made...)
-	return h.name(ctx, made)
+	return h.nameCarriers(ctx, made)
 }
 
-// group forms carriers: neighbours in the order of webhook, policy, attempts and time.
-func (h *handover) group(waiting []postrider.Delivery) []postrider.Handover {
+// formCarriers puts deliveries together that are neighbours in the order of webhook, policy,
+// attempts and time.
+func (h *handover) formCarriers(waiting []postrider.Delivery) []postrider.Handover {
 	slices.SortFunc(waiting, func(a, b postrider.Delivery) int {
 		return cmp.Or(cmp.Compare(a.WebhookID, b.WebhookID), cmp.Compare(a.Policy.TimeoutMS, b.Policy.TimeoutMS),
 			cmp.Compare(a.Policy.MaxRetries, b.Policy.MaxRetries), cmp.Compare(a.Policy.BackoffMS, b.Policy.BackoffMS),
@@ -167,7 +163,7 @@ func (h *handover) group(waiting []postrider.Delivery) []postrider.Handover {
 	}
 	var made []postrider.Handover
 	for _, d := range waiting {
-		if last := len(made) - 1; last >= 0 && len(made[last].Deliveries) < most && together(made[last].Deliveries[0], d) {
+		if last := len(made) - 1; last >= 0 && len(made[last].Deliveries) < most && fitTogether(made[last].Deliveries[0], d) {
 			made[last].Deliveries = append(made[last].Deliveries, d)
 			continue
 		}
@@ -182,10 +178,11 @@ func (h *handover) group(waiting []postrider.Delivery) []postrider.Handover {
 	return made
 }
 
-// together reports whether one workflow may carry both: the first of it, and one that
-// comes after it in the order.
-func together(first, d postrider.Delivery) bool {
-	return first.WebhookID == d.WebhookID && first.Policy == d.Policy && first.AttemptCount == d.AttemptCount && dueAt(d).Sub(dueAt(first)) <= dueWithin
+// fitTogether reports whether one workflow may carry both: its first delivery, and one that
+// comes later in the order.
+func fitTogether(first, d postrider.Delivery) bool {
+	return first.WebhookID == d.WebhookID && first.Policy == d.Policy && first.AttemptCount == d.AttemptCount &&
+		dueAt(d).Sub(dueAt(first)) <= dueWithin
 }
 
 // dueAt is when the delivery's next attempt is due.
@@ -196,19 +193,28 @@ func dueAt(d postrider.Delivery) time.Time {
 	return d.DueAt
 }
 
-// name lets the rows name their carriers.
-func (h *handover) name(ctx context.Context, made []postrider.Handover) error {
-	var rows [][]any
-	for _, m := range made {
-		for _, d := range m.Deliveries {
-			rows = append(rows, []any{d.ID, m.WorkflowID, carriedUntil(dueAt(d), h.now).Add(h.request.Lease)})
-		}
-	}
-	return h.s.setRows(ctx, h.tx, "workflow_id = news.workflow_id, hold_until = news.hold_until",
-		"delivery_id text, workflow_id text, hold_until timestamptz", rows)
+// carrierChange gives an outbox row a carrier, and the hold of one.
+type carrierChange struct {
+	DeliveryID string     `db:"delivery_id"`
+	WorkflowID string     `db:"workflow_id"`
+	HoldUntil  sqldb.Time `db:"hold_until"`
 }
 
-// carriedUntil is when a carrier that has not made an attempt due then is lost.
+func (c carrierChange) key() string { return c.DeliveryID }
+
+// nameCarriers lets the rows name their carriers.
+func (h *handover) nameCarriers(ctx context.Context, made []postrider.Handover) error {
+	var changes []carrierChange
+	for _, m := range made {
+		for _, d := range m.Deliveries {
+			until := carriedUntil(dueAt(d), h.now).Add(h.request.Lease)
+			changes = append(changes, carrierChange{d.ID, m.WorkflowID, sqldb.Time{Time: until}})
+		}
+	}
+	return changeOutbox(ctx, h.s.db, h.tx, "workflow_id = input.workflow_id, hold_until = input.hold_until", changes)
+}
+
+// carriedUntil is when a carrier is taken for lost that has not made an attempt due then.
 func carriedUntil(due, now time.Time) time.Time {
 	if due.Before(now) {
 		due = now
@@ -216,18 +222,16 @@ func carriedUntil(due, now time.Time) time.Time {
 	return due.Add(postrider.CarrierGrace)
 }
 
-// setRows changes outbox rows by their keys, the first of the columns.
-func (s *Store) setRows(ctx context.Context, tx *sqlx.Tx, set, columns string, rows [][]any) error {
-	for part := range slices.Chunk(rows, chunkSize) {
-		st, err := s.rowsAs(columns, part)
-		if err != nil {
-			return err
-		}
+// changeOutbox changes outbox rows, each by its row of input, which has the same delivery_id.
+func changeOutbox[Change interface{ key() string }](ctx context.Context, db *sqldb.DB, tx *sqlx.Tx, set string, changes []Change) error {
+	for part := range sqldb.Chunks(changes) {
 		keys := make([]string, len(part))
-		for i, row := range part {
-			keys[i] = row[0].(string) //nolint:errcheck,forcetypeassert // the key
+		for i, change := range part {
+			keys[i] = change.key()
 		}
-		err = st.add("UPDATE outbox SET "+set+" FROM news WHERE outbox.delivery_id = news.delivery_id AND outbox.delivery_id IN").in(keys).run(ctx, tx)
+		err := sqldb.With(db, part).
+			Add("UPDATE outbox SET "+set+" FROM input WHERE outbox.delivery_id = input.delivery_id AND outbox.delivery_id IN").In(keys).
+			Run(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -235,12 +239,12 @@ func (s *Store) setRows(ctx context.Context, tx *sqlx.Tx, set, columns string, r
 	return nil
 }
 
-// Leave makes retries ready to be handed over to another workflow, unless the one given
+// Leave makes retries ready to be handed over to another workflow, unless the workflow given
 // does not carry them any more, or has an attempt of theirs under way.
 func (s *Store) Leave(ctx context.Context, workflowID string, deliveryIDs []string) error {
 	err := s.eachChunk(ctx, "leave", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
-		return sqlOf("UPDATE outbox SET "+readyAgain+" WHERE "+isRetry+" AND "+notLeased+" AND workflow_id || '' = ? AND delivery_id IN", workflowID).
-			in(part).run(ctx, tx)
+		return sqldb.SQL("UPDATE outbox SET "+makeReady+" WHERE "+isRetry+" AND "+notLeased+" AND "+isOf+" AND delivery_id IN", workflowID).
+			In(part).Run(ctx, tx)
 	})
 	if err == nil && len(deliveryIDs) > 0 {
 		signal(s.wakeRetries)
@@ -248,68 +252,28 @@ func (s *Store) Leave(ctx context.Context, workflowID string, deliveryIDs []stri
 	return err
 }
 
-// Keep says that the workflow goes on carrying retries that could not be attempted at
-// their time, and will not before the one given.
+// Keep says that the workflow goes on carrying retries that could not be attempted at their
+// time, and will not attempt them before the time given.
 func (s *Store) Keep(ctx context.Context, workflowID string, deliveryIDs []string, until time.Time) error {
 	until = postrider.Timestamp(until)
 	return s.eachChunk(ctx, "keep", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
-		return sqlOf("UPDATE outbox SET hold_until = ?, due_at = ? WHERE "+isRetry+" AND "+notLeased+" AND workflow_id || '' = ? AND delivery_id IN",
-			carriedUntil(until, s.now()), until, workflowID).in(part).run(ctx, tx)
+		return sqldb.SQL("UPDATE outbox SET hold_until = ?, due_at = ? WHERE "+isRetry+" AND "+notLeased+" AND "+isOf+" AND delivery_id IN",
+			carriedUntil(until, s.now()), until, workflowID).In(part).Run(ctx, tx)
 	})
 }
 
-// takeOverLease is how long deliveries stay leased to a workflow that another worker goes
-// on with: the longest first attempt, and its record.
+// takeOverLease is how long deliveries stay leased to a workflow that another worker goes on
+// with: the longest first attempt, and its record.
 const takeOverLease = 45 * time.Second
 
 // Carried returns the deliveries whose first attempts the workflow is to make, and leases
-// them to it anew: the worker that had claimed them is no more. What was claimed ahead has
-// no place to begin in, and waits for its lease's end.
+// them to it anew: the worker that had claimed them no longer runs. Deliveries that were
+// claimed ahead have no slot to begin in, and wait for their lease's end.
 func (s *Store) Carried(ctx context.Context, workflowID string) ([]string, error) {
 	now := s.now()
-	found, err := ids(ctx, s.db, sqlOf("UPDATE outbox SET hold_until = ? WHERE leased AND kind <> 'cancel' AND NOT ahead AND kind = 'start' AND workflow_id = ? AND COALESCE(hold_until, hold_until) > ?"+
-		" RETURNING delivery_id", now.Add(takeOverLease), workflowID, now))
+	found, err := sqldb.SQL("UPDATE outbox SET hold_until = ? WHERE "+leasedAttempt+" AND NOT ahead AND kind = "+sqlStart+
+		" AND workflow_id = ? AND COALESCE(hold_until, hold_until) > ? RETURNING delivery_id", now.Add(takeOverLease), workflowID, now).
+		Strings(ctx, s.db.Writing)
 	slices.Sort(found)
-	return found, failure("read what a workflow carries", err)
-}
-
-// ClaimCancellations returns up to so many workflows that are to be cancelled, for a
-// lease of so long.
-func (s *Store) ClaimCancellations(ctx context.Context, limit int, lease time.Duration) ([]postrider.Cancellation, error) {
-	due, err := s.lookForDue(ctx, "cancel")
-	if err != nil || due == (dueRows{}) {
-		return nil, err
-	}
-	if due.Held {
-		if err := s.endHolds(ctx, limit); err != nil {
-			return nil, err
-		}
-	}
-	var made []postrider.Cancellation
-	err = s.write(ctx, "claim cancellations", func(tx *sqlx.Tx) error {
-		var rows []struct {
-			DeliveryID string `db:"delivery_id"`
-			WorkflowID string `db:"workflow_id"`
-		}
-		err := sqlOf("SELECT delivery_id, workflow_id FROM outbox WHERE hold_until IS NULL AND kind = 'cancel' ORDER BY delivery_id LIMIT ?", limit).
-			add(s.dialect.lock("FOR UPDATE SKIP LOCKED")).selectInto(ctx, tx, &rows)
-		if err != nil || len(rows) == 0 {
-			return err
-		}
-		made = nil
-		taken := make([]string, len(rows))
-		for i, row := range rows {
-			taken[i] = row.DeliveryID
-			made = append(made, postrider.Cancellation{DeliveryID: row.DeliveryID, WorkflowID: row.WorkflowID})
-		}
-		return sqlOf("UPDATE outbox SET hold_until = ?, leased = TRUE WHERE delivery_id IN", s.now().Add(lease)).in(taken).run(ctx, tx)
-	})
-	return made, err
-}
-
-// Cancelled drops the requests to cancel workflows, which was done.
-func (s *Store) Cancelled(ctx context.Context, deliveryIDs []string) error {
-	return s.eachChunk(ctx, "end cancellations", deliveryIDs, func(tx *sqlx.Tx, part []string) error {
-		return sqlOf("DELETE FROM outbox WHERE kind || '' = 'cancel' AND delivery_id IN").in(part).run(ctx, tx)
-	})
+	return found, sqldb.Failure("read what a workflow carries", err)
 }

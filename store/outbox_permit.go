@@ -8,42 +8,43 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/sqldb"
 )
 
-// AcquirePermit asks for a place for a delivery's retry among the attempts of its
-// webhook, whose max_in_flight and rate_limit count retries and first attempts
-// together, in all processes. The place ends when the attempt is recorded, with
+// AcquirePermit asks for a delivery's retry to be one of its webhook's attempts that are
+// under way. The webhook's max_in_flight and rate_limit count retries and first attempts
+// together, in all processes. The permit ends when the attempt is recorded, with
 // [Store.ReleasePermit], or after its hold. Concurrent calls share a transaction.
 //
-// Under a rate limit the place may begin only after the permit's Wait, MaxWait at most.
-// If it is refused, the claims keep a place free for the retry, since it is due.
+// Under a rate limit the attempt may begin only after the permit's Wait, MaxWait at most. If
+// it is refused, the claims keep a permit free for the retry, since it is due.
 func (s *Store) AcquirePermit(ctx context.Context, request postrider.PermitRequest) (postrider.Permit, error) {
-	permit, err := s.permitting.do(ctx, request)
-	return permit, failure("acquire a permit", err)
+	permit, err := s.permitting.Do(ctx, request)
+	return permit, sqldb.Failure("acquire a permit", err)
 }
 
 // permitAll decides on requests in one transaction.
-func (s *Store) permitAll(ctx context.Context, requests []postrider.PermitRequest) ([]answer[postrider.Permit], error) {
-	var answers []answer[postrider.Permit]
-	err := s.write(ctx, "acquire permits", func(tx *sqlx.Tx) error {
-		p := &permits{now: s.now(), webhooks: map[string]*permitted{}}
-		answers = make([]answer[postrider.Permit], len(requests))
+func (s *Store) permitAll(ctx context.Context, requests []postrider.PermitRequest) ([]sqldb.Answer[postrider.Permit], error) {
+	var answers []sqldb.Answer[postrider.Permit]
+	err := s.db.Write(ctx, "acquire permits", func(tx *sqlx.Tx) error {
+		p := &permits{now: s.now(), webhooks: map[string]*permittedWebhook{}}
+		answers = make([]sqldb.Answer[postrider.Permit], len(requests))
 		webhookIDs, deliveryIDs := make([]string, len(requests)), make([]string, len(requests))
 		for i, r := range requests {
 			webhookIDs[i], deliveryIDs[i] = r.WebhookID, r.DeliveryID
 		}
 		slices.Sort(webhookIDs)
 		webhookIDs = slices.Compact(webhookIDs)
-		if _, err := s.lockPaces(ctx, tx, webhookIDs, true); err != nil {
+		if _, err := s.lockPaces(ctx, tx, true, webhookIDs...); err != nil {
 			return err
 		}
 		if err := p.load(ctx, tx, webhookIDs, deliveryIDs); err != nil {
 			return err
 		}
 		for i, r := range requests {
-			answers[i].value = p.decide(r)
+			answers[i].Value = p.decide(r)
 		}
-		return p.save(ctx, s, tx)
+		return p.save(ctx, s.db, tx)
 	})
 	return answers, err
 }
@@ -51,24 +52,32 @@ func (s *Store) permitAll(ctx context.Context, requests []postrider.PermitReques
 // permits is one transaction of [Store.AcquirePermit].
 type permits struct {
 	now      time.Time
-	webhooks map[string]*permitted // by id
-	rows     map[string]permitRow  // by delivery
-	granted  [][]any
+	webhooks map[string]*permittedWebhook // by id
+	rows     map[string]carriedRow        // by delivery
+	granted  []holdChange
 }
 
-// permitted is a webhook with what is granted of it.
-type permitted struct {
+// permittedWebhook is a webhook with the permits that the transaction grants.
+type permittedWebhook struct {
 	limits webhookLimits
 	pace   *pace
-	turns  int // of its rate that were granted
+	paced  int // permits that count for its rate
 }
 
-// permitRow is the outbox row of a delivery that asks.
-type permitRow struct {
+// carriedRow is the outbox row of a delivery that a workflow carries.
+type carriedRow struct {
 	DeliveryID string `db:"delivery_id"`
 	WorkflowID string `db:"workflow_id"`
 	Leased     bool
 }
+
+// holdChange gives an outbox row another hold.
+type holdChange struct {
+	DeliveryID string     `db:"delivery_id"`
+	HoldUntil  sqldb.Time `db:"hold_until"`
+}
+
+func (c holdChange) key() string { return c.DeliveryID }
 
 func (p *permits) load(ctx context.Context, tx *sqlx.Tx, webhookIDs, deliveryIDs []string) error {
 	found, err := limits(ctx, tx, webhookIDs, p.now)
@@ -76,16 +85,17 @@ func (p *permits) load(ctx context.Context, tx *sqlx.Tx, webhookIDs, deliveryIDs
 		return err
 	}
 	for _, w := range found {
-		known := &permitted{limits: w}
+		known := &permittedWebhook{limits: w}
 		if w.RateLimit != nil {
 			pace := paceAt(*w.RateLimit, w.NextAt.Time, p.now)
 			known.pace = &pace
 		}
 		p.webhooks[w.ID] = known
 	}
-	var rows []permitRow
-	err = sqlOf("SELECT delivery_id, workflow_id, leased FROM outbox WHERE kind <> 'cancel' AND delivery_id IN").in(deliveryIDs).selectInto(ctx, tx, &rows)
-	p.rows = make(map[string]permitRow, len(rows))
+	var rows []carriedRow
+	err = sqldb.SQL("SELECT delivery_id, workflow_id, leased FROM outbox WHERE kind <> "+sqlCancel+" AND delivery_id IN").In(deliveryIDs).
+		Select(ctx, tx, &rows)
+	p.rows = make(map[string]carriedRow, len(rows))
 	for _, row := range rows {
 		p.rows[row.DeliveryID] = row
 	}
@@ -104,10 +114,10 @@ func (p *permits) decide(r postrider.PermitRequest) postrider.Permit {
 	}
 	var wait time.Duration
 	if w.pace != nil {
-		if wait = max(w.pace.after(w.turns).Sub(p.now), 0); wait > r.MaxWait {
+		if wait = max(w.pace.after(w.paced).Sub(p.now), 0); wait > r.MaxWait {
 			return postrider.Permit{Wait: wait}
 		}
-		w.turns++
+		w.paced++
 	}
 	if !row.Leased {
 		w.limits.Leased++
@@ -115,29 +125,29 @@ func (p *permits) decide(r postrider.PermitRequest) postrider.Permit {
 	}
 	row.Leased = true
 	p.rows[r.DeliveryID] = row
-	p.granted = append(p.granted, []any{r.DeliveryID, p.now.Add(wait + r.Hold)})
+	p.granted = append(p.granted, holdChange{r.DeliveryID, sqldb.Time{Time: p.now.Add(wait + r.Hold)}})
 	return postrider.Permit{Granted: true, Wait: wait}
 }
 
-func (p *permits) save(ctx context.Context, s *Store, tx *sqlx.Tx) error {
+func (p *permits) save(ctx context.Context, db *sqldb.DB, tx *sqlx.Tx) error {
 	for id, w := range p.webhooks {
-		if w.turns == 0 {
+		if w.paced == 0 {
 			continue
 		}
-		if err := sqlOf("UPDATE webhook_pace SET next_at = ? WHERE webhook_id = ?", w.pace.after(w.turns), id).run(ctx, tx); err != nil {
+		if err := sqldb.SQL("UPDATE webhook_pace SET next_at = ? WHERE webhook_id = ?", w.pace.after(w.paced), id).Run(ctx, tx); err != nil {
 			return err
 		}
 	}
-	return s.setRows(ctx, tx, "leased = TRUE, hold_until = news.hold_until", "delivery_id text, hold_until timestamptz", p.granted)
+	return changeOutbox(ctx, db, tx, "leased = TRUE, hold_until = input.hold_until", p.granted)
 }
 
-// ReleasePermit gives up the place of a retry that made no attempt: its carrier has it
-// still.
+// ReleasePermit gives up the permit of a retry that made no attempt. Its carrier goes on
+// carrying it.
 func (s *Store) ReleasePermit(ctx context.Context, deliveryID string) error {
-	err := sqlOf("UPDATE outbox SET leased = FALSE, hold_until = ? WHERE "+isRetry+" AND "+isLeased+" AND delivery_id = ?",
-		carriedUntil(s.now(), s.now()), deliveryID).run(ctx, s.db)
+	err := sqldb.SQL("UPDATE outbox SET leased = FALSE, hold_until = ? WHERE "+isRetry+" AND "+isLeased+" AND delivery_id = ?",
+		carriedUntil(s.now(), s.now()), deliveryID).Run(ctx, s.db.Writing)
 	if err == nil {
 		s.signal()
 	}
-	return failure("release a permit", err)
+	return sqldb.Failure("release a permit", err)
 }

@@ -8,50 +8,57 @@ import (
 	"sync"
 
 	"github.com/jmoiron/sqlx"
+
+	"postrider.dev/postrider/store/sqldb"
 )
 
-// Queues are walked in the order of their keys, from workspace to workspace and from
-// webhook to webhook, by hopping from one key to the next in the index that holds what
-// is ready: no row between them is read.
+// Queues are walked in the order of their keys, from workspace to workspace and from webhook
+// to webhook. A skip scan looks up the next key in the index that holds the ready rows, again
+// and again, so that the rows between two keys are not read.
 
-// hops begins a statement with a table of the queues that have ready rows of the kind,
-// between the two given, in order, and a last NULL.
-func hops(kind, after, before string) *statement {
-	ready := "WHERE o.hold_until IS NULL AND o.kind = '" + kind + "' AND o.queue < ? AND o.queue > "
-	return sqlOf(`WITH RECURSIVE hop (queue) AS (
-		SELECT * FROM (SELECT o.queue FROM outbox o `+ready+`? ORDER BY o.queue LIMIT 1) f
+// skipScan begins a statement with a table, found, of the queues that have ready rows of the
+// kind, between the two given, in order, and a last NULL.
+func skipScan(kind outboxKind, after, before string) *sqldb.Statement {
+	condition := "WHERE " + ready(kind) + " AND o.queue < ? AND o.queue > "
+	return sqldb.SQL(`WITH RECURSIVE found (queue) AS (
+		SELECT * FROM (SELECT o.queue FROM outbox o `+condition+`? ORDER BY o.queue LIMIT 1) f
 		UNION ALL
-		SELECT (SELECT o.queue FROM outbox o `+ready+`hop.queue ORDER BY o.queue LIMIT 1) FROM hop WHERE hop.queue IS NOT NULL
+		SELECT (SELECT o.queue FROM outbox o `+condition+`found.queue ORDER BY o.queue LIMIT 1) FROM found WHERE found.queue IS NOT NULL
 	) `, before, after, before)
 }
 
-// Parts of a queue's key in a table of hops: what ids are made of is taken off its end.
+// selectFound reads the queues of a skip scan, up to a limit.
+const selectFound = "SELECT queue FROM found WHERE queue IS NOT NULL LIMIT ?"
+
+// Parts of a queue in the table found: the workspace is what is left when the characters that
+// ids are made of are taken off its end.
 const (
 	idCharacters      = "'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-'"
-	workspaceOfHop    = "RTRIM(hop.queue, " + idCharacters + ")" // with its stroke
-	webhookOfHop      = "REPLACE(hop.queue, " + workspaceOfHop + ", '')"
-	afterAll          = "~" // comes after all that ids are made of
+	workspaceOfQueue  = "RTRIM(found.queue, " + idCharacters + ")" // with the stroke after it
+	webhookOfQueue    = "REPLACE(found.queue, " + workspaceOfQueue + ", '')"
+	afterAll          = "~" // comes after all characters that ids are made of
 	workspacesAtATime = 64
 )
 
-// workspaceHops makes a table of one queue a workspace that has ready rows of the kind,
-// after the workspace given, in order, and a last NULL.
-func workspaceHops(kind string) string {
-	ready := "WHERE o.hold_until IS NULL AND o.kind = '" + kind + "' AND o.queue > "
-	return `WITH RECURSIVE hop (queue) AS (
-		SELECT * FROM (SELECT o.queue FROM outbox o ` + ready + `? ORDER BY o.queue LIMIT 1) f
+// workspaceSkipScan begins a statement with a table, found, of one queue a workspace that has
+// ready rows of the kind, after the queue given, in order, and a last NULL.
+func workspaceSkipScan(kind outboxKind, after string) *sqldb.Statement {
+	condition := "WHERE " + ready(kind) + " AND o.queue > "
+	return sqldb.SQL(`WITH RECURSIVE found (queue) AS (
+		SELECT * FROM (SELECT o.queue FROM outbox o `+condition+`? ORDER BY o.queue LIMIT 1) f
 		UNION ALL
-		SELECT (SELECT o.queue FROM outbox o ` + ready + workspaceOfHop + ` || '` + afterAll + `' ORDER BY o.queue LIMIT 1) FROM hop WHERE hop.queue IS NOT NULL
-	) `
+		SELECT (SELECT o.queue FROM outbox o `+condition+workspaceOfQueue+` || '`+afterAll+`' ORDER BY o.queue LIMIT 1)
+			FROM found WHERE found.queue IS NOT NULL
+	) `, after)
 }
 
-// split returns the workspace and the webhook of a queue.
-func split(queue string) (workspaceID, webhookID string) {
+// splitQueue returns the workspace and the webhook of a queue.
+func splitQueue(queue string) (workspaceID, webhookID string) {
 	workspaceID, webhookID, _ = strings.Cut(queue, "/")
 	return workspaceID, webhookID
 }
 
-// rounds remembers where walks ended, so that the next go on there. It is safe for
+// rounds remembers where walks ended, so that the next ones go on there. It is safe for
 // concurrent use.
 type rounds struct {
 	mu        sync.Mutex
@@ -62,9 +69,9 @@ type rounds struct {
 // maxRounds bounds how many workspaces' walks are remembered.
 const maxRounds = 4096
 
-// ended notes which turns got something. When the limit was not reached, all had what
-// they wanted, and the next walks begin at the first.
-func (r *rounds) ended(turns []*turn, full bool) {
+// ended notes which shares got rows. When the limit was not reached, all had what they
+// wanted, and the next walks begin at the first queue.
+func (r *rounds) ended(shares []*webhookShare, full bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !full || len(r.queues) > maxRounds {
@@ -73,24 +80,27 @@ func (r *rounds) ended(turns []*turn, full bool) {
 	if !full {
 		return
 	}
-	for _, t := range turns {
-		if len(t.taken) > 0 {
-			r.workspace, r.queues[t.workspaceID] = t.workspaceID, t.queue
+	for _, share := range shares {
+		if len(share.claimed) > 0 {
+			r.workspace, r.queues[share.workspaceID] = share.workspaceID, share.queue
 		}
 	}
 }
 
-// few returns all queues that have ready rows of the kind, if they are few, in the order
-// in which walks would find them: from the workspace after the last one on, and in each
-// from the queue after the last one on.
-func (r *rounds) few(ctx context.Context, q querier, kind string) ([]string, bool, error) {
-	queues, err := ids(ctx, q, hops(kind, "", afterAll).add("SELECT queue FROM hop WHERE queue IS NOT NULL LIMIT ?", fewQueues+1))
+// fewQueues is how many queues are read at once, without walks.
+const fewQueues = 32
+
+// ifFew returns all queues that have ready rows of the kind, if they are few, in the order in
+// which walks would find them: from the workspace after the last one on, and in each from the
+// queue after the last one on.
+func (r *rounds) ifFew(ctx context.Context, q sqldb.Querier, kind outboxKind) ([]string, bool, error) {
+	queues, err := skipScan(kind, "", afterAll).Add(selectFound, fewQueues+1).Strings(ctx, q)
 	if err != nil || len(queues) > fewQueues {
 		return nil, false, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// Which of the two halves of a round a workspace, or a queue of one, is in.
+	// half is 0 for the keys that come before the round returns to the first one.
 	half := func(key, last string) int {
 		if key > last {
 			return 0
@@ -98,8 +108,8 @@ func (r *rounds) few(ctx context.Context, q querier, kind string) ([]string, boo
 		return 1
 	}
 	slices.SortFunc(queues, func(a, b string) int {
-		workspaceA, _ := split(a)
-		workspaceB, _ := split(b)
+		workspaceA, _ := splitQueue(a)
+		workspaceB, _ := splitQueue(b)
 		return cmp.Or(
 			cmp.Compare(half(workspaceA, r.workspace), half(workspaceB, r.workspace)), cmp.Compare(workspaceA, workspaceB),
 			cmp.Compare(half(a, r.queues[workspaceA]), half(b, r.queues[workspaceA])), cmp.Compare(a, b),
@@ -107,9 +117,6 @@ func (r *rounds) few(ctx context.Context, q querier, kind string) ([]string, boo
 	})
 	return queues, true, nil
 }
-
-// fewQueues is how many are read at once.
-const fewQueues = 32
 
 // walk goes once around the queues of one workspace.
 type walk struct {
@@ -120,11 +127,18 @@ type walk struct {
 	ended       bool
 }
 
-// walks returns walks for the workspaces whose turn it is, after those seen already, which
-// it notes; and whether there may be more.
-func (r *rounds) walks(ctx context.Context, q querier, kind string, seen *seen) ([]*walk, error) {
+// seen is the workspaces that a claim has looked at.
+type seen struct {
+	workspaces map[string]bool
+	last       string
+	all        bool // there are no more
+}
+
+// walks returns walks for the workspaces whose turn it is, after those seen already, and
+// notes them as seen. It also notes whether there may be more.
+func (r *rounds) walks(ctx context.Context, q sqldb.Querier, kind outboxKind, seen *seen) ([]*walk, error) {
 	find := func(after string) ([]string, error) {
-		return ids(ctx, q, sqlOf(workspaceHops(kind), after).add("SELECT queue FROM hop WHERE queue IS NOT NULL LIMIT ?", workspacesAtATime))
+		return workspaceSkipScan(kind, after).Add(selectFound, workspacesAtATime).Strings(ctx, q)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -141,7 +155,7 @@ func (r *rounds) walks(ctx context.Context, q querier, kind string, seen *seen) 
 	seen.all = len(found) < workspacesAtATime
 	var walks []*walk
 	for _, queue := range found {
-		workspaceID, _ := split(queue)
+		workspaceID, _ := splitQueue(queue)
 		if seen.workspaces[workspaceID] || len(walks) == workspacesAtATime {
 			continue
 		}
@@ -153,58 +167,51 @@ func (r *rounds) walks(ctx context.Context, q querier, kind string, seen *seen) 
 	return walks, err
 }
 
-// seen is the workspaces that a claim has looked at.
-type seen struct {
-	workspaces map[string]bool
-	last       string
-	all        bool // there are no more
-}
-
-// next returns the next queues of the walks, up to each of every one, and says which
-// walks have ended. A walk that comes to its workspace's last queue goes on at the first
-// at once: otherwise other workspaces' might leave it none.
-func next(ctx context.Context, tx *sqlx.Tx, kind string, walks []*walk, each int) ([]string, error) {
+// nextQueues returns the next queues of the walks, up to each of every one, and notes which
+// walks have ended. A walk that comes to its workspace's last queue goes on at the first one
+// at once: otherwise the queues of other workspaces might leave it no room.
+func nextQueues(ctx context.Context, tx *sqlx.Tx, kind outboxKind, walks []*walk, each int) ([]string, error) {
 	first := slices.DeleteFunc(slices.Clone(walks), func(w *walk) bool { return w.wrapped })
-	found, err := page(ctx, tx, kind, walks, each)
+	found, err := advanceAll(ctx, tx, kind, walks, each)
 	if err != nil {
 		return nil, err
 	}
 	around := slices.DeleteFunc(first, func(w *walk) bool { return !w.wrapped || w.ended })
-	more, err := page(ctx, tx, kind, around, each)
+	more, err := advanceAll(ctx, tx, kind, around, each)
 	return append(found, more...), err
 }
 
-// page makes each walk go over as many queues.
-func page(ctx context.Context, tx *sqlx.Tx, kind string, walks []*walk, each int) ([]string, error) {
+// advanceAll advances every walk by up to the given number of queues, and returns them.
+func advanceAll(ctx context.Context, tx *sqlx.Tx, kind outboxKind, walks []*walk, each int) ([]string, error) {
 	var found []string
 	for part := range slices.Chunk(walks, maxCompound) {
-		st := &statement{}
+		st := &sqldb.Statement{}
 		for i, w := range part {
 			if i > 0 {
-				st.add(" UNION ALL ")
+				st.Add(" UNION ALL ")
 			}
-			hop := hops(kind, w.after, w.workspaceID+"/"+afterAll)
-			st.add("SELECT * FROM ("+hop.text.String(), hop.args...).add("SELECT queue FROM hop WHERE queue IS NOT NULL LIMIT ?) w", each)
+			scan := skipScan(kind, w.after, w.workspaceID+"/"+afterAll)
+			st.Add("SELECT * FROM (").Append(scan).Add(selectFound+") w", each)
 		}
-		queues, err := ids(ctx, tx, st)
+		queues, err := st.Strings(ctx, tx)
 		if err != nil {
 			return nil, err
 		}
-		of := map[string][]string{}
+		byWorkspace := map[string][]string{}
 		for _, queue := range queues {
-			workspaceID, _ := split(queue)
-			of[workspaceID] = append(of[workspaceID], queue)
+			workspaceID, _ := splitQueue(queue)
+			byWorkspace[workspaceID] = append(byWorkspace[workspaceID], queue)
 		}
 		for _, w := range part {
-			found = append(found, w.went(of[w.workspaceID], each)...)
+			found = append(found, w.advance(byWorkspace[w.workspaceID], each)...)
 		}
 	}
 	return found, nil
 }
 
-// went moves the walk over the queues found, of each that it asked for, and returns
-// those that are new to it.
-func (w *walk) went(queues []string, each int) []string {
+// advance moves the walk over the queues found, of each that it asked for, and returns the
+// queues that it had not come to before.
+func (w *walk) advance(queues []string, each int) []string {
 	slices.Sort(queues)
 	full := len(queues) == each
 	if full {

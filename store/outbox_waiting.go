@@ -7,31 +7,26 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/sqldb"
 )
 
-// What happens to the deliveries that wait for a webhook when it stops being
-// active, is active again, or is deleted.
+// When a webhook stops being active, is active again, or is deleted, the deliveries that wait
+// for it are parked, resumed or cancelled.
 
-// lockPace keeps claims off the webhook until the transaction ends.
-func (s *Store) lockPace(ctx context.Context, tx *sqlx.Tx, webhookID string) error {
-	_, err := ids(ctx, tx, sqlOf("SELECT webhook_id FROM webhook_pace WHERE webhook_id = ?"+s.dialect.lock("FOR UPDATE"), webhookID))
-	return err
-}
-
-// park takes the webhook's deliveries off the outbox that no dispatcher has
-// leased, and parks them.
+// park takes the webhook's deliveries off the outbox that no dispatcher has leased, and parks
+// them.
 func (s *Store) park(ctx context.Context, tx *sqlx.Tx, workspaceID, webhookID string) error {
-	if err := s.lockPace(ctx, tx, webhookID); err != nil {
+	if _, err := s.lockPaces(ctx, tx, true, webhookID); err != nil {
 		return err
 	}
 	for {
-		waiting, err := ids(ctx, tx, waitingStarts(workspaceID, webhookID).add(" LIMIT ?", chunkSize))
+		waiting, err := waitingStarts(workspaceID, webhookID).Add(" LIMIT ?", sqldb.ChunkSize).Strings(ctx, tx)
 		if err != nil || len(waiting) == 0 {
 			return err
 		}
-		err = sqlOf("UPDATE deliveries SET state = 'parked', workflow_id = '' WHERE state IN ('pending', 'delivering') AND id IN").
-			in(waiting).run(ctx, tx)
-		if err != nil {
+		const toParked = "UPDATE deliveries SET state = " + sqlParked + ", workflow_id = ''" +
+			" WHERE state IN (" + sqlPending + ", " + sqlDelivering + ") AND id IN"
+		if err := sqldb.SQL(toParked).In(waiting).Run(ctx, tx); err != nil {
 			return err
 		}
 		if err := dropWaiting(ctx, tx, waiting); err != nil {
@@ -40,19 +35,22 @@ func (s *Store) park(ctx context.Context, tx *sqlx.Tx, workspaceID, webhookID st
 	}
 }
 
-// resume puts the webhook's parked deliveries back into the outbox, but for those
-// that a workflow of their own holds.
+// resume puts the webhook's parked deliveries back into the outbox, except deliveries that a
+// workflow of their own holds.
 func (s *Store) resume(ctx context.Context, tx *sqlx.Tx, workspaceID, webhookID string) error {
 	now := s.now()
 	for {
-		parked, err := ids(ctx, tx, sqlOf("UPDATE deliveries SET state = 'pending' WHERE id IN (SELECT id FROM deliveries WHERE ").
-			only("webhook_id", webhookID).add(" AND trouble = 'parked' AND workflow_id = '' ORDER BY webhook_id, id LIMIT ?) RETURNING id", chunkSize))
+		parked, err := sqldb.SQL("UPDATE deliveries SET state = "+sqlPending+" WHERE id IN (SELECT id FROM deliveries WHERE ").
+			PinnedTo("webhook_id", webhookID).
+			Add(" AND trouble = "+sqlParked+" AND workflow_id = '' ORDER BY webhook_id, id LIMIT ?) RETURNING id", sqldb.ChunkSize).
+			Strings(ctx, tx)
 		if err != nil || len(parked) == 0 {
 			return err
 		}
-		err = sqlOf(`INSERT INTO outbox (delivery_id, webhook_id, queue, kind, hold_until, leased, due_at)
-			SELECT id, webhook_id, CAST(? AS text), 'start', CASE WHEN due_at > ? THEN due_at END, FALSE, due_at FROM deliveries WHERE id IN`, queueOf(workspaceID, webhookID), now).
-			in(parked).add(" ON CONFLICT (delivery_id) DO NOTHING").run(ctx, tx)
+		err = sqldb.SQL(`INSERT INTO outbox (delivery_id, webhook_id, queue, kind, hold_until, leased, due_at)
+			SELECT id, webhook_id, CAST(? AS text), `+sqlStart+`, CASE WHEN due_at > ? THEN due_at END, FALSE, due_at
+			FROM deliveries WHERE id IN`, queueOf(workspaceID, webhookID), now).
+			In(parked).Add(" ON CONFLICT (delivery_id) DO NOTHING").Run(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -60,36 +58,36 @@ func (s *Store) resume(ctx context.Context, tx *sqlx.Tx, workspaceID, webhookID 
 }
 
 // waitingStarts finds the webhook's deliveries in the outbox that wait for their first
-// attempt, a chunk of the ready ones and one of those whose time is to come.
-func waitingStarts(workspaceID, webhookID string) *statement {
-	return sqlOf("SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE ").only("queue", queueOf(workspaceID, webhookID)).
-		add(" AND hold_until IS NULL AND kind = 'start' ORDER BY queue, delivery_id LIMIT ?) ready", chunkSize).
-		add(" UNION ALL SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE ").only("webhook_id", webhookID).
-		add(" AND hold_until IS NOT NULL AND kind = 'start' AND NOT leased ORDER BY webhook_id LIMIT ?) scheduled", chunkSize)
+// attempt: a chunk of the ready ones and a chunk of the scheduled ones.
+func waitingStarts(workspaceID, webhookID string) *sqldb.Statement {
+	return sqldb.SQL("SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE ").PinnedTo("queue", queueOf(workspaceID, webhookID)).
+		Add(" AND "+readyStart+" ORDER BY queue, delivery_id LIMIT ?) ready", sqldb.ChunkSize).
+		Add(" UNION ALL SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE ").PinnedTo("webhook_id", webhookID).
+		Add(" AND "+scheduledStart+" ORDER BY webhook_id LIMIT ?) scheduled", sqldb.ChunkSize)
 }
 
-// unfinished finds a chunk of a webhook's unfinished deliveries without reading through
-// the finished ones: they are in the outbox, or their state is one of trouble.
-func unfinished(workspaceID, webhookID string) *statement {
+// unfinished finds a chunk of a webhook's unfinished deliveries without reading through the
+// finished ones: they are in the outbox, or the column trouble has their state.
+func unfinished(workspaceID, webhookID string) *sqldb.Statement {
 	st := waitingStarts(workspaceID, webhookID).
-		add(" UNION SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE ").only("webhook_id", webhookID).
-		add(" AND leased AND kind <> 'cancel' ORDER BY webhook_id LIMIT ?) leased", chunkSize)
+		Add(" UNION SELECT delivery_id FROM (SELECT delivery_id FROM outbox WHERE ").PinnedTo("webhook_id", webhookID).
+		Add(" AND "+leasedAttempt+" ORDER BY webhook_id LIMIT ?) leased", sqldb.ChunkSize)
 	for _, state := range []postrider.DeliveryState{postrider.StateRetrying, postrider.StateParked, postrider.StateDelivering} {
-		st.add(" UNION SELECT id FROM (SELECT id FROM deliveries WHERE ").only("webhook_id", webhookID).
-			add(" AND trouble = ? ORDER BY webhook_id, id LIMIT ?) "+string(state), state, chunkSize)
+		st.Add(" UNION SELECT id FROM (SELECT id FROM deliveries WHERE ").PinnedTo("webhook_id", webhookID).
+			Add(" AND trouble = ? ORDER BY webhook_id, id LIMIT ?) "+string(state), state, sqldb.ChunkSize)
 	}
-	return st.add(" LIMIT ?", chunkSize)
+	return st.Add(" LIMIT ?", sqldb.ChunkSize)
 }
 
-// cancelAll makes a webhook's unfinished deliveries cancelled. One that a workflow
-// carries with others of the webhook, or alone, gets an outbox row that asks for the
-// workflow's cancellation.
+// cancelAll makes a webhook's unfinished deliveries cancelled. A workflow that carries one of
+// them alone, or with others of the webhook, gets an outbox row that asks for its
+// cancellation.
 func (s *Store) cancelAll(ctx context.Context, tx *sqlx.Tx, workspaceID, webhookID string, now time.Time) error {
-	if err := s.lockPace(ctx, tx, webhookID); err != nil {
+	if _, err := s.lockPaces(ctx, tx, true, webhookID); err != nil {
 		return err
 	}
 	for {
-		open, err := ids(ctx, tx, unfinished(workspaceID, webhookID))
+		open, err := unfinished(workspaceID, webhookID).Strings(ctx, tx)
 		if err != nil || len(open) == 0 {
 			return err
 		}
@@ -105,46 +103,46 @@ func (s *Store) cancelAll(ctx context.Context, tx *sqlx.Tx, workspaceID, webhook
 			return err
 		}
 		asked := map[string]bool{}
-		var rows [][]any
+		var rows []outboxRow
 		for _, id := range cancelled {
-			if by := carriers[id]; postrider.CancelledWith(by) && !asked[by] {
-				asked[by] = true
-				rows = append(rows, []any{id, webhookID, queueOf(workspaceID, webhookID), "cancel", false, now, by})
+			if carrier := carriers[id]; postrider.CancelledWith(carrier) && !asked[carrier] {
+				asked[carrier] = true
+				rows = append(rows, outboxRow{
+					DeliveryID: id, WebhookID: webhookID, Queue: queueOf(workspaceID, webhookID), Kind: kindCancel,
+					DueAt: sqldb.Time{Time: now}, WorkflowID: carrier,
+				})
 			}
 		}
-		if _, err := insert(ctx, tx, "INSERT INTO outbox (delivery_id, webhook_id, queue, kind, leased, due_at, workflow_id) VALUES", rows, ""); err != nil {
+		if _, err := outboxTable.Insert(ctx, tx, rows...); err != nil {
 			return err
 		}
 	}
 }
 
-// carriersOf returns the workflows that carry deliveries, or may, by delivery.
+// carriersOf returns the workflows that carry deliveries, or may carry them, by delivery.
 func carriersOf(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) (map[string]string, error) {
-	var rows []struct {
-		DeliveryID string `db:"delivery_id"`
-		WorkflowID string `db:"workflow_id"`
-	}
-	err := sqlOf("SELECT delivery_id, workflow_id FROM outbox WHERE workflow_id <> '' AND delivery_id IN").in(deliveryIDs).selectInto(ctx, tx, &rows)
-	of := make(map[string]string, len(rows))
+	var rows []carrierRow
+	err := sqldb.SQL("SELECT delivery_id, workflow_id FROM outbox WHERE workflow_id <> '' AND delivery_id IN").In(deliveryIDs).
+		Select(ctx, tx, &rows)
+	byDelivery := make(map[string]string, len(rows))
 	for _, row := range rows {
-		of[row.DeliveryID] = row.WorkflowID
+		byDelivery[row.DeliveryID] = row.WorkflowID
 	}
-	return of, err
+	return byDelivery, err
 }
 
-// cancelDeliveries makes those of the deliveries cancelled that are not finished,
-// and returns them.
+// cancelDeliveries makes the unfinished ones of the deliveries cancelled, and returns them.
 func cancelDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, now time.Time) ([]string, error) {
-	return ids(ctx, tx, sqlOf("UPDATE deliveries SET state = ?, finished_at = ?, next_attempt_at = NULL WHERE finished_at IS NULL AND id IN", postrider.StateCancelled, now).
-		in(deliveryIDs).add(" RETURNING id"))
+	const cancel = "UPDATE deliveries SET state = ?, finished_at = ?, next_attempt_at = NULL WHERE finished_at IS NULL AND id IN"
+	return sqldb.SQL(cancel, postrider.StateCancelled, now).In(deliveryIDs).Add(" RETURNING id").Strings(ctx, tx)
 }
 
-// dropWaiting drops the rows of deliveries that wait for their first attempt. One whose
-// attempt was recorded meanwhile has another row by now, which must stay.
+// dropWaiting drops the rows of deliveries that wait for their first attempt. If an attempt
+// was recorded meanwhile, the row has become another by now and must stay.
 func dropWaiting(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) error {
-	return sqlOf("DELETE FROM outbox WHERE kind = 'start' AND NOT leased AND delivery_id IN").in(deliveryIDs).run(ctx, tx)
+	return sqldb.SQL("DELETE FROM outbox WHERE kind = "+sqlStart+" AND NOT leased AND delivery_id IN").In(deliveryIDs).Run(ctx, tx)
 }
 
 func dropOutbox(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) error {
-	return sqlOf("DELETE FROM outbox WHERE delivery_id IN").in(deliveryIDs).run(ctx, tx)
+	return sqldb.SQL("DELETE FROM outbox WHERE delivery_id IN").In(deliveryIDs).Run(ctx, tx)
 }

@@ -2,19 +2,19 @@ package store
 
 import "time"
 
-// paceCatchUp is how far a claim that comes late makes up for the time since the
-// last delivery was due. It covers the gap between two claims, so that a webhook's
-// rate is reached; an idle webhook saves up no more than this.
+// paceCatchUp is how far a claim that comes late makes up for the time since the last
+// delivery was due. It covers the gap between two claims, so that a webhook's rate is
+// reached; an idle webhook saves up no more than this.
 const paceCatchUp = 100 * time.Millisecond
 
-// pace is a webhook's rate limit as a generic cell rate algorithm (ITU-T I.371,
-// virtual scheduling): each delivery moves the time of the next by one interval.
+// pace is a webhook's rate limit as a generic cell rate algorithm (ITU-T I.371, virtual
+// scheduling): each delivery moves the time of the next by one interval.
 type pace struct {
 	interval time.Duration
 	next     time.Time
 }
 
-// paceAt returns the pace of so many deliveries a second, next being the stored
+// paceAt returns the pace of the given number of deliveries a second, next being the stored
 // time of the next one.
 func paceAt(perSecond int, next, now time.Time) pace {
 	if earliest := now.Add(-paceCatchUp); next.Before(earliest) {

@@ -9,9 +9,10 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/sqldb"
 )
 
-// The days around today that have their partition.
+// The days around today that have a partition.
 const (
 	daysBehind = 1
 	daysAhead  = 7
@@ -30,8 +31,8 @@ func partitionedTables() []partitioned {
 }
 
 // analyzedFrom is how many changes a day must have seen before PostgreSQL analyzes it by
-// itself. While there are fewer than two hundred rows it takes any index of theirs for as
-// good as the right one, and goes on with that until it looks again.
+// itself. While a partition has fewer than two hundred rows, PostgreSQL believes that any of
+// its indexes is as good as the right one, and keeps that plan until it analyzes again.
 const analyzedFrom = "1000"
 
 // EnsurePartitions makes the partitions, one a day (UTC), from the day before now
@@ -39,7 +40,7 @@ const analyzedFrom = "1000"
 // which rows came before its partition keeps them in the default partition. It
 // does nothing on SQLite.
 func (s *Store) EnsurePartitions(ctx context.Context, now time.Time) error {
-	if !s.dialect.partitions {
+	if !s.db.Partitions {
 		return nil
 	}
 	made, err := s.partitions(ctx)
@@ -55,7 +56,8 @@ func (s *Store) EnsurePartitions(ctx context.Context, now time.Time) error {
 				continue
 			}
 			bounds := "FROM ('" + postrider.IDFloor(p.prefix, day) + "') TO ('" + postrider.IDFloor(p.prefix, day.AddDate(0, 0, 1)) + "')"
-			if err := s.makePartition(ctx, name, "PARTITION OF "+p.table+" FOR VALUES "+bounds+" WITH (fillfactor = "+p.fill+", autovacuum_analyze_threshold = "+analyzedFrom+")"); err != nil {
+			storage := " WITH (fillfactor = " + p.fill + ", autovacuum_analyze_threshold = " + analyzedFrom + ")"
+			if err := s.makePartition(ctx, name, "PARTITION OF "+p.table+" FOR VALUES "+bounds+storage); err != nil {
 				return err
 			}
 		}
@@ -65,9 +67,9 @@ func (s *Store) EnsurePartitions(ctx context.Context, now time.Time) error {
 
 // partitions returns the names of the partitions that there are.
 func (s *Store) partitions(ctx context.Context) ([]string, error) {
-	names, err := ids(ctx, s.db, sqlOf(`SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-		WHERE c.relkind = 'r' AND pg_table_is_visible(c.oid)`))
-	return names, failure("list partitions", err)
+	names, err := sqldb.SQL(`SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE c.relkind = 'r' AND pg_table_is_visible(c.oid)`).Strings(ctx, s.db.Writing)
+	return names, sqldb.Failure("list partitions", err)
 }
 
 // partitionLock is the advisory lock under which partitions are made: any number
@@ -75,18 +77,18 @@ func (s *Store) partitions(ctx context.Context) ([]string, error) {
 const partitionLock = 7265840113
 
 func (s *Store) makePartition(ctx context.Context, name, definition string) error {
-	err := s.write(ctx, "make a partition", func(tx *sqlx.Tx) error {
-		// The new partition locks its table for a moment. Behind a long query it gives
-		// up rather than hold up everybody; the next call tries again.
-		if err := sqlOf("SET LOCAL lock_timeout = '3s'").run(ctx, tx); err != nil {
+	err := s.db.Write(ctx, "make a partition", func(tx *sqlx.Tx) error {
+		// The new partition locks its table for a moment. If a long query holds the table, it
+		// gives up, because every other statement would wait behind it; the next call tries again.
+		if err := sqldb.SQL("SET LOCAL lock_timeout = '3s'").Run(ctx, tx); err != nil {
 			return err
 		}
-		if err := sqlOf("SELECT pg_advisory_xact_lock(?)", int64(partitionLock)).run(ctx, tx); err != nil {
+		if err := sqldb.SQL("SELECT pg_advisory_xact_lock(?)", int64(partitionLock)).Run(ctx, tx); err != nil {
 			return err
 		}
-		return sqlOf("CREATE TABLE IF NOT EXISTS "+name+" "+definition).run(ctx, tx)
+		return sqldb.SQL("CREATE TABLE IF NOT EXISTS "+name+" "+definition).Run(ctx, tx)
 	})
-	if postgresCode(err) == "23514" { // check_violation: the default partition has rows of that day
+	if sqldb.ViolatesCheck(err) { // the default partition has rows of that day
 		s.Logger.LogAttrs(ctx, slog.LevelWarn, "a day's rows stay in the default partition", slog.String("partition", name))
 		return nil
 	}

@@ -31,7 +31,8 @@ func partitionsOf(t *testing.T, b *storetest.Bundle, table string) map[string]in
 		Partition string
 		Rows      int
 	}
-	require.NoError(t, b.Raw(t).SelectContext(t.Context(), &rows, "SELECT tableoid::regclass::text AS partition, COUNT(*) AS rows FROM "+table+" GROUP BY 1"))
+	query := "SELECT tableoid::regclass::text AS partition, COUNT(*) AS rows FROM " + table + " GROUP BY 1"
+	require.NoError(t, b.Raw(t).SelectContext(t.Context(), &rows, query))
 	counts := map[string]int{}
 	for _, row := range rows {
 		counts[row.Partition] = row.Rows
@@ -44,15 +45,15 @@ func TestPartitions(t *testing.T) {
 	ctx := t.Context()
 	b := storetest.NewBundle(t, postgres.EmptyDatabase(t))
 	w := b.NewWebhook(t)
-	made := func() (names []string) {
-		require.NoError(t, b.Raw(t).SelectContext(ctx, &names, "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'r'"))
-		return names
+	made := func() []string {
+		return read(t, b, "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'r'")
 	}
 	require.Len(t, made(), 3*10) // yesterday, today, a week, and the default
 	require.NoError(t, b.EnsurePartitions(ctx, b.Clock.Now()))
 	require.Len(t, made(), 3*10)
 	var unanalyzed int
-	require.NoError(t, b.Raw(t).GetContext(ctx, &unanalyzed, "SELECT COUNT(*) FROM pg_class WHERE 'autovacuum_analyze_threshold=1000' = ANY(reloptions)"))
+	const late = "SELECT COUNT(*) FROM pg_class WHERE 'autovacuum_analyze_threshold=1000' = ANY(reloptions)"
+	require.NoError(t, b.Raw(t).GetContext(ctx, &unanalyzed, late))
 	require.Equal(t, 3*9, unanalyzed, "every day, while it is nearly empty")
 
 	b.PublishTo(t, w.ID, 2)
@@ -101,18 +102,20 @@ func TestPlans(t *testing.T) {
 	require.NotContains(t, byID, "Append", "a lookup by id reads one partition")
 	attempts := planOf(t, b, "SELECT * FROM attempts WHERE delivery_id = '"+id+"'")
 	require.NotContains(t, attempts, "Append")
+	partial := store.PartialIndexes()
+	retrying := partial["outbox_retrying"] + " AND due_at <= now()"
 	for index, query := range map[string]string{
 		"webhook_id_trouble_id_idx": "SELECT * FROM deliveries WHERE webhook_id = 'w' AND trouble = 'failed' ORDER BY id DESC LIMIT 50",
 		"webhook_id_id_idx":         "SELECT * FROM deliveries WHERE webhook_id = 'w' ORDER BY id DESC LIMIT 50",
 		"event_key_id_idx":          "SELECT * FROM deliveries WHERE event_key = 'e' ORDER BY id DESC LIMIT 50",
 		"workspace_id_key_idx":      "SELECT * FROM events WHERE workspace_id = 'w' ORDER BY key DESC LIMIT 50",
 		"workspace_id_id_idx":       "SELECT * FROM events WHERE workspace_id = 'w' AND id = 'i' AND id <> key",
-		"outbox_ready":              "SELECT queue FROM outbox WHERE hold_until IS NULL AND kind = 'start' AND queue > 'w' ORDER BY queue LIMIT 1",
-		"outbox_handover":           "SELECT queue FROM outbox WHERE hold_until IS NULL AND kind = 'retry' AND queue > 'w' ORDER BY queue LIMIT 1",
-		"outbox_held":               "SELECT MIN(hold_until) FROM outbox WHERE hold_until IS NOT NULL",
-		"outbox_leased":             "SELECT COUNT(*) FROM outbox WHERE webhook_id = 'w' AND leased AND kind <> 'cancel'",
-		"outbox_retrying":           "SELECT 1 FROM outbox WHERE webhook_id = 'w' AND kind = 'retry' AND NOT leased AND due_at <= now() ORDER BY due_at LIMIT 500",
-		"outbox_cancel":             "SELECT delivery_id FROM outbox WHERE hold_until IS NULL AND kind = 'cancel' ORDER BY delivery_id LIMIT 5",
+		"outbox_ready":              "SELECT queue FROM outbox WHERE " + partial["outbox_ready"] + " AND queue > 'w' ORDER BY queue LIMIT 1",
+		"outbox_handover":           "SELECT queue FROM outbox WHERE " + partial["outbox_handover"] + " AND queue > 'w' ORDER BY queue LIMIT 1",
+		"outbox_held":               "SELECT MIN(hold_until) FROM outbox WHERE " + partial["outbox_held"],
+		"outbox_leased":             "SELECT COUNT(*) FROM outbox WHERE webhook_id = 'w' AND " + partial["outbox_leased"],
+		"outbox_retrying":           "SELECT 1 FROM outbox WHERE webhook_id = 'w' AND " + retrying + " ORDER BY due_at LIMIT 500",
+		"outbox_cancel":             "SELECT delivery_id FROM outbox WHERE " + partial["outbox_cancel"] + " ORDER BY delivery_id LIMIT 5",
 	} {
 		plan := planOf(t, b, query)
 		require.Contains(t, plan, index, query)
@@ -135,9 +138,9 @@ func TestUnavailable(t *testing.T) {
 	_, err = store.Open(t.Context(), b.URL, store.Options{})
 	require.Error(t, err)
 
-	// Connections that break are made anew; what was under way says so.
+	// Connections that break are made anew; calls that were under way fail as unavailable.
 	require.NoError(t, b.Ping(t.Context()))
-	_, err = b.Raw(t).ExecContext(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	_, err = b.Raw(t).ExecContext(t.Context(), "SELECT pg_terminate_backend(pid) "+otherSessions)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		err := b.Ping(t.Context())
@@ -174,7 +177,7 @@ func TestListen(t *testing.T) {
 			return len(pids) > 0
 		}
 	}
-	// It is what it listens to last.
+	// This is the channel that it listens to last.
 	require.Eventually(t, listening("postrider_due"), time.Minute, 5*time.Millisecond)
 	w := b.NewWebhook(t)
 	drain(other.Wake())
@@ -189,7 +192,7 @@ func TestListen(t *testing.T) {
 	require.NoError(t, b.RevokeAPIKey(t.Context(), key.ID))
 	require.Eventually(t, func() bool { return other.Revocations() != before }, time.Minute, time.Millisecond)
 
-	// A connection that is lost comes back, and what it missed is looked for.
+	// A connection that is lost comes back, and wakes in case it missed something.
 	drain(other.Wake())
 	before = other.Revocations()
 	_, err = raw.ExecContext(t.Context(), "SELECT pg_terminate_backend(pid) "+listeners+"$1", `LISTEN "postrider_%"`)
@@ -218,7 +221,8 @@ func TestMigrateTogether(t *testing.T) {
 	for i := range errs {
 		keys, err := store.ParseKeyring("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
 		require.NoError(t, err)
-		db, err := store.Open(t.Context(), url, store.Options{Keys: keys, Now: time.Now, IDs: postrider.NewIDs(time.Now, rand.Reader), Logger: discard()})
+		options := store.Options{Keys: keys, Now: time.Now, IDs: postrider.NewIDs(time.Now, rand.Reader), Logger: discard()}
+		db, err := store.Open(t.Context(), url, options)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, db.Close()) })
 		processes.Go(func() { errs[i] = errors.Join(db.Migrate(t.Context()), db.CheckSchema(t.Context())) })

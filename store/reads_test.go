@@ -11,8 +11,8 @@ import (
 	"postrider.dev/postrider/store/storetest"
 )
 
-// Numbers of [TestReadsWhatItNeeds]. What ended lives leave behind, until PostgreSQL clears
-// it away, is read too, some thousand entries; a statement that reads the crowd does so in
+// Numbers of [TestReadsWhatItNeeds]. Dead entries of earlier lives are read too until
+// PostgreSQL clears them away, some thousands; a statement that reads the crowd does so in
 // every life.
 const (
 	crowd = 20_000 // deliveries of others
@@ -89,17 +89,18 @@ func readsOf(t *testing.T, raw *sqlx.DB) map[string]int {
 		Read int
 	}
 	const grow = " WHERE relname ~ '^(outbox|events_|deliveries_|attempts_)'"
-	require.NoError(t, raw.SelectContext(t.Context(), &reads, "SELECT indexrelname AS name, idx_tup_read AS read FROM pg_stat_user_indexes"+grow+
-		" UNION ALL SELECT 'all of ' || relname, seq_tup_read FROM pg_stat_user_tables"+grow))
-	of := map[string]int{}
+	const indexes = "SELECT indexrelname AS name, idx_tup_read AS read FROM pg_stat_user_indexes" + grow
+	const scans = "SELECT 'all of ' || relname, seq_tup_read FROM pg_stat_user_tables" + grow
+	require.NoError(t, raw.SelectContext(t.Context(), &reads, indexes+" UNION ALL "+scans))
+	byName := map[string]int{}
 	for _, r := range reads {
-		of[r.Name] = r.Read
+		byName[r.Name] = r.Read
 	}
-	return of
+	return byName
 }
 
-// life does with a webhook of its own, beside a crowded one, what the store can for a single
-// one's deliveries.
+// life does everything that the store can with one webhook's deliveries, beside another
+// webhook that has a crowd of them.
 type life struct {
 	*storetest.Bundle
 	raw     *sqlx.DB
@@ -112,9 +113,7 @@ func newLife(t *testing.T) *life {
 	l.raw, l.crowded = l.Raw(t), l.NewWebhook(t)
 	l.raw.SetMaxOpenConns(1)
 	// PostgreSQL looks at tables when the test says so.
-	var tables []string
-	require.NoError(t, l.raw.SelectContext(t.Context(), &tables, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"))
-	for _, table := range tables {
+	for _, table := range read(t, l.Bundle, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace") {
 		l.exec(t, "ALTER TABLE "+table+" SET (autovacuum_enabled = false)")
 	}
 	return l
@@ -137,9 +136,10 @@ func (l *life) plan(t *testing.T) {
 // finish makes deliveries of the crowd, in the order of their ids, things of the past.
 func (l *life) finish(t *testing.T, deliveryIDs []string) {
 	t.Helper()
+	first, last := deliveryIDs[0], deliveryIDs[len(deliveryIDs)-1]
 	l.exec(t, `UPDATE deliveries SET state = CASE WHEN id LIKE '%0' THEN 'failed' WHEN id LIKE '%1' THEN 'parked' ELSE 'succeeded' END,
-		finished_at = CASE WHEN id LIKE '%1' THEN NULL ELSE due_at END WHERE id BETWEEN $1 AND $2`, deliveryIDs[0], deliveryIDs[len(deliveryIDs)-1])
-	l.exec(t, "DELETE FROM outbox WHERE delivery_id BETWEEN $1 AND $2", deliveryIDs[0], deliveryIDs[len(deliveryIDs)-1])
+		finished_at = CASE WHEN id LIKE '%1' THEN NULL ELSE due_at END WHERE id BETWEEN $1 AND $2`, first, last)
+	l.exec(t, "DELETE FROM outbox WHERE delivery_id BETWEEN $1 AND $2", first, last)
 }
 
 func (l *life) live(t *testing.T) {
@@ -178,8 +178,8 @@ func (l *life) live(t *testing.T) {
 	}
 }
 
-// claim claims so many of the webhook's deliveries, beside some of the crowd's. It records
-// the first of each, and gives back what else it has of the crowd's.
+// claim claims n of the webhook's deliveries, beside some of the crowd's. It records the first
+// of each, and gives back the others of the crowd's.
 func (l *life) claim(t *testing.T, webhookID string, n int) []string {
 	t.Helper()
 	claimed, err := l.Claim(t.Context(), postrider.ClaimRequest{Limit: 3 * n, Lease: time.Minute, Capacity: &postrider.Capacity{
@@ -189,12 +189,12 @@ func (l *life) claim(t *testing.T, webhookID string, n int) []string {
 	var own, others []string
 	var outcomes []postrider.Outcome
 	for _, d := range claimed {
-		of := &own
+		ids := &own
 		if d.WebhookID != webhookID {
-			of = &others
+			ids = &others
 		}
-		*of = append(*of, d.ID)
-		if len(*of) == 1 { // the crowd's, which is old, beside the latest
+		*ids = append(*ids, d.ID)
+		if len(*ids) == 1 { // the crowd's, which is old, beside the latest
 			outcomes = append(outcomes, l.Outcome(t, d.ID, 1, postrider.StateRetrying))
 		}
 	}
@@ -203,7 +203,7 @@ func (l *life) claim(t *testing.T, webhookID string, n int) []string {
 	return own
 }
 
-// dispatch does what a dispatcher does with eight of a webhook's deliveries.
+// dispatch does the work of a dispatcher with eight of a webhook's deliveries.
 func (l *life) dispatch(t *testing.T, claimed []string) {
 	t.Helper()
 	require.Len(t, claimed, 8)

@@ -9,6 +9,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/sqldb"
 )
 
 // retainChunk is how many deliveries are deleted in one transaction where they are
@@ -19,18 +20,17 @@ const retainChunk = 500
 // their ids.
 const spill = time.Hour
 
-// Retain removes what was accepted before the day of the given time: deliveries
-// that are finished with their attempts, events without deliveries, and what made
-// publishes repeatable. What is not finished stays. On PostgreSQL whole days go at
-// once, by dropping their partitions; a day with something unfinished is kept as a
-// whole. It tells progress how far it has come. Broken off, it goes on when it is
-// called again.
+// Retain removes deliveries that were accepted before the day of the given time, if they are
+// finished, with their attempts. It removes events without deliveries and idempotency keys of
+// that time too. Unfinished deliveries stay. On PostgreSQL whole days go at once, by dropping
+// their partitions; a day with an unfinished delivery is kept as a whole. It calls progress
+// with how far it has come. A run that was interrupted goes on with the next call.
 func (s *Store) Retain(ctx context.Context, before time.Time, progress func(postrider.Removed)) (postrider.Removed, error) {
 	r := &retention{Store: s, end: before.UTC().Truncate(24 * time.Hour), progress: progress}
 	steps := []func(context.Context) error{r.dropDays, r.sweepDeliveries, r.sweepEvents, r.sweepKeys}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
-			return r.removed, failure("remove what is past its retention", err)
+			return r.removed, sqldb.Failure("remove what is past its retention", err)
 		}
 	}
 	return r.removed, nil
@@ -47,7 +47,7 @@ type retention struct {
 
 // dropDays drops the partitions of days before the end.
 func (r *retention) dropDays(ctx context.Context) error {
-	if !r.dialect.partitions {
+	if !r.db.Partitions {
 		return nil
 	}
 	names, err := r.partitions(ctx)
@@ -65,7 +65,8 @@ func (r *retention) dropDays(ctx context.Context) error {
 		label := day.Format(time.DateOnly)
 		if open {
 			r.removed.Unfinished = append(r.removed.Unfinished, label)
-			r.Logger.LogAttrs(ctx, slog.LevelWarn, "a day past its retention is kept for deliveries that are not finished: resume or delete their webhooks", slog.String("day", label))
+			r.Logger.LogAttrs(ctx, slog.LevelWarn,
+				"a day past its retention is kept for deliveries that are not finished: resume or delete their webhooks", slog.String("day", label))
 			continue
 		}
 		if err := r.dropDay(ctx, day); err != nil {
@@ -92,12 +93,12 @@ func daysOf(partitions []string) []time.Time {
 	return days
 }
 
-// unfinished reports whether a delivery of an event of the day is not finished.
+// unfinished reports whether an event of the day has a delivery that is not finished.
 func (r *retention) unfinished(ctx context.Context, day time.Time) (bool, error) {
 	var open bool
-	err := sqlOf("SELECT EXISTS (SELECT 1 FROM deliveries WHERE id >= ? AND id < ? AND finished_at IS NULL)",
+	err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM deliveries WHERE id >= ? AND id < ? AND finished_at IS NULL)",
 		postrider.IDFloor(postrider.PrefixDelivery, day), postrider.IDFloor(postrider.PrefixDelivery, day.AddDate(0, 0, 1).Add(spill))).
-		get(ctx, r.reading, &open)
+		Get(ctx, r.db.Reading, &open)
 	return open, err
 }
 
@@ -105,13 +106,13 @@ func (r *retention) unfinished(ctx context.Context, day time.Time) (bool, error)
 // of, these before their events.
 func (r *retention) dropDay(ctx context.Context, day time.Time) error {
 	for _, p := range slices.Backward(partitionedTables()) {
-		err := r.write(ctx, "drop a partition", func(tx *sqlx.Tx) error {
-			// The drop locks its table for a moment. Behind a long query it gives up rather
-			// than hold up everybody.
-			if err := sqlOf("SET LOCAL lock_timeout = '1s'").run(ctx, tx); err != nil {
+		err := r.db.Write(ctx, "drop a partition", func(tx *sqlx.Tx) error {
+			// The drop locks its table for a moment. If a long query holds the table, it gives up,
+			// because every other statement would wait behind it.
+			if err := sqldb.SQL("SET LOCAL lock_timeout = '1s'").Run(ctx, tx); err != nil {
 				return err
 			}
-			return sqlOf("DROP TABLE IF EXISTS "+p.table+"_"+day.Format("20060102")).run(ctx, tx)
+			return sqldb.SQL("DROP TABLE IF EXISTS "+p.table+"_"+day.Format("20060102")).Run(ctx, tx)
 		})
 		if err != nil {
 			return err
@@ -120,10 +121,10 @@ func (r *retention) dropDay(ctx context.Context, day time.Time) error {
 	return nil
 }
 
-// swept returns the table whose old rows are deleted one by one: on PostgreSQL the
-// default partition, where rows are that came before their day had one.
+// swept returns the table whose old rows are deleted one by one: on PostgreSQL the default
+// partition, which has the rows that came before their day had a partition.
 func (r *retention) swept(table string) string {
-	if r.dialect.partitions {
+	if r.db.Partitions {
 		return table + "_default"
 	}
 	return table
@@ -132,17 +133,17 @@ func (r *retention) swept(table string) string {
 func (r *retention) sweepDeliveries(ctx context.Context) error {
 	table, after := r.swept("deliveries"), ""
 	for {
-		old, err := ids(ctx, r.reading, sqlOf("SELECT id FROM "+table+" WHERE id > ? AND id < ? AND finished_at IS NOT NULL ORDER BY id LIMIT ?",
-			after, postrider.IDFloor(postrider.PrefixDelivery, r.end), retainChunk))
+		old, err := sqldb.SQL("SELECT id FROM "+table+" WHERE id > ? AND id < ? AND finished_at IS NOT NULL ORDER BY id LIMIT ?",
+			after, postrider.IDFloor(postrider.PrefixDelivery, r.end), retainChunk).Strings(ctx, r.db.Reading)
 		if err != nil || len(old) == 0 {
 			return err
 		}
 		after = old[len(old)-1]
-		err = r.write(ctx, "delete deliveries", func(tx *sqlx.Tx) error {
-			if err := sqlOf("DELETE FROM attempts WHERE delivery_id IN").in(old).run(ctx, tx); err != nil {
+		err = r.db.Write(ctx, "delete deliveries", func(tx *sqlx.Tx) error {
+			if err := sqldb.SQL("DELETE FROM attempts WHERE delivery_id IN").In(old).Run(ctx, tx); err != nil {
 				return err
 			}
-			return sqlOf("DELETE FROM "+table+" WHERE id IN").in(old).run(ctx, tx)
+			return sqldb.SQL("DELETE FROM "+table+" WHERE id IN").In(old).Run(ctx, tx)
 		})
 		if err != nil {
 			return err
@@ -156,15 +157,15 @@ func (r *retention) sweepDeliveries(ctx context.Context) error {
 func (r *retention) sweepEvents(ctx context.Context) error {
 	table, after := r.swept("events"), ""
 	for {
-		old, err := ids(ctx, r.reading, sqlOf("SELECT key FROM "+table+` e WHERE key > ? AND key < ?
+		old, err := sqldb.SQL("SELECT key FROM "+table+` e WHERE key > ? AND key < ?
 			AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_key = e.key) ORDER BY key LIMIT ?`,
-			after, postrider.IDFloor(postrider.PrefixEvent, r.end), retainChunk))
+			after, postrider.IDFloor(postrider.PrefixEvent, r.end), retainChunk).Strings(ctx, r.db.Reading)
 		if err != nil || len(old) == 0 {
 			return err
 		}
 		after = old[len(old)-1]
-		err = r.write(ctx, "delete events", func(tx *sqlx.Tx) error {
-			return sqlOf("DELETE FROM "+table+" WHERE key IN").in(old).run(ctx, tx)
+		err = r.db.Write(ctx, "delete events", func(tx *sqlx.Tx) error {
+			return sqldb.SQL("DELETE FROM "+table+" WHERE key IN").In(old).Run(ctx, tx)
 		})
 		if err != nil {
 			return err
@@ -177,9 +178,10 @@ func (r *retention) sweepEvents(ctx context.Context) error {
 func (r *retention) sweepKeys(ctx context.Context) error {
 	for {
 		var gone int64
-		err := r.write(ctx, "delete idempotency keys", func(tx *sqlx.Tx) (err error) {
-			gone, err = sqlOf(`DELETE FROM idempotency_keys WHERE (workspace_id, kind, value) IN
-				(SELECT workspace_id, kind, value FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)`, r.end, retainChunk).affect(ctx, tx)
+		err := r.db.Write(ctx, "delete idempotency keys", func(tx *sqlx.Tx) (err error) {
+			gone, err = sqldb.SQL(`DELETE FROM idempotency_keys WHERE (workspace_id, kind, value) IN
+				(SELECT workspace_id, kind, value FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)`,
+				r.end, retainChunk).Affect(ctx, tx)
 			return err
 		})
 		r.removed.IdempotencyKeys += gone

@@ -9,33 +9,43 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/sqldb"
 )
 
-// version is one value that a secret has had.
+// secretRow is a row of the table secrets.
+type secretRow struct {
+	ID          string
+	WorkspaceID string     `db:"workspace_id"`
+	CreatedAt   sqldb.Time `db:"created_at"`
+}
+
+// versionRow is a row of the table secret_versions: one value that a secret has had.
+type versionRow struct {
+	SecretID   string `db:"secret_id"`
+	Number     int
+	KeyID      string `db:"key_id"`
+	Ciphertext []byte
+	CreatedAt  sqldb.Time  `db:"created_at"`
+	ExpiresAt  *sqldb.Time `db:"expires_at"`
+}
+
+// version is a secret's version with its workspace, as selectVersions reads it.
 type version struct {
+	versionRow
 	WorkspaceID string `db:"workspace_id"`
-	SecretID    string `db:"secret_id"`
-	Number      int
-	KeyID       string `db:"key_id"`
-	Ciphertext  []byte
-	CreatedAt   moment  `db:"created_at"`
-	ExpiresAt   *moment `db:"expires_at"`
 
 	value string // decrypted
 }
 
-const selectVersions = `SELECT s.workspace_id, v.secret_id, v.number, v.key_id, v.ciphertext, v.created_at, v.expires_at
-	FROM secret_versions v JOIN secrets s ON s.id = v.secret_id WHERE `
-
-// identity is what a ciphertext is bound to.
+// identity names the row that a ciphertext is bound to.
 func (v version) identity() string {
 	return "postrider secret\x00" + v.WorkspaceID + "\x00" + v.SecretID + "\x00" + strconv.Itoa(v.Number)
 }
 
 // versions runs a statement of selectVersions and decrypts what it finds.
-func (s *Store) versions(ctx context.Context, q querier, st *statement) ([]version, error) {
+func (s *Store) versions(ctx context.Context, q sqldb.Querier, st *sqldb.Statement) ([]version, error) {
 	var found []version
-	if err := st.selectInto(ctx, q, &found); err != nil {
+	if err := st.Select(ctx, q, &found); err != nil {
 		return nil, err
 	}
 	for i, v := range found {
@@ -49,15 +59,15 @@ func (s *Store) versions(ctx context.Context, q querier, st *statement) ([]versi
 }
 
 // liveVersions returns a secret's values that sign now, the current one first.
-func (s *Store) liveVersions(ctx context.Context, q querier, secretID *string) ([]version, error) {
+func (s *Store) liveVersions(ctx context.Context, q sqldb.Querier, secretID *string) ([]version, error) {
 	if secretID == nil {
 		return nil, nil
 	}
-	return s.versions(ctx, q, sqlOf(selectVersions+"v.secret_id = ? AND (v.expires_at IS NULL OR v.expires_at > ?) ORDER BY v.number DESC",
-		*secretID, s.now()))
+	const live = "v.secret_id = ? AND (v.expires_at IS NULL OR v.expires_at > ?) ORDER BY v.number DESC"
+	return s.versions(ctx, q, sqldb.SQL(selectVersions+live, *secretID, s.now()))
 }
 
-func (s *Store) revealed(ctx context.Context, q querier, secretID *string) (postrider.Secret, error) {
+func (s *Store) revealed(ctx context.Context, q sqldb.Querier, secretID *string) (postrider.Secret, error) {
 	versions, err := s.liveVersions(ctx, q, secretID)
 	if err != nil {
 		return postrider.Secret{}, err
@@ -66,7 +76,9 @@ func (s *Store) revealed(ctx context.Context, q querier, secretID *string) (post
 		return postrider.Secret{}, postrider.NotFound("secret")
 	}
 	current := versions[0]
-	secret := postrider.Secret{ID: current.SecretID, Value: current.value, CreatedAt: current.CreatedAt.Time, Previous: []postrider.PreviousSecret{}}
+	secret := postrider.Secret{
+		ID: current.SecretID, Value: current.value, CreatedAt: current.CreatedAt.Time, Previous: []postrider.PreviousSecret{},
+	}
 	for _, v := range versions[1:] {
 		secret.Previous = append(secret.Previous, postrider.PreviousSecret{CreatedAt: v.CreatedAt.Time, ExpiresAt: v.ExpiresAt.Time})
 	}
@@ -74,59 +86,65 @@ func (s *Store) revealed(ctx context.Context, q querier, secretID *string) (post
 }
 
 func (s *Store) createSecret(ctx context.Context, tx *sqlx.Tx, workspaceID, value string) (string, error) {
-	id := s.IDs.New(postrider.PrefixSecret)
-	err := sqlOf("INSERT INTO secrets (id, workspace_id, created_at) VALUES (?, ?, ?)", id, workspaceID, s.now()).run(ctx, tx)
-	if err != nil {
+	now := sqldb.TimeOf(s.now())
+	secret := secretRow{ID: s.IDs.New(postrider.PrefixSecret), WorkspaceID: workspaceID, CreatedAt: now}
+	if _, err := secretsTable.Insert(ctx, tx, secret); err != nil {
 		return "", err
 	}
-	return id, s.addVersion(ctx, tx, version{WorkspaceID: workspaceID, SecretID: id, Number: 1, value: value})
+	first := version{versionRow: versionRow{SecretID: secret.ID, Number: 1, CreatedAt: now}, WorkspaceID: workspaceID, value: value}
+	return secret.ID, s.addVersion(ctx, tx, first)
 }
 
+// addVersion stores the version's value, encrypted.
 func (s *Store) addVersion(ctx context.Context, tx *sqlx.Tx, v version) error {
-	keyID, ciphertext := s.Keys.seal(v.value, v.identity())
-	return sqlOf("INSERT INTO secret_versions (secret_id, number, key_id, ciphertext, created_at) VALUES (?, ?, ?, ?, ?)",
-		v.SecretID, v.Number, keyID, ciphertext, s.now()).run(ctx, tx)
+	v.KeyID, v.Ciphertext = s.Keys.seal(v.value, v.identity())
+	_, err := secretVersionsTable.Insert(ctx, tx, v.versionRow)
+	return err
 }
 
-// replaceSecret gives the webhook, whose row is locked, another current secret and
-// returns the secret's id. Those before end after grace at the latest.
-func (s *Store) replaceSecret(ctx context.Context, tx *sqlx.Tx, w postrider.Webhook, value string, grace time.Duration) (string, error) {
+// replaceSecret gives the webhook, whose row is locked, another current secret and returns
+// the secret's id. The versions before it end after grace at the latest.
+func (s *Store) replaceSecret(
+	ctx context.Context, tx *sqlx.Tx, w postrider.Webhook, value string, grace time.Duration,
+) (string, error) {
 	if w.SecretID == nil {
 		return s.createSecret(ctx, tx, w.WorkspaceID, value)
 	}
-	end := s.now().Add(grace)
-	err := sqlOf("UPDATE secret_versions SET expires_at = ? WHERE secret_id = ? AND (expires_at IS NULL OR expires_at > ?)",
-		end, *w.SecretID, end).run(ctx, tx)
+	now := s.now()
+	end := now.Add(grace)
+	err := sqldb.SQL("UPDATE secret_versions SET expires_at = ? WHERE secret_id = ? AND (expires_at IS NULL OR expires_at > ?)",
+		end, *w.SecretID, end).Run(ctx, tx)
 	if err != nil {
 		return "", err
 	}
 	var last int
-	if err := sqlOf("SELECT MAX(number) FROM secret_versions WHERE secret_id = ?", *w.SecretID).get(ctx, tx, &last); err != nil {
+	if err := sqldb.SQL("SELECT MAX(number) FROM secret_versions WHERE secret_id = ?", *w.SecretID).Get(ctx, tx, &last); err != nil {
 		return "", err
 	}
-	return *w.SecretID, s.addVersion(ctx, tx, version{WorkspaceID: w.WorkspaceID, SecretID: *w.SecretID, Number: last + 1, value: value})
+	next := versionRow{SecretID: *w.SecretID, Number: last + 1, CreatedAt: sqldb.TimeOf(now)}
+	return next.SecretID, s.addVersion(ctx, tx, version{versionRow: next, WorkspaceID: w.WorkspaceID, value: value})
 }
 
 // reencryptChunk is how many secrets are encrypted anew in one transaction.
 const reencryptChunk = 500
 
-// Reencrypt encrypts every secret anew that another key than the keyring's newest
-// encrypts, and returns how many there were. It tells progress how many are done
-// now and then. After it no other key is needed.
+// Reencrypt encrypts every secret anew that is not encrypted with the keyring's newest key,
+// and returns how many there were. It calls progress now and then with how many are done.
+// After it no other key is needed.
 func (s *Store) Reencrypt(ctx context.Context, progress func(done int)) (int, error) {
 	total := 0
 	for {
 		done := 0
-		err := s.write(ctx, "re-encrypt secrets", func(tx *sqlx.Tx) error {
-			old, err := s.versions(ctx, tx, sqlOf(selectVersions+"v.key_id <> ? ORDER BY v.secret_id, v.number LIMIT ?", s.Keys.newest, reencryptChunk).
-				add(s.dialect.lock("FOR UPDATE OF v")))
+		err := s.db.Write(ctx, "re-encrypt secrets", func(tx *sqlx.Tx) error {
+			const others = "v.key_id <> ? ORDER BY v.secret_id, v.number LIMIT ?"
+			old, err := s.versions(ctx, tx, sqldb.SQL(selectVersions+others, s.Keys.newest, reencryptChunk).Add(s.db.Lock("FOR UPDATE OF v")))
 			if err != nil {
 				return err
 			}
 			for _, v := range old {
 				keyID, ciphertext := s.Keys.seal(v.value, v.identity())
-				if err := sqlOf("UPDATE secret_versions SET key_id = ?, ciphertext = ? WHERE secret_id = ? AND number = ?",
-					keyID, ciphertext, v.SecretID, v.Number).run(ctx, tx); err != nil {
+				if err := sqldb.SQL("UPDATE secret_versions SET key_id = ?, ciphertext = ? WHERE secret_id = ? AND number = ?",
+					keyID, ciphertext, v.SecretID, v.Number).Run(ctx, tx); err != nil {
 					return err
 				}
 			}
@@ -144,9 +162,9 @@ func (s *Store) Reencrypt(ctx context.Context, progress func(done int)) (int, er
 // CheckKeys returns an error when a stored secret was encrypted with a key that the
 // keyring does not have: deliveries that need it could never be signed.
 func (s *Store) CheckKeys(ctx context.Context) error {
-	used, err := ids(ctx, s.reading, sqlOf("SELECT DISTINCT key_id FROM secret_versions"))
+	used, err := sqldb.SQL("SELECT DISTINCT key_id FROM secret_versions").Strings(ctx, s.db.Reading)
 	if err != nil {
-		return failure("look at the keys in use", err)
+		return sqldb.Failure("look at the keys in use", err)
 	}
 	for _, id := range used {
 		if s.Keys.keys[id] == nil {

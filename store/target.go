@@ -5,17 +5,18 @@ import (
 	"slices"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/sqldb"
 )
 
-// Targets returns what an attempt of each delivery needs, in the order asked and
-// without those that are unknown. A delivery of a deleted webhook has the state
+// Targets returns the targets of deliveries: all that an attempt needs. They are in the order
+// asked, and unknown deliveries are left out. A delivery of a deleted webhook has the state
 // cancelled.
 func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error) {
 	targets := make([]postrider.Target, 0, len(deliveryIDs))
-	for part := range slices.Chunk(deliveryIDs, chunkSize) {
-		deliveries, err := keyed(ctx, s.reading, selectDeliveries, "d.id", part, deliveryRow.cursor)
+	for part := range slices.Chunk(deliveryIDs, sqldb.ChunkSize) {
+		deliveries, err := keyed(ctx, s.db.Reading, selectDeliveries, "d.id", part, deliveryRow.cursor)
 		if err != nil {
-			return nil, failure("load targets", err)
+			return nil, sqldb.Failure("load targets", err)
 		}
 		known := make([]postrider.Delivery, 0, len(part))
 		for _, id := range part {
@@ -25,7 +26,7 @@ func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.
 			}
 			d, err := row.item()
 			if err != nil {
-				return nil, failure("load targets", err)
+				return nil, sqldb.Failure("load targets", err)
 			}
 			known = append(known, d)
 		}
@@ -38,11 +39,10 @@ func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.
 	return targets, nil
 }
 
-// TargetsOf returns what an attempt of each delivery needs beside the delivery itself,
-// in their order.
+// TargetsOf returns the targets of deliveries that the caller has read, in their order.
 func (s *Store) TargetsOf(ctx context.Context, deliveries []postrider.Delivery) ([]postrider.Target, error) {
 	targets, err := s.targets(ctx, deliveries)
-	return targets, failure("load targets", err)
+	return targets, sqldb.Failure("load targets", err)
 }
 
 func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([]postrider.Target, error) {
@@ -50,11 +50,11 @@ func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([
 	for i, d := range deliveries {
 		webhookIDs[i], eventKeys[i] = d.WebhookID, d.EventKey
 	}
-	webhooks, err := keyed(ctx, s.reading, selectWebhooks, "w.id", webhookIDs, webhookRow.cursor)
+	webhooks, err := keyed(ctx, s.db.Reading, selectWebhooks, "w.id", webhookIDs, webhookRow.cursor)
 	if err != nil {
 		return nil, err
 	}
-	events, err := keyed(ctx, s.reading, "SELECT key, body FROM events WHERE ", "key", eventKeys, eventRow.cursor)
+	events, err := keyed(ctx, s.db.Reading, "SELECT key, body FROM events WHERE ", "key", eventKeys, eventRow.cursor)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,8 @@ func target(delivery postrider.Delivery, row webhookRow, secrets map[string][]st
 		return postrider.Target{}, err
 	}
 	t := postrider.Target{
-		Delivery: delivery, WebhookStatus: w.Status, URL: w.URL, Headers: w.Headers, SigningMethod: w.SigningMethod, MaxInFlight: w.MaxInFlight,
+		Delivery: delivery, WebhookStatus: w.Status, URL: w.URL, Headers: w.Headers, SigningMethod: w.SigningMethod,
+		MaxInFlight: w.MaxInFlight,
 	}
 	if w.SecretID != nil {
 		t.Secrets = secrets[*w.SecretID]
@@ -90,23 +91,25 @@ func target(delivery postrider.Delivery, row webhookRow, secrets map[string][]st
 	return t, nil
 }
 
-// keyed reads the rows whose column, an id, is in the list, each once, by id. The text
-// ends before the condition.
-func keyed[Row any](ctx context.Context, q querier, text, column string, wanted []string, id func(Row) string) (map[string]Row, error) {
+// keyed reads the rows whose column, an id, is in the list, and returns them by id. The
+// condition follows the text.
+func keyed[Row any](
+	ctx context.Context, q sqldb.Querier, text, column string, wanted []string, id func(Row) string,
+) (map[string]Row, error) {
 	found := map[string]Row{}
 	wanted = slices.Compact(slices.Sorted(slices.Values(wanted)))
 	if len(wanted) == 0 {
 		return found, nil
 	}
 	var rows []Row
-	err := sqlOf(text).within(column, wanted).selectInto(ctx, q, &rows)
+	err := sqldb.SQL(text).InKeyRange(column, wanted).Select(ctx, q, &rows)
 	for _, row := range rows {
 		found[id(row)] = row
 	}
 	return found, err
 }
 
-// liveSecrets returns the values that sign now, current first, by secret.
+// liveSecrets returns the values that sign now by secret, the current value first.
 func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow) (map[string][]string, error) {
 	values := map[string][]string{}
 	var wanted []string
@@ -119,8 +122,9 @@ func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow)
 		return values, nil
 	}
 	slices.Sort(wanted)
-	versions, err := s.versions(ctx, s.reading, sqlOf(selectVersions+"(v.expires_at IS NULL OR v.expires_at > ?) AND v.secret_id IN", s.now()).
-		in(wanted).add(" ORDER BY v.secret_id, v.number DESC"))
+	const live = "(v.expires_at IS NULL OR v.expires_at > ?) AND v.secret_id IN"
+	versions, err := s.versions(ctx, s.db.Reading, sqldb.SQL(selectVersions+live, s.now()).In(wanted).
+		Add(" ORDER BY v.secret_id, v.number DESC"))
 	for _, v := range versions {
 		values[v.SecretID] = append(values[v.SecretID], v.value)
 	}

@@ -1,10 +1,3 @@
-// Package traces is Postrider's side of OpenTelemetry: where spans go, how a trace
-// waits in the database for its deliveries' attempts, and which spans Temporal's SDK
-// makes of it.
-//
-// A trace begins with a request to the API, or before it, at the caller. Nothing else
-// begins one: a workflow that no sampled request is behind, such as maintenance, makes
-// no span.
 package tracing
 
 import (
@@ -21,13 +14,13 @@ const (
 	fieldState  = "tracestate"
 )
 
-// maxState is the most of a tracestate that is passed on, in bytes: the W3C asks for
-// so much, and it is kept with every delivery.
+// maxState is the longest tracestate that is kept, in bytes. The W3C asks for at least this
+// length. It is not longer, because every delivery stores it.
 const maxState = 512
 
-// Text returns the span of ctx as text that a later attempt, in another process,
-// goes on from: its traceparent and, after a space, its tracestate if it has one.
-// It returns "" for a span that is not sampled, and without one.
+// Text returns the context of the span in ctx as text, from which another process can go on: the
+// traceparent and, after a space, the tracestate if there is one. It returns "" without a span,
+// and for a span that is not sampled.
 func Text(ctx context.Context) string {
 	if !trace.SpanContextFromContext(ctx).IsSampled() {
 		return ""
@@ -40,8 +33,8 @@ func Text(ctx context.Context) string {
 	return fields[fieldParent]
 }
 
-// Context returns ctx inside the span that text, as [Text] returns it, stands for;
-// ctx itself when it stands for none.
+// Context returns ctx with the span context of a text that [Text] returned. For any other text it
+// returns a context without a span.
 func Context(ctx context.Context, text string) context.Context {
 	parent, state, _ := strings.Cut(text, " ")
 	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{fieldParent: parent, fieldState: state})

@@ -11,24 +11,24 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// Config is what [NewProvider] needs.
+// Config is the configuration of [NewProvider].
 type Config struct {
-	// Endpoint is the base URL of an OTLP receiver over HTTP, as
-	// http://127.0.0.1:4318; spans go to its path /v1/traces.
+	// Endpoint is the base URL of an OTLP receiver over HTTP, such as http://127.0.0.1:4318.
+	// Spans go to its path /v1/traces.
 	Endpoint string
-	// Sample is the share of the API's requests that are traced, from 0 to 1. A caller
-	// that sends a traceparent has decided for its own.
+	// Sample is the share of API requests that are traced, from 0 to 1. A traceparent of the
+	// caller overrides it.
 	Sample  float64
 	Version string // of this build
 	Logger  *slog.Logger
 }
 
-// NewProvider returns what makes tracers. Spans wait in a queue and go out every few
-// seconds; those that find it full, and those that the receiver does not take, are
-// dropped, so nothing waits for it. Shutdown sends what is left.
+// NewProvider returns a source of tracers. It sends spans from a queue every few seconds. It
+// drops spans when the queue is full or the receiver refuses them, so that nothing waits.
+// Shutdown sends the remaining spans.
 //
-// What Config does not say, OpenTelemetry's environment variables do, such as
-// OTEL_EXPORTER_OTLP_HEADERS and OTEL_SERVICE_NAME.
+// OpenTelemetry's environment variables configure the rest, such as OTEL_EXPORTER_OTLP_HEADERS
+// and OTEL_SERVICE_NAME.
 func NewProvider(ctx context.Context, config Config) (*sdktrace.TracerProvider, error) {
 	endpoint, err := url.Parse(config.Endpoint)
 	if err != nil {
@@ -38,7 +38,7 @@ func NewProvider(ctx context.Context, config Config) (*sdktrace.TracerProvider, 
 	if err != nil {
 		return nil, err
 	}
-	// The later wins: the environment may give another name.
+	// A later option wins, so that the environment can set another name.
 	process, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
 		resource.WithAttributes(attribute.String("service.name", "postrider"), attribute.String("service.version", config.Version)),
@@ -54,14 +54,14 @@ func NewProvider(ctx context.Context, config Config) (*sdktrace.TracerProvider, 
 	), nil
 }
 
-// exporter logs when the receiver begins to take no spans, and when it does again;
-// OpenTelemetry's own way is a handler that is one for the whole process. Like any
-// exporter it is called by one goroutine at a time.
+// exporter logs when the receiver begins to refuse spans, and when it takes them again.
+// OpenTelemetry's own error handler is global to the process. The provider calls an exporter
+// from one goroutine at a time.
 type exporter struct {
 	sdktrace.SpanExporter
 
 	logger  *slog.Logger
-	dropped int // since the receiver takes none
+	dropped int // spans since the receiver began to refuse them
 }
 
 // ExportSpans implements [sdktrace.SpanExporter].
@@ -69,9 +69,9 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpa
 	err := e.SpanExporter.ExportSpans(ctx, spans)
 	switch {
 	case err != nil && e.dropped == 0:
-		e.logger.LogAttrs(ctx, slog.LevelWarn, "spans are not taken, dropping them", slog.Any("error", err))
+		e.logger.LogAttrs(ctx, slog.LevelWarn, "the receiver refuses spans, dropping them", slog.Any("error", err))
 	case err == nil && e.dropped > 0:
-		e.logger.LogAttrs(ctx, slog.LevelInfo, "spans are taken again", slog.Int("dropped", e.dropped))
+		e.logger.LogAttrs(ctx, slog.LevelInfo, "the receiver takes spans again", slog.Int("dropped", e.dropped))
 		e.dropped = 0
 	}
 	if err != nil {

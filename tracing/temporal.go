@@ -11,10 +11,9 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// NewInterceptor returns an interceptor for a Temporal client, and the workers on it,
-// that makes spans of workflows' starts and runs and of activities. Nothing but a
-// traceparent goes into Temporal for it, as the header "_tracer-data". Histories
-// replay the same with it and without.
+// NewInterceptor returns an interceptor for a Temporal client and its workers. It makes spans for
+// the starts and runs of workflows and for activities. It puts only a traceparent into Temporal,
+// as the header "_tracer-data". Histories replay the same with the interceptor and without it.
 func NewInterceptor(tracer trace.Tracer) (interceptor.Interceptor, error) {
 	options := opentelemetry.TracerOptions{
 		Tracer:               tracer,
@@ -23,7 +22,7 @@ func NewInterceptor(tracer trace.Tracer) (interceptor.Interceptor, error) {
 		DisableSignalTracing: true,
 		DisableQueryTracing:  true,
 		DisableUpdateTracing: true,
-		// A header that cannot be read must not fail a delivery.
+		// A header that cannot be read must not make a delivery fail.
 		AllowInvalidParentSpans: true,
 		SpanStarter:             startUnderParent,
 	}
@@ -36,7 +35,7 @@ func NewInterceptor(tracer trace.Tracer) (interceptor.Interceptor, error) {
 	return tracing{Interceptor: first, replayed: replayed}, err
 }
 
-// tracing chooses how a workflow's run is traced.
+// tracing is the interceptor. Runs that are replayed get another one, see startInReplay.
 type tracing struct {
 	interceptor.Interceptor
 
@@ -44,15 +43,17 @@ type tracing struct {
 }
 
 // InterceptWorkflow implements [interceptor.WorkerInterceptor].
-func (t tracing) InterceptWorkflow(ctx workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+func (t tracing) InterceptWorkflow(
+	ctx workflow.Context, next interceptor.WorkflowInboundInterceptor,
+) interceptor.WorkflowInboundInterceptor {
 	if workflow.IsReplaying(ctx) {
 		return t.replayed.InterceptWorkflow(ctx, next)
 	}
 	return t.Interceptor.InterceptWorkflow(ctx, next)
 }
 
-// startUnderParent starts a span in the trace of a sampled publish, and none
-// outside of one. Its tracestate, which is the publisher's, stays out of Temporal.
+// startUnderParent starts a span only inside the trace of a sampled publish. It removes the
+// tracestate, because data of the publisher must not go into Temporal.
 func startUnderParent(ctx context.Context, tracer trace.Tracer, name string, options ...trace.SpanStartOption) trace.Span {
 	parent := trace.SpanContextFromContext(ctx)
 	if !parent.IsSampled() {
@@ -62,8 +63,8 @@ func startUnderParent(ctx context.Context, tracer trace.Tracer, name string, opt
 	return span
 }
 
-// startInReplay leaves out the span of a run that had one before it was replayed: a
-// query of a delivery that ended days ago would make it one of days.
+// startInReplay makes no span for the run itself, which had its span before the replay. A query
+// of a delivery that ended days ago would otherwise make a span that lasts for days.
 func startInReplay(ctx context.Context, tracer trace.Tracer, name string, options ...trace.SpanStartOption) trace.Span {
 	if strings.HasPrefix(name, "RunWorkflow:") {
 		return trace.SpanFromContext(ctx)

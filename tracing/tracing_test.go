@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-func TestTextIsGoneOnFrom(t *testing.T) {
+func TestContextRestoresText(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{parent, parent + " vendor=value,other=1"} {
 		ctx := tracing.Context(t.Context(), text)
@@ -31,10 +31,10 @@ func TestTextIsGoneOnFrom(t *testing.T) {
 		require.Equal(t, text, tracing.Text(ctx))
 	}
 	long := " vendor=" + strings.Repeat("x", 255) + ",other=" + strings.Repeat("x", 255)
-	require.Equal(t, parent, tracing.Text(tracing.Context(t.Context(), parent+long)), "more than has to be passed on")
+	require.Equal(t, parent, tracing.Text(tracing.Context(t.Context(), parent+long)), "a longer tracestate is left out")
 }
 
-func TestWhatIsNoTraceHasNoText(t *testing.T) {
+func TestNoTextWithoutASampledSpan(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, tracing.Text(t.Context()))
 	for _, text := range []string{"", "nonsense", strings.TrimSuffix(parent, "1") + "0"} {
@@ -42,7 +42,8 @@ func TestWhatIsNoTraceHasNoText(t *testing.T) {
 	}
 }
 
-// TestProvider sends spans to a receiver that first takes none.
+// TestProvider guards that spans reach a receiver that refused earlier ones, that its trouble is
+// logged once, and that a caller's decision to sample wins over the share.
 func TestProvider(t *testing.T) {
 	t.Parallel()
 	var refused atomic.Bool
@@ -71,11 +72,11 @@ func TestProvider(t *testing.T) {
 	}
 	require.NoError(t, provider.Shutdown(context.WithoutCancel(t.Context())))
 
-	require.Equal(t, 1, strings.Count(log.String(), "spans are not taken"))
-	require.Equal(t, 1, strings.Count(log.String(), "spans are taken again\" dropped=1"))
+	require.Equal(t, 1, strings.Count(log.String(), "the receiver refuses spans"))
+	require.Equal(t, 1, strings.Count(log.String(), "the receiver takes spans again\" dropped=1"))
 	require.Len(t, got.GetResourceSpans(), 1)
 	spans := got.GetResourceSpans()[0].GetScopeSpans()[0].GetSpans()
-	require.Len(t, spans, 1, "a caller's decision stands, and none of ours is sampled at a share of 0")
+	require.Len(t, spans, 1, "only the caller's trace is sampled at a share of 0")
 	require.Equal(t, "taken", spans[0].GetName())
 	about := map[string]string{}
 	for _, attribute := range got.GetResourceSpans()[0].GetResource().GetAttributes() {
@@ -83,4 +84,35 @@ func TestProvider(t *testing.T) {
 	}
 	require.Equal(t, "postrider", about["service.name"])
 	require.Equal(t, "1.2.3", about["service.version"])
+}
+
+// TestEnvironmentNamesTheService guards that OpenTelemetry's own variables win over the defaults.
+func TestEnvironmentNamesTheService(t *testing.T) {
+	t.Setenv("OTEL_SERVICE_NAME", "webhooks")
+	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=staging")
+	var got coltracepb.ExportTraceServiceRequest
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		_ = proto.Unmarshal(body, &got)
+	}))
+	t.Cleanup(receiver.Close)
+	provider, err := tracing.NewProvider(t.Context(), tracing.Config{
+		Endpoint: receiver.URL, Sample: 1, Version: "1.2.3", Logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	_, span := provider.Tracer("test").Start(t.Context(), "sampled by its share")
+	span.End()
+	require.NoError(t, provider.Shutdown(t.Context()))
+	require.Len(t, got.GetResourceSpans(), 1)
+	text := got.GetResourceSpans()[0].GetResource().String()
+	require.Contains(t, text, "webhooks")
+	require.Contains(t, text, "staging")
+	require.Contains(t, text, "1.2.3")
+	require.NotContains(t, text, `string_value:"postrider"`)
+}
+
+func TestBrokenEndpointIsAnError(t *testing.T) {
+	t.Parallel()
+	_, err := tracing.NewProvider(t.Context(), tracing.Config{Endpoint: "http://[::1", Logger: slog.New(slog.DiscardHandler)})
+	require.Error(t, err)
 }

@@ -9,33 +9,33 @@ import (
 	"postrider.dev/postrider/activities"
 )
 
-// A webhook's place is held from the claim of an attempt to its record, and so by no more
-// than the max_in_flight in all processes. The time that claim and record take would be
-// lost to its receiver, so more is claimed ahead: a delivery that has no place of its own
-// begins when an attempt is answered, in whose record the place becomes its.
+// An attempt holds its webhook's permit from the claim to the record. A quick receiver would
+// be idle during both, so the dispatcher claims further deliveries ahead. Such a delivery has
+// a slot and no permit: it begins when an attempt of its webhook is answered, and the record
+// of that attempt passes the permit on.
 const (
-	// aheadOfEach is how many are claimed ahead for each attempt that is under way: as many
-	// as are answered, at a quick receiver, while a claim is made.
-	aheadOfEach = 8
-	// quickAnswer is the longest an answer takes of a receiver for which it is done.
+	// aheadPerAttempt is how many deliveries are claimed ahead for each attempt in flight: a
+	// quick receiver answers about this often during one claim.
+	aheadPerAttempt = 8
+	// quickAnswer is the longest latency at which deliveries are claimed ahead.
 	quickAnswer = 100 * time.Millisecond
-	// aheadPatience is for how long one may wait for its place before it is given back.
-	aheadPatience = time.Second
+	// maxAheadWait is how long a delivery may wait for its permit before it is released.
+	maxAheadWait = time.Second
 )
 
-// quick reports whether deliveries are claimed ahead for the receiver: it answers quickly,
-// its window is as wide as the webhook allows, so that claims cannot give it more places,
-// and no retry waits for one of them.
-func (r *receiver) quick(now time.Time) bool {
-	return r.proven && r.latency <= quickAnswer && !r.slow(now) && r.window >= r.limit && r.retries+len(r.retryQueue) == 0
+// quick reports whether deliveries are claimed ahead for the receiver. It must answer
+// quickly. Its window must be as wide as the webhook allows, since otherwise each answer
+// widens the window and the next claim gives it more. And no retry may wait for a permit.
+func (r *receiverLimit) quick(now time.Time) bool {
+	return r.proven && r.latency <= quickAnswer && !r.slow(now) && r.window >= r.maxInFlight && r.retries+len(r.retryQueue) == 0
 }
 
-// stranded reports whether deliveries that were claimed ahead will get no place, since no
-// attempt is left that could hand them its own.
-func (r *receiver) stranded() bool { return len(r.ahead) > 0 && r.firsts == r.kept }
+// stranded reports whether the deliveries claimed ahead wait in vain: every first attempt
+// was answered without a successor, so no permit will be passed on.
+func (r *receiverLimit) stranded() bool { return len(r.ahead) > 0 && r.firstAttempts == r.recording }
 
-// answered notes that a first attempt was answered, and gives its place to the delivery
-// that is next of those that were claimed ahead.
+// answered notes that a first attempt was answered. It passes the permit to the delivery that
+// was claimed ahead first, and returns its id; "" when no delivery may begin.
 func (t *inflight) answered(deliveryID string) (successor string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -44,46 +44,46 @@ func (t *inflight) answered(deliveryID string) (successor string) {
 		return ""
 	}
 	r := s.receiver
-	if !s.begun.IsZero() {
-		r.answered(t.now().Sub(s.begun))
-		delete(r.open, deliveryID)
+	if !s.begunAt.IsZero() {
+		r.answered(t.now().Sub(s.begunAt))
+		delete(r.begunAt, deliveryID)
 	}
 	s.answered = true
-	r.kept++
-	if len(r.ahead) == 0 || len(r.retryQueue) > 0 || r.under() > r.allowance() {
+	r.recording++
+	if len(r.ahead) == 0 || len(r.retryQueue) > 0 || r.inFlight() > r.allowance() {
 		if r.stranded() {
-			signal(t.wanted)
+			signal(t.capacityFreed)
 		}
 		return ""
 	}
 	successor, r.ahead = r.ahead[0], r.ahead[1:]
 	delete(t.slots, deliveryID)
 	r.ended(deliveryID, s)
-	t.begins(successor)
+	t.promote(successor)
 	return successor
 }
 
-// begins gives a place to a delivery that was claimed ahead. The table is locked.
-func (t *inflight) begins(deliveryID string) {
+// promote gives a permit to a delivery that was claimed ahead. The caller holds the lock.
+func (t *inflight) promote(deliveryID string) {
 	s := t.slots[deliveryID]
 	s.ahead = false
 	t.ahead--
-	s.receiver.firsts++
+	s.receiver.firstAttempts++
 	if s.arrival != nil {
 		s.batch.arrive([]activities.Arrival{*s.arrival})
 	}
-	signal(t.freed)
-	if s.receiver.hungry {
-		signal(t.wanted)
+	signal(t.slotFreed)
+	if s.receiver.saturated {
+		signal(t.capacityFreed)
 	}
 }
 
-// withPlaces returns those of a batch's arrivals that have places, and keeps the others
-// until they have. Those that were given back meanwhile do not arrive.
-func (t *inflight) withPlaces(b *batch, claimed []postrider.Dispatch, arrivals []activities.Arrival) []activities.Arrival {
+// ready returns the batch's arrivals that may begin. It keeps the arrivals of deliveries
+// without a permit until [inflight.promote], and drops deliveries that were released.
+func (t *inflight) ready(b *batch, claimed []postrider.Dispatch, arrivals []activities.Arrival) []activities.Arrival {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	placed := make([]activities.Arrival, 0, len(arrivals))
+	ready := make([]activities.Arrival, 0, len(arrivals))
 	for i, a := range arrivals {
 		s, found := t.slots[a.DeliveryID]
 		mine := found && s.batch == b
@@ -91,15 +91,16 @@ func (t *inflight) withPlaces(b *batch, claimed []postrider.Dispatch, arrivals [
 		case mine && s.ahead:
 			s.arrival = &a
 		case mine || !claimed[i].Ahead:
-			placed = append(placed, a)
+			ready = append(ready, a)
 		}
 	}
-	return placed
+	return ready
 }
 
-// takeStranded takes the deliveries out of the table that were claimed ahead and wait in
-// vain, or for too long; all that were, where that is said.
-func (t *inflight) takeStranded(all bool) (deliveryIDs []string) {
+// removeStranded frees the slots of deliveries that were claimed ahead and wait in vain, or
+// for longer than maxAheadWait, and returns the deliveries. With all, it frees every slot of
+// a delivery that was claimed ahead.
+func (t *inflight) removeStranded(all bool) (deliveryIDs []string) {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -109,8 +110,8 @@ func (t *inflight) takeStranded(all bool) (deliveryIDs []string) {
 	for _, r := range t.receivers {
 		stranded := all || r.stranded()
 		for _, id := range slices.Clone(r.ahead) {
-			if s := t.slots[id]; stranded || now.Sub(s.claimed) > aheadPatience {
-				t.giveBack(id, s)
+			if s := t.slots[id]; stranded || now.Sub(s.claimedAt) > maxAheadWait {
+				t.remove(id, s)
 				deliveryIDs = append(deliveryIDs, id)
 			}
 		}
@@ -118,9 +119,9 @@ func (t *inflight) takeStranded(all bool) (deliveryIDs []string) {
 	return deliveryIDs
 }
 
-// releaseStranded gives deliveries back that were claimed ahead and get no place.
+// releaseStranded releases deliveries that were claimed ahead and will get no permit.
 func (d *Dispatcher) releaseStranded(ctx context.Context, all bool) {
-	if ids := d.takeStranded(all); len(ids) > 0 {
+	if ids := d.inflight.removeStranded(all); len(ids) > 0 {
 		d.releaseIDs(ctx, "", ids)
 	}
 }

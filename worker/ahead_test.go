@@ -11,29 +11,30 @@ import (
 	"postrider.dev/postrider/activities"
 )
 
-// crowded is a table with a proven receiver, of whose deliveries so many have places and so
-// many were claimed ahead for a batch, and the batch.
-func crowded(t *testing.T, c *clock, begin, ahead int) (*inflight, *batch) {
+// claimedAhead returns a table with a proven receiver w and a batch of its deliveries: the
+// first have permits, and the rest were claimed ahead.
+func claimedAhead(t *testing.T, c *clock, permitted, ahead int) (*inflight, *batch) {
 	t.Helper()
 	table := newInflight(100, 0, c.now)
 	prove(t, table, "w", 10)
-	table.receivers["w"].limit = firstWindow + 10
+	table.receivers["w"].maxInFlight = initialWindow + 10
 	b := newBatch("batch/1", c.now())
 	var claimed []postrider.Dispatch
 	var arrivals []activities.Arrival
-	for i := range begin + ahead {
+	for i := range permitted + ahead {
 		id := fmt.Sprint("d", i)
-		claimed = append(claimed, postrider.Dispatch{Delivery: of("w", id).Delivery, URL: of("w", "").URL, Ahead: i >= begin})
+		claimed = append(claimed, postrider.Dispatch{Delivery: target("w", id).Delivery, URL: target("w", "").URL, Ahead: i >= permitted})
 		arrivals = append(arrivals, activities.Arrival{DeliveryID: id})
 	}
-	kept, over := table.take(b, claimed)
+	kept, excess := table.take(b, claimed)
 	require.Equal(t, claimed, kept)
-	require.Empty(t, over)
+	require.Empty(t, excess)
 	b.pending = len(kept)
-	b.arrive(table.withPlaces(b, claimed, arrivals))
+	b.arrive(table.ready(b, claimed, arrivals))
 	return table, b
 }
 
+// arrived returns the deliveries that the batch's activity would get next.
 func arrived(b *batch) []string {
 	ids := []string{}
 	for _, a := range b.arrivals {
@@ -42,118 +43,139 @@ func arrived(b *batch) []string {
 	return ids
 }
 
-func TestAnAnsweredAttemptHandsItsPlaceOn(t *testing.T) {
+func TestAnsweredAttemptPassesItsPermitOn(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
-	table, b := crowded(t, clock, 2, 3)
+	table, b := claimedAhead(t, clock, 2, 3)
 	require.Equal(t, []string{"d0", "d1"}, arrived(b))
-	table.begin(b, b.arrivals)
+	table.beganFirst(b, b.arrivals)
 	require.Equal(t, "d2", table.answered("d1"))
 	require.Equal(t, "d3", table.answered("d0"))
 	require.Equal(t, []string{"d0", "d1", "d2", "d3"}, arrived(b))
-	require.Equal(t, 2, table.receivers["w"].under(), "as many as before")
+	require.Equal(t, 2, table.receivers["w"].inFlight(), "as many as before")
 	require.Equal(t, 1, b.pending)
 	require.Empty(t, table.answered("d0"), "an attempt is answered once")
 	table.done("d0")
 	table.done("d1")
-	require.Equal(t, 2, table.receivers["w"].under())
+	require.Equal(t, 2, table.receivers["w"].inFlight())
 
 	require.Equal(t, "d4", table.answered("d2"))
-	require.Empty(t, table.answered("d4"), "nobody waits")
-	require.Equal(t, 2, table.receivers["w"].under(), "its place is free when it is recorded")
+	require.Empty(t, table.answered("d4"), "no delivery waits")
+	require.Equal(t, 2, table.receivers["w"].inFlight(), "the permit ends with the record")
 	table.done("d4")
 	table.done("d3")
-	require.Zero(t, table.receivers["w"].under())
+	require.Zero(t, table.receivers["w"].inFlight())
 	require.Zero(t, b.pending)
-	require.Equal(t, table.total, table.free())
+	require.Equal(t, table.total, table.available())
 	require.Zero(t, table.ahead)
 }
 
-// Guards against a delivery that has its place before it was read, and arrives twice or never.
-func TestAPlaceMayComeBeforeTheDeliveryIsRead(t *testing.T) {
+// A delivery may get its permit before its target was read. Guards against one that then
+// arrives twice or never.
+func TestPermitMayComeBeforeTheTarget(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
-	table, b := crowded(t, clock, 1, 0)
-	later := []postrider.Dispatch{{Delivery: of("w", "later").Delivery, Ahead: true}}
+	table, b := claimedAhead(t, clock, 1, 0)
+	later := []postrider.Dispatch{{Delivery: target("w", "later").Delivery, Ahead: true}}
 	table.take(b, later)
 	b.pending++
 	require.Equal(t, "later", table.answered("d0"))
 	require.Equal(t, []string{"d0"}, arrived(b))
-	b.arrive(table.withPlaces(b, later, []activities.Arrival{{DeliveryID: "later"}}))
+	b.arrive(table.ready(b, later, []activities.Arrival{{DeliveryID: "later"}}))
 	require.Equal(t, []string{"d0", "later"}, arrived(b))
 	require.Zero(t, b.pending)
 }
 
-// Guards against deliveries that wait for a place that nobody is left to hand on.
-func TestWhatIsStrandedIsGivenBack(t *testing.T) {
+// Guards against deliveries that wait for a permit when no attempt is left to pass one on.
+func TestStrandedDeliveriesAreReleased(t *testing.T) {
 	t.Parallel()
-	t.Run("nobody is left", func(t *testing.T) {
+	t.Run("no attempt is left", func(t *testing.T) {
 		t.Parallel()
-		table, b := crowded(t, newClock(), 1, 2)
-		require.Empty(t, table.takeStranded(false))
+		table, b := claimedAhead(t, newClock(), 1, 2)
+		require.Empty(t, table.removeStranded(false))
 		table.drop("d0", b.workflowID)
-		require.True(t, hasTurn(table.wanted))
-		require.ElementsMatch(t, []string{"d1", "d2"}, table.takeStranded(false))
+		require.True(t, received(table.capacityFreed))
+		require.ElementsMatch(t, []string{"d1", "d2"}, table.removeStranded(false))
 		require.Zero(t, b.pending)
-		require.Equal(t, table.total, table.free())
-		claimed := []postrider.Dispatch{{Delivery: of("w", "d1").Delivery, Ahead: true}}
-		require.Empty(t, table.withPlaces(b, claimed, []activities.Arrival{{DeliveryID: "d1"}}), "nor does it arrive, once it is read")
+		require.Equal(t, table.total, table.available())
+		claimed := []postrider.Dispatch{{Delivery: target("w", "d1").Delivery, Ahead: true}}
+		require.Empty(t, table.ready(b, claimed, []activities.Arrival{{DeliveryID: "d1"}}), "a released delivery does not arrive later")
 	})
-	t.Run("the last one was answered before", func(t *testing.T) {
+	t.Run("the last attempt was answered before the claim", func(t *testing.T) {
 		t.Parallel()
-		table, b := crowded(t, newClock(), 1, 0)
+		table, b := claimedAhead(t, newClock(), 1, 0)
 		require.Empty(t, table.answered("d0"))
-		hasTurn(table.wanted)
-		table.take(b, []postrider.Dispatch{{Delivery: of("w", "late").Delivery, Ahead: true}})
-		require.True(t, hasTurn(table.wanted))
-		require.Equal(t, []string{"late"}, table.takeStranded(false))
+		received(table.capacityFreed)
+		table.take(b, []postrider.Dispatch{{Delivery: target("w", "late").Delivery, Ahead: true}})
+		require.True(t, received(table.capacityFreed))
+		require.Equal(t, []string{"late"}, table.removeStranded(false))
 	})
-	t.Run("they have waited for too long", func(t *testing.T) {
+	t.Run("they have waited too long", func(t *testing.T) {
 		t.Parallel()
 		clock := newClock()
-		table, _ := crowded(t, clock, 1, 1)
-		clock.advance(aheadPatience + time.Millisecond)
-		require.Equal(t, []string{"d1"}, table.takeStranded(false))
+		table, _ := claimedAhead(t, clock, 1, 1)
+		clock.advance(maxAheadWait + time.Millisecond)
+		require.Equal(t, []string{"d1"}, table.removeStranded(false))
 		require.Empty(t, table.answered("d0"))
 	})
-	t.Run("the process ends", func(t *testing.T) {
+	t.Run("the process stops", func(t *testing.T) {
 		t.Parallel()
-		table, _ := crowded(t, newClock(), 1, 1)
-		require.Equal(t, []string{"d1"}, table.takeStranded(true))
+		table, _ := claimedAhead(t, newClock(), 1, 1)
+		require.Equal(t, []string{"d1"}, table.removeStranded(true))
 	})
 }
 
-// Guards against first attempts that hand their places on for ever while a retry waits.
-func TestRetriesGoAheadOfWhatWasClaimedAhead(t *testing.T) {
+// Guards against first attempts that pass their permits on for ever while a retry waits.
+func TestRetryComesBeforeDeliveriesClaimedAhead(t *testing.T) {
 	t.Parallel()
-	table, _ := crowded(t, newClock(), 12, 2)
-	table.receivers["w"].limit = 12
-	turn := table.queue(limitedTo(12, "retry"))
-	require.False(t, hasTurn(turn))
+	table, _ := claimedAhead(t, newClock(), 12, 2)
+	table.receivers["w"].maxInFlight = 12
+	granted := table.enqueue(limitedTo(12, "retry"))
+	require.False(t, received(granted))
 	require.Zero(t, table.capacity(true).Receivers["w"].Ahead)
 	require.Empty(t, table.answered("d0"))
 	table.done("d0")
-	require.True(t, hasTurn(turn))
+	require.True(t, received(granted))
 }
 
-func TestOnlyQuickReceiversAreClaimedAheadFor(t *testing.T) {
+func TestClaimsAheadAreForQuickReceivers(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
-	table, b := crowded(t, clock, 3, 2)
-	require.Equal(t, postrider.ReceiverCapacity{Room: firstWindow + 10 - 3, Ahead: aheadOfEach, UnderWay: 3, Waiting: 2}, table.capacity(true).Receivers["w"])
-	require.Zero(t, table.capacity(false).Receivers["w"].Ahead)
-	table.begin(b, b.arrivals)
+	table, b := claimedAhead(t, clock, 3, 2)
+	require.Equal(t, postrider.ReceiverCapacity{
+		Room: initialWindow + 10 - 3, Ahead: aheadPerAttempt, UnderWay: 3, Waiting: 2,
+	}, table.capacity(true).Receivers["w"])
+	require.Zero(t, table.capacity(false).Receivers["w"].Ahead, "the claim is for no batch that runs here")
+	table.beganFirst(b, b.arrivals)
 	clock.advance(time.Second)
 	table.answered("d0")
-	require.Zero(t, table.capacity(true).Receivers["w"].Ahead, "it took a second")
+	require.Zero(t, table.capacity(true).Receivers["w"].Ahead, "its answer took a second")
 	firsts(table, "unknown", 1)
 	require.Zero(t, table.capacity(true).Receivers["unknown"].Ahead)
 	prove(t, table, "growing", 10)
-	require.Zero(t, table.capacity(true).Receivers["growing"].Ahead, "it gets more places as it answers")
+	require.Zero(t, table.capacity(true).Receivers["growing"].Ahead, "its window still grows with each answer")
 }
 
-func limitedTo(limit int, id string) postrider.Target {
-	target := of("w", id)
-	target.MaxInFlight = limit
-	return target
+// limitedTo returns a target of a webhook w with such a max_in_flight.
+func limitedTo(maxInFlight int, id string) postrider.Target {
+	t := target("w", id)
+	t.MaxInFlight = maxInFlight
+	return t
+}
+
+// Guards against a delivery that is claimed ahead and released at once, over and over: it adds
+// nothing to what goes on at its host, whose limit is reached.
+func TestHostLimitLeavesWhatIsClaimedAhead(t *testing.T) {
+	t.Parallel()
+	table := newInflight(100, 1, newClock().now)
+	b := newBatch("batch/1", table.now())
+	kept, excess := table.take(b, []postrider.Dispatch{
+		{Delivery: target("w", "d0").Delivery, URL: target("w", "").URL},
+		{Delivery: target("w", "d1").Delivery, URL: target("w", "").URL},
+		{Delivery: target("w", "ahead").Delivery, URL: target("w", "").URL, Ahead: true},
+	})
+	require.Len(t, kept, 2)
+	require.Equal(t, "ahead", kept[1].ID)
+	require.Len(t, excess, 1)
+	require.Equal(t, "d1", excess[0].ID)
 }

@@ -10,15 +10,15 @@ import (
 	"postrider.dev/postrider"
 )
 
-// BacklogReader is what the backlog's metrics need of the database.
+// BacklogReader reads the backlog from the database.
 type BacklogReader interface {
 	Backlog(ctx context.Context) (postrider.Backlog, error)
 }
 
-// scrapeTimeout bounds the reading of the backlog for one scrape.
+// scrapeTimeout bounds the read of one scrape.
 const scrapeTimeout = 5 * time.Second
 
-// Backlog exports what waits to be handed to a workflow, read at each scrape.
+// Backlog exports metrics of the deliveries that wait for a workflow. Each scrape reads them.
 type Backlog struct {
 	reader    BacklogReader
 	now       func() time.Time
@@ -31,8 +31,9 @@ type Backlog struct {
 func NewBacklog(reader BacklogReader, now func() time.Time, logger *slog.Logger) *Backlog {
 	return &Backlog{
 		reader: reader, now: now, logger: logger,
-		pending:   prometheus.NewDesc("postrider_backlog_pending", "Deliveries that are due and not yet handed to a workflow.", nil, nil),
-		oldestAge: prometheus.NewDesc("postrider_backlog_oldest_age_seconds", "How long the oldest of them has been due; 0 when there is none.", nil, nil),
+		pending: prometheus.NewDesc("postrider_backlog_pending", "Deliveries that are due and not yet handed to a workflow.", nil, nil),
+		oldestAge: prometheus.NewDesc("postrider_backlog_oldest_age_seconds",
+			"How long the oldest of them has been due; 0 when there is none.", nil, nil),
 	}
 }
 
@@ -42,14 +43,14 @@ func (b *Backlog) Describe(descs chan<- *prometheus.Desc) {
 	descs <- b.oldestAge
 }
 
-// Collect implements [prometheus.Collector]. Without a database there is nothing
-// to tell, and the scrape's other metrics must not suffer.
+// Collect implements [prometheus.Collector]. When the database is away it sends no metrics, so
+// that the rest of the scrape succeeds.
 func (b *Backlog) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout) //nolint:forbidigo // Collect is given no context
 	defer cancel()
 	backlog, err := b.reader.Backlog(ctx)
 	if err != nil {
-		b.logger.LogAttrs(ctx, slog.LevelWarn, "cannot read the backlog", slog.Any("error", err))
+		b.logger.LogAttrs(ctx, slog.LevelWarn, "could not read the backlog", slog.Any("error", err))
 		return
 	}
 	age := 0.0

@@ -6,67 +6,68 @@ import (
 	"sync"
 	"time"
 
-	"postrider.dev/postrider"
 	"postrider.dev/postrider/activities"
 )
 
-// Life of a batch: the workflow that makes the first attempts of what this process
-// claims while it is open.
+// Life of a batch: the workflow that makes the first attempts of the deliveries that this
+// process claims while the batch is open.
 const (
-	maxBatch  = 512                    // deliveries; a workflow's result is some 400 bytes for each
-	openFor   = time.Second            // from its opening on
-	openLate  = 3 * time.Second        // while the next one is not there yet
-	nextFrom  = 700 * time.Millisecond // when it is so old, the next one is opened
-	nextSize  = maxBatch / 4           // or when it has so many
-	worthIt   = 3                      // if it has so many: else there may be nothing for the next
-	leastRoom = maxBatch / 8           // with less, what is claimed goes to the next one
-	// attachWait is how long a workflow's activity may take to begin in this process; if
-	// it does not, Temporal gave the workflow to another.
+	maxBatch    = 512                    // deliveries; each adds about 400 bytes to the workflow's result
+	openFor     = time.Second            // how long a batch is open
+	openLonger  = 3 * time.Second        // how long it stays open while the next one does not run yet
+	nextAfter   = 700 * time.Millisecond // the age at which the next one is opened
+	nextAtSize  = maxBatch / 4           // or the size
+	minForNext  = 3                      // in a smaller batch, more deliveries may never come
+	minCapacity = maxBatch / 8           // with less capacity left, deliveries go to the next one
+	// attachWait is how long a workflow's activity may take to begin in this process. After
+	// that, Temporal is assumed to have given the workflow to another worker.
 	attachWait = time.Second
-	// longestBatch is the most that a batch takes: open, then the longest attempt and its
-	// record.
-	longestBatch = openLate + 30*time.Second + 10*time.Second
+	// remoteFor is how long no batch stays open after Temporal gave one to another worker.
+	remoteFor = time.Minute
+	// longestBatch bounds a batch: the time that it is open, the longest attempt, its record.
+	longestBatch = openLonger + 30*time.Second + 10*time.Second
 )
 
-// batch is a workflow that makes first attempts, and the feed of its activity. Its fields
-// are guarded by its mutex.
+// batch is a workflow that makes first attempts, and the feed of its activity.
 type batch struct {
 	workflowID string
-	attached   chan struct{} // closed when the activity has begun here
+	attached   chan struct{} // closed when the activity has begun in this process
+	onNext     func([]activities.Arrival)
+	now        func() time.Time
 
-	mu       sync.Mutex
+	// Guarded by the mutex of batches.
+	starting bool // a start of its workflow was made, or is about to be
+	running  bool // Temporal has started its workflow
+
+	mu       sync.Mutex // guards the fields below
 	opened   time.Time
 	size     int  // deliveries that were claimed for it
-	pending  int  // of these, how many have not come yet
-	closed   bool // no more are claimed for it
-	begun    bool // its workflow was started, or is about to be
-	running  bool // Temporal has started its workflow
-	taken    bool // its activity has begun here
+	pending  int  // deliveries and holds that keep the feed from ending
+	closed   bool // no more deliveries are claimed for it
 	arrivals []activities.Arrival
 	wake     chan struct{}
-	onNext   func([]activities.Arrival)
-	now      func() time.Time
 }
 
 func newBatch(workflowID string, now time.Time) *batch {
 	return &batch{workflowID: workflowID, opened: now, attached: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
-// only makes it one of what is claimed with it, and no more.
-func (b *batch) only() {
+// seal keeps later claims from adding deliveries.
+func (b *batch) seal() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
 }
 
-func (b *batch) room() int {
+// capacity returns how many more deliveries the batch may carry.
+func (b *batch) capacity() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return maxBatch - b.size
 }
 
-// hold keeps the batch from ending while something is being claimed for it, until letGo.
-// It reports false for one that takes no more.
+// hold keeps the feed from ending during a claim, until letGo. It reports false for a closed
+// batch.
 func (b *batch) hold() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,7 +85,7 @@ func (b *batch) letGo() {
 	signal(b.wake)
 }
 
-// arrive brings deliveries of those that were claimed.
+// arrive adds claimed deliveries to the feed.
 func (b *batch) arrive(arrivals []activities.Arrival) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,21 +109,21 @@ func (b *batch) Next(ctx context.Context) []activities.Arrival {
 		}
 		cancel()
 		if ctx.Err() != nil {
-			b.end() // nobody asks again
+			b.end() // the activity will not call again
 			return nil
 		}
 	}
 }
 
-// next takes what has arrived, and says how long to wait where that is nothing: 0 when
-// nothing more will come. A batch that nobody closed closes itself when it is old.
+// next takes the deliveries that have arrived. Without any, it returns how long to wait for
+// more; 0 when the feed has ended. An open batch closes when it is old enough.
 func (b *batch) next() ([]activities.Arrival, time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	arrivals := b.arrivals
 	b.arrivals = nil
-	left := openLate - b.now().Sub(b.opened)
-	if b.size < worthIt {
+	left := openLonger - b.now().Sub(b.opened)
+	if b.size < minForNext {
 		left = openFor - b.now().Sub(b.opened)
 	}
 	b.closed = b.closed || left <= 0
@@ -130,125 +131,9 @@ func (b *batch) next() ([]activities.Arrival, time.Duration) {
 	case b.closed && b.pending == 0:
 		return arrivals, 0
 	case b.closed:
-		return arrivals, openLate
+		return arrivals, openLonger
 	}
 	return arrivals, left
-}
-
-// batches are those of this process.
-type batches struct {
-	table  *inflight
-	now    func() time.Time
-	starts sync.WaitGroup
-
-	mu       sync.Mutex
-	open     *batch            // what is claimed goes to it
-	upcoming *batch            // that is being opened
-	feeds    map[string]*batch // whose activity has not begun, by workflow
-	remote   time.Time         // until then Temporal is taken to give workflows to others
-}
-
-func newBatches(table *inflight, now func() time.Time) *batches {
-	return &batches{table: table, now: now, feeds: map[string]*batch{}}
-}
-
-// take notes that so many deliveries were claimed for the batch, and reports whether its
-// workflow was started before.
-func (s *batches) take(b *batch, n int) (begun bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.size += n
-	b.pending += n
-	begun, b.begun = b.begun, true
-	if !begun {
-		s.register(b)
-		if !b.closed && s.now().After(s.remote) {
-			s.open = b
-		} else {
-			b.closed = true
-		}
-	}
-	return begun
-}
-
-// register makes the batch's feed findable. Both are locked.
-func (s *batches) register(b *batch) {
-	b.onNext = func(arrivals []activities.Arrival) { s.table.begin(b, arrivals) }
-	b.now = s.now
-	s.feeds[b.workflowID] = b
-}
-
-// wanted reports whether the next batch is to be opened.
-func (s *batches) wanted() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open == nil || s.upcoming != nil {
-		return false
-	}
-	s.open.mu.Lock()
-	defer s.open.mu.Unlock()
-	old := s.now().Sub(s.open.opened) >= nextFrom
-	return !s.open.closed && s.open.taken && s.open.size >= worthIt && (old || s.open.size >= nextSize)
-}
-
-// opening makes a batch the next one, whose workflow is being started.
-func (s *batches) opening(b *batch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.begun = true
-	s.register(b)
-	s.upcoming = b
-}
-
-// current returns the batch that is open here, held, nil when there is none. It waits for
-// one that is about to be.
-func (s *batches) current(ctx context.Context) *batch {
-	for {
-		b, coming := s.look()
-		if coming == nil {
-			return b
-		}
-		bound, cancel := context.WithTimeout(ctx, attachWait)
-		select {
-		case <-coming.attached:
-		case <-bound.Done():
-			s.gone(coming, ctx.Err() == nil)
-		}
-		cancel()
-		if ctx.Err() != nil {
-			return nil
-		}
-	}
-}
-
-// look returns the open batch, held, if it takes more, or the one to wait for.
-func (s *batches) look() (b, coming *batch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open != nil && !s.open.taken {
-		return nil, s.open
-	}
-	if s.open != nil && !s.open.takesMore(s.now(), s.upcoming) {
-		s.open.end()
-		s.open = nil
-	}
-	if s.open == nil && s.upcoming != nil {
-		if !s.upcoming.taken {
-			return nil, s.upcoming
-		}
-		if s.upcoming.restart(s.now()) {
-			s.open = s.upcoming
-		}
-		s.upcoming = nil
-	}
-	if s.open != nil && !s.open.hold() { // its time was over this moment
-		s.open = nil
-	}
-	return s.open, nil
 }
 
 // runsHere reports whether the batch's activity has begun in this process.
@@ -261,29 +146,38 @@ func (b *batch) runsHere() bool {
 	}
 }
 
-// restart lets its time begin now, and reports false if it has ended before.
-func (b *batch) restart(now time.Time) bool {
+// attach wakes claims that wait for the batch. The caller holds the mutex of batches.
+func (b *batch) attach() {
+	if !b.runsHere() {
+		close(b.attached)
+	}
+}
+
+// reopen lets the batch's time begin now. It reports false when the batch was closed before.
+func (b *batch) reopen(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.opened = now
 	return !b.closed
 }
 
-// takesMore reports whether more may be claimed for the batch: longer where the next one
-// is not there yet, and shorter where it is and hardly any room is left.
-func (b *batch) takesMore(now time.Time, next *batch) bool {
+// acceptsClaims reports whether more deliveries may be claimed for the batch. While the next
+// batch does not run yet, this one accepts them for longer; once it runs, this one stops
+// before it is quite full.
+func (b *batch) acceptsClaims(now time.Time, next *batch) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	longest, least := openFor, 1
 	switch {
-	case next != nil && next.taken:
-		least = leastRoom
+	case next != nil && next.runsHere():
+		least = minCapacity
 	case next != nil:
-		longest = openLate - openFor // what is claimed has to arrive
+		longest = openLonger - openFor // the rest is for deliveries to arrive
 	}
 	return !b.closed && maxBatch-b.size >= least && now.Sub(b.opened) < longest
 }
 
+// end closes the batch, and wakes its activity.
 func (b *batch) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -291,8 +185,125 @@ func (b *batch) end() {
 	signal(b.wake)
 }
 
-// gone notes that a batch's activity did not begin here in time.
-func (s *batches) gone(b *batch, elsewhere bool) {
+// batches are the batches of this process. Its mutex is locked before a batch's.
+type batches struct {
+	inflight *inflight
+	now      func() time.Time
+	starts   sync.WaitGroup
+
+	mu          sync.Mutex
+	open        *batch            // claims add deliveries to it
+	upcoming    *batch            // it is being started, and becomes the open one
+	feeds       map[string]*batch // by workflow, until its activity begins here
+	remoteUntil time.Time         // Temporal is assumed to give workflows to other workers
+}
+
+func newBatches(table *inflight, now func() time.Time) *batches {
+	return &batches{inflight: table, now: now, feeds: map[string]*batch{}}
+}
+
+// assign adds n claimed deliveries to the batch. It reports false when the caller has to start
+// the batch's workflow.
+func (s *batches) assign(b *batch, n int) (started bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.size += n
+	b.pending += n
+	started, b.starting = b.starting, true
+	if !started {
+		s.register(b)
+		if !b.closed && s.now().After(s.remoteUntil) {
+			s.open = b
+		} else {
+			b.closed = true
+		}
+	}
+	return started
+}
+
+// register makes the batch's feed findable. The caller holds the mutex of batches.
+func (s *batches) register(b *batch) {
+	b.onNext = func(arrivals []activities.Arrival) { s.inflight.beganFirst(b, arrivals) }
+	b.now = s.now
+	s.feeds[b.workflowID] = b
+}
+
+// needsNext reports whether it is time to open the next batch.
+func (s *batches) needsNext() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil || s.upcoming != nil {
+		return false
+	}
+	s.open.mu.Lock()
+	defer s.open.mu.Unlock()
+	old := s.now().Sub(s.open.opened) >= nextAfter
+	return !s.open.closed && s.open.runsHere() && s.open.size >= minForNext && (old || s.open.size >= nextAtSize)
+}
+
+// setUpcoming makes the batch the next one. The caller starts its workflow.
+func (s *batches) setUpcoming(b *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.starting = true
+	s.register(b)
+	s.upcoming = b
+}
+
+// current returns the open batch, with a hold on it; nil when no batch is open. It waits for
+// a batch that is being started.
+func (s *batches) current(ctx context.Context) *batch {
+	for {
+		b, awaited := s.tryCurrent()
+		if awaited == nil {
+			return b
+		}
+		bound, cancel := context.WithTimeout(ctx, attachWait)
+		select {
+		case <-awaited.attached:
+		case <-bound.Done():
+			s.abandon(awaited, ctx.Err() == nil)
+		}
+		cancel()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// tryCurrent returns the open batch, with a hold on it, or the batch to wait for. Both are
+// nil when no batch is open or being started.
+func (s *batches) tryCurrent() (b, awaited *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open != nil && !s.open.runsHere() {
+		return nil, s.open
+	}
+	if s.open != nil && !s.open.acceptsClaims(s.now(), s.upcoming) {
+		s.open.end()
+		s.open = nil
+	}
+	if s.open == nil && s.upcoming != nil {
+		if !s.upcoming.runsHere() {
+			return nil, s.upcoming
+		}
+		if s.upcoming.reopen(s.now()) {
+			s.open = s.upcoming
+		}
+		s.upcoming = nil
+	}
+	if s.open != nil && !s.open.hold() { // it closed in this moment
+		s.open = nil
+	}
+	return s.open, nil
+}
+
+// abandon ends a batch whose activity did not begin here. With late, the activity did not
+// begin in time, which may mean that another worker has the workflow. It means nothing when
+// Temporal has not started the workflow yet, or when the activity began a moment later.
+func (s *batches) abandon(b *batch, late bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == b {
@@ -301,62 +312,38 @@ func (s *batches) gone(b *batch, elsewhere bool) {
 	if s.upcoming == b {
 		s.upcoming = nil
 	}
-	if elsewhere && b.running && !b.taken { // it may have been a moment late, or Temporal slow to start it
-		s.remote = s.now().Add(remoteFor)
+	if late && b.running && !b.runsHere() {
+		s.remoteUntil = s.now().Add(remoteFor)
 	}
 	b.end()
 }
 
-// remoteFor is for how long no batch stays open once Temporal gave one to another worker.
-const remoteFor = time.Minute
-
-// running notes that Temporal has started a batch's workflow.
-func (s *batches) running(b *batch) {
+// setRunning notes that Temporal has started the batch's workflow.
+func (s *batches) setRunning(b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b.running = true
 }
 
-// failed forgets a batch whose workflow could not be started.
-func (s *batches) failed(b *batch) {
-	s.gone(b, false)
+// startFailed forgets a batch whose workflow could not be started.
+func (s *batches) startFailed(b *batch) {
+	s.abandon(b, false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.feeds, b.workflowID)
 	b.attach()
 }
 
-// forget drops the feeds of batches whose activity never began here, and no more will: what
-// was claimed for them is leased no longer.
-func (s *batches) forget() {
+// forgetFeeds forgets feeds whose activity never began here. It will not begin any more, since
+// the leases of their deliveries have expired.
+func (s *batches) forgetFeeds() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.feeds, func(_ string, b *batch) bool { return s.now().Sub(b.opened) > Lease })
 }
 
-// attach tells those who wait for the batch.
-func (b *batch) attach() {
-	if !b.taken {
-		b.taken = true
-		close(b.attached)
-	}
-}
-
-// close ends the open batches and waits for starts.
-func (s *batches) close() {
-	s.starts.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, b := range []*batch{s.open, s.upcoming} {
-		if b != nil {
-			b.end()
-		}
-	}
-}
-
-// Feed implements [activities.Process].
-func (d *Dispatcher) Feed(workflowID string) activities.Feed {
-	s := d.batches
+// takeFeed returns a workflow's feed, once; nil when this process has no such feed.
+func (s *batches) takeFeed(workflowID string) *batch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, found := s.feeds[workflowID]
@@ -368,16 +355,14 @@ func (d *Dispatcher) Feed(workflowID string) activities.Feed {
 	return b
 }
 
-// Reserve implements [activities.Process].
-func (d *Dispatcher) Reserve(ctx context.Context, target postrider.Target) error {
-	return d.reserve(ctx, target)
+// close waits for starts and ends the batches.
+func (s *batches) close() {
+	s.starts.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range []*batch{s.open, s.upcoming} {
+		if b != nil {
+			b.end()
+		}
+	}
 }
-
-// Began implements [activities.Process].
-func (d *Dispatcher) Began(deliveryID string) { d.began(deliveryID) }
-
-// Answered implements [activities.Process].
-func (d *Dispatcher) Answered(deliveryID string) string { return d.answered(deliveryID) }
-
-// Done implements [activities.Process].
-func (d *Dispatcher) Done(deliveryID string) { d.done(deliveryID) }

@@ -12,7 +12,7 @@ import (
 	"postrider.dev/postrider/worker"
 )
 
-func TestDispatcherBatchesWhatComesFast(t *testing.T) {
+func TestDispatcherBatchesAtHighRates(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 100, worker.BatchingAuto)
 	b.answering()
@@ -22,7 +22,7 @@ func TestDispatcherBatchesWhatComesFast(t *testing.T) {
 		b.awaitAttempts(n + 1)
 		b.advance(10 * time.Second)
 	}
-	require.Len(t, b.temporal.started(), 3, "each has its own")
+	require.Len(t, b.temporal.started(), 3, "each delivery has its own workflow")
 
 	b.publish(3)
 	b.awaitAttempts(6)
@@ -30,7 +30,7 @@ func TestDispatcherBatchesWhatComesFast(t *testing.T) {
 	many := b.publish(7)
 	b.awaitAttempts(13)
 	all := b.temporal.started()
-	require.Len(t, all, own+1, "one carries all")
+	require.Len(t, all, own+1, "one workflow carries all")
 	for _, c := range all[:own] {
 		require.True(t, strings.HasPrefix(c.workflowID, "delivery/"), c.workflowID)
 	}
@@ -42,10 +42,10 @@ func TestDispatcherBatchesWhatComesFast(t *testing.T) {
 	b.publish(1)
 	b.awaitAttempts(14)
 	all = b.temporal.started()
-	require.True(t, strings.HasPrefix(all[len(all)-1].workflowID, "delivery/"), "few again")
+	require.True(t, strings.HasPrefix(all[len(all)-1].workflowID, "delivery/"), "the rate is low again")
 }
 
-func TestDispatcherBatchTakesWhatIsClaimedLater(t *testing.T) {
+func TestLaterClaimsJoinTheOpenBatch(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 100, worker.BatchingAlways)
 	b.answering()
@@ -63,14 +63,14 @@ func TestDispatcherBatchTakesWhatIsClaimedLater(t *testing.T) {
 	require.NotEmpty(t, all[0].known)
 }
 
-// Guards against a gap between batches, in which deliveries would wait for a workflow.
+// Guards against a gap between batches, in which deliveries wait for a workflow.
 func TestDispatcherOpensTheNextBatchInTime(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		first  int           // deliveries
 		after  time.Duration // when the next is opened
-		second int           // deliveries that leave hardly any room
-		end    time.Duration // or when the first one's time is over
+		second int           // deliveries that nearly fill the first batch
+		end    time.Duration // or the time after which the first batch is too old
 	}{
 		"old":  {first: 3, after: 700 * time.Millisecond, second: 1, end: 300 * time.Millisecond},
 		"full": {first: 128, second: 320},
@@ -89,10 +89,10 @@ func TestDispatcherOpensTheNextBatchInTime(t *testing.T) {
 				all := b.temporal.started()
 				return len(all) == 2 && all[1].attached
 			})
-			require.Empty(t, b.temporal.started()[1].known, "opened before anything is claimed for it")
+			require.Empty(t, b.temporal.started()[1].known, "it was opened before a claim")
 			ids = append(ids, b.publish(c.second)...)
 			b.awaitAttempts(len(ids))
-			// What two claims brought is read side by side, and may arrive in any order.
+			// The targets of two claims are read concurrently and arrive in any order.
 			require.ElementsMatch(t, ids, b.temporal.started()[0].arrived, "the first is filled")
 			b.advance(c.end)
 			last := b.publish(1)
@@ -104,14 +104,14 @@ func TestDispatcherOpensTheNextBatchInTime(t *testing.T) {
 	}
 }
 
-func TestDispatcherEndsABatch(t *testing.T) {
+func TestBatchEndsByItsAge(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		size int
 		age  time.Duration
 	}{
 		"few":  {size: 2, age: time.Second},
-		"many": {size: 5, age: 3 * time.Second}, // it waits for the next one, longer than the next does
+		"many": {size: 5, age: 3 * time.Second}, // it stays open for the next batch
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -128,7 +128,7 @@ func TestDispatcherEndsABatch(t *testing.T) {
 	}
 }
 
-func TestDispatcherFreesThePlacesOfABatchOneByOne(t *testing.T) {
+func TestEachDeliveryOfABatchFreesItsOwnSlot(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 3, worker.BatchingAlways)
 	b.prove(b.webhook, 3)
@@ -143,7 +143,7 @@ func TestDispatcherFreesThePlacesOfABatchOneByOne(t *testing.T) {
 	require.Equal(t, ids, b.temporal.attempted())
 }
 
-func TestDispatcherGivesABatchBackThatItCouldNotHandOver(t *testing.T) {
+func TestBatchIsReleasedWhenItsStartFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 100, worker.BatchingAlways)
 	b.answering()
@@ -160,8 +160,8 @@ func TestDispatcherGivesABatchBackThatItCouldNotHandOver(t *testing.T) {
 	require.Equal(t, ids, b.temporal.started()[0].ids(), "the second start")
 }
 
-// Guards against a batch that stays the next one although its workflow was never started.
-func TestDispatcherDoesWithoutTheNextBatch(t *testing.T) {
+// Guards against deliveries that wait for a next batch whose workflow was never started.
+func TestDispatcherGoesOnWithoutTheNextBatch(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 100, worker.BatchingAlways)
 	b.answering()
@@ -177,19 +177,19 @@ func TestDispatcherDoesWithoutTheNextBatch(t *testing.T) {
 	b.advance(700 * time.Millisecond)
 	ids = append(ids, b.publish(1)...)
 	eventually(t, func() bool { return b.temporal.startCount() >= 2 })
-	b.advance(400 * time.Millisecond) // the first one's time is over
+	b.advance(400 * time.Millisecond) // the first batch is too old
 	ids = append(ids, b.publish(2)...)
 	b.awaitAttempts(6)
 	require.ElementsMatch(t, ids, b.temporal.attempted())
 	eventually(t, func() bool { return b.temporal.started()[0].ended })
 }
 
-// Guards against deliveries that wait for a process which is not given their workflow.
-func TestDispatcherLeavesBatchesToOtherWorkers(t *testing.T) {
+// Guards against deliveries that wait in one process while another has their workflow.
+func TestBatchesThatOtherWorkersRun(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 8, worker.BatchingAlways)
 	b.prove(b.webhook, 8)
-	b.temporal.attach = func(workflowID string) bool { // another worker goes by the database
+	b.temporal.attach = func(workflowID string) bool { // another worker reads its deliveries from the database
 		ctx := context.WithoutCancel(t.Context())
 		carried, err := b.db.Carried(ctx, workflowID)
 		if err != nil {
@@ -202,14 +202,14 @@ func TestDispatcherLeavesBatchesToOtherWorkers(t *testing.T) {
 	}
 	stop := b.run()
 	var ids []string
-	for range 4 { // more than there are places: they come back
+	for range 4 { // more deliveries than slots, so slots must be freed
 		ids = append(ids, b.publish(6)...)
 		eventually(t, func() bool {
 			b.advance(20 * time.Millisecond)
 			if b.pending() > 0 {
 				return false
 			}
-			leased, err := b.db.Leased(t.Context(), ids) // all are claimed: what is not leased was attempted
+			leased, err := b.db.Leased(t.Context(), ids) // all are claimed, so the rest was attempted
 			return err == nil && len(leased) == 0
 		})
 	}
@@ -217,7 +217,7 @@ func TestDispatcherLeavesBatchesToOtherWorkers(t *testing.T) {
 	b.requireNotLeased(ids)
 	carried := map[string]int{}
 	for _, c := range b.temporal.started() {
-		require.NotEmpty(t, c.known, "nothing is claimed for a workflow after its start")
+		require.NotEmpty(t, c.known, "no claim joins a workflow after its start")
 		for _, id := range c.ids() {
 			carried[id]++
 		}
@@ -229,7 +229,7 @@ func TestDispatcherLeavesBatchesToOtherWorkers(t *testing.T) {
 	}
 }
 
-func TestDispatcherTriesAnOpenBatchAgainAfterAMinute(t *testing.T) {
+func TestBatchesStayOpenAgainAfterAMinute(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 100, worker.BatchingAlways)
 	b.answering()
@@ -246,28 +246,28 @@ func TestDispatcherTriesAnOpenBatchAgainAfterAMinute(t *testing.T) {
 	b.run()
 	b.publish(1)
 	eventually(t, func() bool { return len(b.temporal.started()) == 1 })
-	b.publish(2) // waits for the batch, and gets one of its own
+	b.publish(2) // it waits for the batch in vain
 	b.awaitAttempts(2)
 	b.publish(2)
 	b.awaitAttempts(4)
 	eventually(t, func() bool {
 		all := b.temporal.started()
 		return len(all) == 3 && all[1].ended && all[2].ended
-	}, "closed ones end with what they were started with")
+	}, "closed batches carry only the deliveries of their start")
 	close(late)
 	b.awaitAttempts(5)
-	eventually(t, func() bool { return b.temporal.started()[0].ended }, "a late one gets its deliveries, too")
+	eventually(t, func() bool { return b.temporal.started()[0].ended }, "a late activity gets its deliveries, too")
 
 	b.advance(61 * time.Second)
 	b.publish(2)
 	b.awaitAttempts(7)
 	b.publish(2)
 	b.awaitAttempts(9)
-	require.Len(t, b.temporal.started(), 4, "one that is joined")
+	require.Len(t, b.temporal.started(), 4, "later claims join it")
 	require.Len(t, b.temporal.started()[3].arrived, 4)
 }
 
-func TestDispatcherEndsItsFeeds(t *testing.T) {
+func TestFeedsEndWithTheDispatcher(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 100, worker.BatchingAlways)
 	stop := b.run()
@@ -283,7 +283,7 @@ func TestDispatcherEndsItsFeeds(t *testing.T) {
 	}
 }
 
-func TestDispatcherGivesNoFeedTwice(t *testing.T) {
+func TestFeedIsGivenOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 100, worker.BatchingAlways)
 	b.run()

@@ -32,9 +32,9 @@ var errRefused = errors.New("connection refused")
 type carrier struct {
 	workflowID string
 	known      []postrider.Dispatch // at its start
-	arrived    []string             // what its activity was given in this process, and has answered
-	attached   bool                 // it has an activity here
-	ended      bool                 // that got no more
+	arrived    []string             // deliveries that its activity got in this process, after their attempts
+	attached   bool                 // its activity runs here
+	ended      bool                 // its feed has ended
 }
 
 func (c *carrier) ids() []string {
@@ -45,23 +45,23 @@ func (c *carrier) ids() []string {
 	return ids
 }
 
-// temporal stands where Temporal's server would, and for the activities of what it starts:
-// a workflow's activity attaches to its feed here, and takes what comes until nothing more
-// does. The hooks are nil, or set before the dispatcher runs.
+// temporal stands in for Temporal's server and for the activities of the workflows that it
+// starts: each activity attaches to its feed, and takes deliveries until the feed ends. Tests
+// set hooks before the dispatcher runs; each may be nil.
 type temporal struct {
 	b          *bench
 	activities sync.WaitGroup
 
-	fail    func(ctx context.Context, start int) error        // by the number of starts of first attempts before
+	fail    func(ctx context.Context, start int) error        // by the number of earlier starts of first attempts
 	attach  func(workflowID string) bool                      // false: another worker has the workflow
-	attempt func(workflowID string, a activities.Arrival)     // nil: attempts end when a test says so
-	retries func(context.Context, postrider.Handover) error   // nil: they start
-	cancel  func(ctx context.Context, cancellation int) error // by the number before
+	attempt func(workflowID string, a activities.Arrival)     // nil: a test ends the attempts
+	retries func(context.Context, postrider.Handover) error   // nil: every start succeeds
+	cancel  func(ctx context.Context, cancellation int) error // by the number of earlier cancellations
 
 	mu        sync.Mutex
-	starts    []string // deliveries, or the workflows of batches that were started without any, in order
+	starts    []string // workflows, in the order of their starts
 	carriers  []*carrier
-	arrivals  []string // deliveries in the order of their attempts, after their answers where these come at once
+	arrivals  []string // deliveries, in the order of their attempts
 	handovers []postrider.Handover
 	cancelled []string
 }
@@ -91,7 +91,7 @@ func (f *temporal) start(ctx context.Context, workflowID string, known []postrid
 	f.mu.Lock()
 	f.carriers = append(f.carriers, c)
 	f.mu.Unlock()
-	// Not of ctx: what was started goes on when the dispatcher ends.
+	// Without ctx, since a started workflow goes on when the dispatcher ends.
 	f.activities.Go(func() { f.deliver(context.WithoutCancel(ctx), c) })
 	return nil
 }
@@ -152,7 +152,7 @@ func (f *temporal) startCount() int {
 	return len(f.starts)
 }
 
-// attempted returns the deliveries whose attempts began here, in order.
+// attempted returns the deliveries whose attempts began here, in their order.
 func (f *temporal) attempted() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -183,11 +183,13 @@ func (f *temporal) cancellations() []string {
 	return slices.Clone(f.cancelled)
 }
 
-// bench is a dispatcher on a real database. Its clock stands but for advance, so that
-// batches are as old as a test says.
+// bench is a dispatcher on a real database. Only advance moves its clock, so a test decides
+// how old batches are.
 type bench struct {
 	t          *testing.T
 	db         *store.Store
+	queue      *faultyQueue // db, as the dispatcher sees it
+	logs       *logs
 	temporal   *temporal
 	dispatcher *worker.Dispatcher
 	ids        *postrider.IDs
@@ -205,11 +207,13 @@ func setupConfig(t *testing.T, config worker.DispatcherConfig) *bench {
 	t.Helper()
 	db, ids := storetest.NewStore(t)
 	b := &bench{t: t, db: db, ids: ids, base: time.Now()}
-	b.temporal = &temporal{b: b}
-	config.Queue, config.Starter, config.IDs, config.Logger = db, b.temporal, ids, slog.New(slog.DiscardHandler)
+	b.temporal, b.queue, b.logs = &temporal{b: b}, &faultyQueue{Queue: db}, &logs{}
+	config.Queue, config.Starter, config.IDs = b.queue, b.temporal, ids
+	config.Logger = slog.New(slog.NewTextHandler(b.logs, nil))
 	config.Now = func() time.Time { return b.base.Add(time.Duration(b.ahead.Load())) }
 	b.dispatcher = worker.NewDispatcher(config)
-	require.NoError(t, db.CreateWorkspace(t.Context(), postrider.Workspace{ID: "ws_1", Name: "test", CreatedAt: postrider.Timestamp(time.Now())}))
+	workspace := postrider.Workspace{ID: "ws_1", Name: "test", CreatedAt: postrider.Timestamp(time.Now())}
+	require.NoError(t, db.CreateWorkspace(t.Context(), workspace))
 	b.webhook = b.subscribe()
 	return b
 }
@@ -219,10 +223,18 @@ func (b *bench) advance(by time.Duration) { b.ahead.Add(int64(by)) }
 
 func (b *bench) subscribe() postrider.Webhook {
 	b.t.Helper()
+	return b.subscribeWith(1000)
+}
+
+// subscribeWith creates a webhook with such a max_in_flight.
+func (b *bench) subscribeWith(maxInFlight int) postrider.Webhook {
+	b.t.Helper()
 	now := postrider.Timestamp(time.Now())
 	w, err := b.db.CreateWebhook(b.t.Context(), postrider.Webhook{
-		ID: b.ids.New(postrider.PrefixWebhook), WorkspaceID: "ws_1", URL: "https://example.com", Events: []string{"*"},
-		SigningMethod: postrider.SigningNone, ScopeType: postrider.ScopeGlobal, MaxInFlight: 1000, Status: postrider.WebhookActive,
+		ID: b.ids.New(postrider.PrefixWebhook), WorkspaceID: "ws_1", Status: postrider.WebhookActive,
+		WebhookSettings: postrider.WebhookSettings{
+			URL: "https://example.com", Events: []string{"*"}, SigningMethod: "none", ScopeType: postrider.ScopeGlobal, MaxInFlight: maxInFlight,
+		},
 		Policy:    postrider.Policy{TimeoutMS: 1000, MaxRetries: 1, BackoffMS: 1000},
 		CreatedAt: now, UpdatedAt: now,
 	}, "")
@@ -230,7 +242,7 @@ func (b *bench) subscribe() postrider.Webhook {
 	return w
 }
 
-// prove lets a webhook's receiver answer quickly so often: it gets so many places more.
+// prove lets a webhook's receiver give quick answers; each widens its window by one.
 func (b *bench) prove(w postrider.Webhook, answers int) {
 	b.t.Helper()
 	for range answers {
@@ -251,7 +263,7 @@ func (b *bench) answering() {
 }
 
 func (b *bench) succeed(workflowID, deliveryID string) {
-	// The test's context ends before what stops the dispatcher and waits for its attempts.
+	// The test's context ends before its cleanup, which stops the dispatcher.
 	err := b.db.Record(context.WithoutCancel(b.t.Context()), []postrider.Outcome{{
 		DeliveryID: deliveryID, WorkspaceID: "ws_1", WebhookID: b.webhook.ID, State: postrider.StateSucceeded, WorkflowID: workflowID,
 		Attempt: postrider.Attempt{Number: 1, StartedAt: postrider.Timestamp(time.Now()), Result: postrider.ResultSuccess},
@@ -261,8 +273,8 @@ func (b *bench) succeed(workflowID, deliveryID string) {
 	}
 }
 
-// run runs the dispatcher until the returned function is called, which waits for it and
-// for the activities: no feed is left open.
+// run runs the dispatcher until stop is called. It waits for the dispatcher and for the
+// activities, so it returns only when all feeds have ended.
 func (b *bench) run() (stop func()) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	ended := make(chan error, 1)
@@ -276,7 +288,7 @@ func (b *bench) run() (stop func()) {
 	return stop
 }
 
-// publish publishes so many events, and returns their deliveries to the bench's webhook.
+// publish publishes n events, and returns their deliveries to the bench's webhook.
 func (b *bench) publish(n int) []string { return b.publishTo(b.webhook, n) }
 
 func (b *bench) publishTo(w postrider.Webhook, n int) []string {
@@ -285,7 +297,9 @@ func (b *bench) publishTo(w postrider.Webhook, n int) []string {
 	for range n {
 		key, now := b.ids.New(postrider.PrefixEvent), postrider.Timestamp(time.Now())
 		publication.Events = append(publication.Events, postrider.PublishedEvent{
-			Event: postrider.Event{Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte("{}"), CreatedAt: now},
+			Event: postrider.Event{
+				Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte("{}"), CreatedAt: now,
+			},
 		})
 	}
 	receipts, err := b.db.Publish(b.t.Context(), publication)
@@ -318,25 +332,27 @@ func (b *bench) requireNotLeased(ids []string) {
 	require.Empty(b.t, leased)
 }
 
-// eventually waits for something that the dispatcher does by itself.
+// eventually waits for an effect of the running dispatcher.
 func eventually(t *testing.T, condition func() bool, msg ...any) {
 	t.Helper()
 	require.Eventually(t, condition, patience, 2*time.Millisecond, msg...)
 }
 
-// awaitAttempts waits until so many attempts have begun here.
+// awaitAttempts waits until exactly n attempts have begun here.
 func (b *bench) awaitAttempts(n int) {
 	b.t.Helper()
 	eventually(b.t, func() bool { return len(b.temporal.attempted()) >= n }, "attempts")
 	require.Len(b.t, b.temporal.attempted(), n)
 }
 
-// retrying is a failed first attempt.
+// retrying returns the outcome of a failed first attempt.
 func retrying(deliveryID, webhookID string) postrider.Outcome {
 	reason, next := "status 500", postrider.Timestamp(time.Now().Add(time.Hour))
 	return postrider.Outcome{
 		DeliveryID: deliveryID, WorkspaceID: "ws_1", WebhookID: webhookID, State: postrider.StateRetrying, NextAttempt: &next,
 		WorkflowID: postrider.DeliveryWorkflowID(deliveryID),
-		Attempt:    postrider.Attempt{Number: 1, StartedAt: postrider.Timestamp(time.Now()), Result: postrider.ResultServerError, Error: &reason},
+		Attempt: postrider.Attempt{
+			Number: 1, StartedAt: postrider.Timestamp(time.Now()), Result: postrider.ResultServerError, Error: &reason,
+		},
 	}
 }

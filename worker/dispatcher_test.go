@@ -2,12 +2,9 @@ package worker_test
 
 import (
 	"context"
-	"log/slog"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"postrider.dev/postrider"
@@ -34,9 +31,9 @@ func TestDispatcherHandsEverythingOverOnce(t *testing.T) {
 	}
 }
 
-// Guards against workflows that carry others' deliveries, and against ids by which a
-// second start could not be told from the first.
-func TestDispatcherGivesEachItsOwnWorkflow(t *testing.T) {
+// Guards against workflows that carry a second delivery, and against workflow ids that do not
+// reveal a second start.
+func TestDispatcherGivesEachDeliveryItsOwnWorkflow(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 100, worker.BatchingNever)
 	b.answering()
@@ -54,7 +51,7 @@ func TestDispatcherGivesEachItsOwnWorkflow(t *testing.T) {
 	require.ElementsMatch(t, wanted, workflowIDs)
 }
 
-func TestDispatcherKeepsItsLimit(t *testing.T) {
+func TestDispatcherKeepsToInFlight(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 2, worker.BatchingNever)
 	b.prove(b.webhook, 3)
@@ -63,22 +60,22 @@ func TestDispatcherKeepsItsLimit(t *testing.T) {
 	b.awaitAttempts(2)
 	b.dispatcher.Done("dlv_of_another_process")
 	for n := 3; n <= 5; n++ {
-		// A place is freed, and exactly one more start follows: the order of starts is
-		// the order of acceptance, so the next one tells that none came between.
+		// One more start follows each freed slot. Starts keep the order of acceptance, so a
+		// second one would show in the next step.
 		b.dispatcher.Done(b.temporal.attempted()[n-3])
 		b.awaitAttempts(n)
 	}
 	require.ElementsMatch(t, ids, b.temporal.attempted())
 }
 
-func TestDispatcherTakesAStartedWorkflowForHandedOver(t *testing.T) {
+func TestStartedWorkflowKeepsItsDelivery(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 100, worker.BatchingNever)
 	b.temporal.fail = func(context.Context, int) error { return workflows.ErrAlreadyStarted }
 	first := b.publish(1)
 	b.run()
 	eventually(t, func() bool { return b.temporal.startCount() == 1 })
-	b.publish(1) // a claim that would find the first, had it been given back
+	b.publish(1) // its claim would return the first delivery, had that been released
 	eventually(t, func() bool { return b.temporal.startCount() == 2 && b.pending() == 0 })
 	leased, err := b.db.Leased(t.Context(), first)
 	require.NoError(t, err)
@@ -103,9 +100,9 @@ func TestDispatcherTriesAgainWhileTemporalIsAway(t *testing.T) {
 	require.Equal(t, b.temporal.started()[0].workflowID, b.delivery(id).WorkflowID)
 }
 
-// Guards against waiting for a lease after a stop: what was not handed over is given back
-// at once, whether its start was refused, went on or had not begun.
-func TestDispatcherGivesBackWhatItCouldNotHandOver(t *testing.T) {
+// Guards against deliveries that wait for their leases after a stop, whether their start was
+// refused, was in progress or had not begun.
+func TestStopReleasesDeliveriesWithoutAWorkflow(t *testing.T) {
 	t.Parallel()
 	for name, batching := range map[string]worker.Batching{"own": worker.BatchingNever, "batch": worker.BatchingAlways} {
 		t.Run(name, func(t *testing.T) {
@@ -129,9 +126,9 @@ func TestDispatcherGivesBackWhatItCouldNotHandOver(t *testing.T) {
 	}
 }
 
-// Guards against places held until their leases end where Temporal gives workflows to
-// other workers than those that started them.
-func TestDispatcherFreesWhatAnotherWorkerAttempted(t *testing.T) {
+// Guards against slots that stay taken until their leases expire when Temporal gives the
+// workflows to another worker.
+func TestDispatcherFreesSlotsOfRemoteAttempts(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 3, worker.BatchingNever)
 	b.temporal.attach = func(string) bool { return false }
@@ -146,10 +143,10 @@ func TestDispatcherFreesWhatAnotherWorkerAttempted(t *testing.T) {
 		require.Equal(t, n, b.temporal.startCount())
 	}
 	started(3)
-	// One was attempted elsewhere, the others are being attempted there.
+	// Another worker has made the first attempt, and is making the others.
 	require.NoError(t, b.db.Record(t.Context(), []postrider.Outcome{retrying(ids[0], b.webhook.ID)}))
 	started(4)
-	// A look later the second has been attempted, too; nobody else's place was freed.
+	// One check later it has made the second attempt, too. No other slot was freed.
 	require.NoError(t, b.db.Record(t.Context(), []postrider.Outcome{retrying(ids[1], b.webhook.ID)}))
 	started(5)
 	var known []string
@@ -157,25 +154,4 @@ func TestDispatcherFreesWhatAnotherWorkerAttempted(t *testing.T) {
 		known = append(known, c.ids()...)
 	}
 	require.ElementsMatch(t, ids[:5], known)
-}
-
-func TestBacklogMetrics(t *testing.T) {
-	t.Parallel()
-	b := setup(t, 10, worker.BatchingNever)
-	now := time.Now().Add(time.Minute)
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(worker.NewBacklog(b.db, func() time.Time { return now }, slog.New(slog.DiscardHandler)))
-	count, err := testutil.GatherAndCount(registry)
-	require.NoError(t, err)
-	require.Equal(t, 2, count)
-
-	b.publish(3)
-	families, err := registry.Gather()
-	require.NoError(t, err)
-	values := map[string]float64{}
-	for _, family := range families {
-		values[family.GetName()] = family.GetMetric()[0].GetGauge().GetValue()
-	}
-	require.InDelta(t, 3, values["postrider_backlog_pending"], 0)
-	require.InDelta(t, 60, values["postrider_backlog_oldest_age_seconds"], 30)
 }

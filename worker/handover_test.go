@@ -11,7 +11,7 @@ import (
 	"postrider.dev/postrider/worker"
 )
 
-// fail lets first attempts of a webhook's deliveries have failed, and leave their workflow.
+// fail returns n deliveries of a webhook whose first attempts failed in a batch.
 func (b *bench) fail(w postrider.Webhook, n int) []string {
 	b.t.Helper()
 	ids := b.publishTo(w, n)
@@ -37,7 +37,7 @@ func membersOf(h postrider.Handover) []string {
 	return ids
 }
 
-func TestDispatcherHandsRetriesOverTogether(t *testing.T) {
+func TestRetriesOfAWebhookShareAWorkflow(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 10, worker.BatchingAuto)
 	failed := map[string][]string{}
@@ -57,10 +57,10 @@ func TestDispatcherHandsRetriesOverTogether(t *testing.T) {
 		}
 	}
 	require.Zero(t, b.pending())
-	require.Zero(t, b.temporal.startCount(), "they had their first attempts")
+	require.Zero(t, b.temporal.startCount(), "their first attempts were made")
 }
 
-func TestDispatcherHandsRetriesOverAlone(t *testing.T) {
+func TestRetriesHaveTheirOwnWorkflowsWithoutBatching(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 10, worker.BatchingNever)
 	ids := b.fail(b.webhook, 3)
@@ -74,7 +74,7 @@ func TestDispatcherHandsRetriesOverAlone(t *testing.T) {
 	require.ElementsMatch(t, ids, carried)
 }
 
-func TestDispatcherGivesBackRetriesThatItCouldNotHandOver(t *testing.T) {
+func TestRetriesAreReleasedWhenTheirStartFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 10, worker.BatchingAuto)
 	refused := false
@@ -94,9 +94,9 @@ func TestDispatcherGivesBackRetriesThatItCouldNotHandOver(t *testing.T) {
 	require.NotEqual(t, made[0].WorkflowID, made[1].WorkflowID)
 }
 
-// Guards against first attempts that wait for retries' workflows, and against a stop that
-// leaves such retries to the end of their hold.
-func TestDispatcherStartsRetriesBesideFirstAttempts(t *testing.T) {
+// Guards against first attempts that wait for starts of retries, and against a stop after
+// which such retries wait for their leases.
+func TestFirstAttemptsDoNotWaitForRetries(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 100, worker.BatchingAlways)
 	b.answering()
@@ -108,7 +108,7 @@ func TestDispatcherStartsRetriesBesideFirstAttempts(t *testing.T) {
 		b.fail(w, 2)
 	}
 	stop := b.run()
-	eventually(t, func() bool { return len(b.temporal.handedOver()) == 2 }, "so many at once")
+	eventually(t, func() bool { return len(b.temporal.handedOver()) == 2 }, "two starts at once")
 	b.publish(7)
 	b.awaitAttempts(7)
 	require.Len(t, b.temporal.handedOver(), 2)
@@ -116,7 +116,7 @@ func TestDispatcherStartsRetriesBesideFirstAttempts(t *testing.T) {
 	require.EqualValues(t, 6, b.pending())
 }
 
-func TestDispatcherCancelsWhatWasCalledOff(t *testing.T) {
+func TestCancelledDeliveryCancelsItsWorkflow(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 10, worker.BatchingNever)
 	b.temporal.cancel = func(_ context.Context, before int) error {
@@ -132,12 +132,12 @@ func TestDispatcherCancelsWhatWasCalledOff(t *testing.T) {
 	require.NoError(t, b.db.Record(t.Context(), []postrider.Outcome{retrying(id, b.webhook.ID)}))
 	require.NoError(t, b.db.DeleteWebhook(t.Context(), "ws_1", b.webhook.ID))
 	b.run()
-	eventually(t, func() bool { return len(b.temporal.cancellations()) == 2 }, "one that failed is asked for again")
+	eventually(t, func() bool { return len(b.temporal.cancellations()) == 2 }, "a failed cancellation is tried again")
 	own := postrider.DeliveryWorkflowID(id)
 	require.Equal(t, []string{own, own}, b.temporal.cancellations())
 	require.Zero(t, b.temporal.startCount())
 	eventually(t, func() bool {
 		_, waiting, err := b.db.NextDue(t.Context())
 		return err == nil && !waiting
-	}, "and then no more")
+	}, "a cancellation that succeeded is not repeated")
 }

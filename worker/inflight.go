@@ -10,115 +10,116 @@ import (
 	"postrider.dev/postrider/activities"
 )
 
-// inflight is the table of attempts that are under way in this process, or about to be:
-// first attempts from their claim on, retries from when they have a place.
+// inflight is the table of this process's slots. A first attempt has its slot from the claim
+// on, a retry from [inflight.reserve] on.
 type inflight struct {
-	total   int
-	perHost int // of the total; 0 for all
-	now     func() time.Time
-	freed   chan struct{} // told when a place came back
-	wanted  chan struct{} // told when one came back that a claim had no use for before
+	total         int
+	perHost       int // of the total; 0 for no limit
+	now           func() time.Time
+	slotFreed     chan struct{} // gets a token when a slot was freed
+	capacityFreed chan struct{} // gets a token when a slot was freed that the latest claim lacked
 
 	mu        sync.Mutex
-	slots     map[string]*slot       // by delivery
-	receivers map[string]*receiver   // by webhook
-	waiting   map[*receiver]struct{} // whose retries wait for a place
-	ahead     int                    // slots of deliveries that were claimed ahead
+	slots     map[string]*slot            // by delivery
+	receivers map[string]*receiverLimit   // by webhook
+	waiting   map[*receiverLimit]struct{} // receivers with retries that wait for a slot
+	ahead     int                         // slots of deliveries that were claimed ahead
 }
 
-// slot is the place of one delivery's attempt.
+// slot is the entry of one delivery's attempt.
 type slot struct {
-	receiver *receiver
-	batch    *batch // of a first attempt
-	claimed  time.Time
-	started  time.Time // when the workflow of a first attempt was started; zero before
-	begun    time.Time // when the attempt began; zero before
-	retry    bool
-	answered bool
-	ahead    bool                // it has no place yet, see [postrider.Dispatch.Ahead]
-	arrival  *activities.Arrival // of one that is ahead, when it has been read
+	receiver        *receiverLimit
+	batch           *batch // of a first attempt
+	claimedAt       time.Time
+	workflowStarted time.Time // of a first attempt; zero before
+	begunAt         time.Time // zero before the attempt began
+	retry           bool
+	answered        bool
+	ahead           bool                // it has no permit yet, see [postrider.Dispatch.Ahead]
+	arrival         *activities.Arrival // of a delivery claimed ahead, when it has been read
 }
 
 func newInflight(total, perHost int, now func() time.Time) *inflight {
 	return &inflight{
-		total: total, perHost: perHost, now: now, freed: make(chan struct{}, 1), wanted: make(chan struct{}, 1),
-		slots: map[string]*slot{}, receivers: map[string]*receiver{}, waiting: map[*receiver]struct{}{},
+		total: total, perHost: perHost, now: now, slotFreed: make(chan struct{}, 1), capacityFreed: make(chan struct{}, 1),
+		slots: map[string]*slot{}, receivers: map[string]*receiverLimit{}, waiting: map[*receiverLimit]struct{}{},
 	}
 }
 
-// free returns how many places are free.
-func (t *inflight) free() int {
+// available returns how many slots are free.
+func (t *inflight) available() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return max(t.total-len(t.slots), 0)
 }
 
-// take gives places to claimed deliveries. Those that got none are over: more than the
-// host's limit may have been claimed where the webhook's host was not known.
-func (t *inflight) take(b *batch, claimed []postrider.Dispatch) (kept, over []postrider.Dispatch) {
+// take gives slots to claimed deliveries. It returns the deliveries that got no slot as
+// excess: a claim may exceed the host's limit when it did not know the webhook's host.
+func (t *inflight) take(b *batch, claimed []postrider.Dispatch) (kept, excess []postrider.Dispatch) {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, d := range claimed {
-		r := t.receiverOf(d.WebhookID, d.URL)
-		if t.perHost > 0 && t.underHost(r.host) >= t.perHost {
-			over = append(over, d)
+		r := t.limitOf(d.WebhookID, d.URL)
+		if !d.Ahead && t.perHost > 0 && t.hostInFlight(r.host) >= t.perHost { // one claimed ahead adds nothing at the host
+			excess = append(excess, d)
 			continue
 		}
-		if before, found := t.slots[d.ID]; found { // its lease ran out
-			t.giveBack(d.ID, before)
+		if before, found := t.slots[d.ID]; found { // its lease expired
+			t.remove(d.ID, before)
 		}
-		t.slots[d.ID] = &slot{receiver: r, batch: b, claimed: now, ahead: d.Ahead}
+		t.slots[d.ID] = &slot{receiver: r, batch: b, claimedAt: now, ahead: d.Ahead}
 		if d.Ahead {
 			r.ahead = append(r.ahead, d.ID)
 			t.ahead++
 		} else {
-			r.firsts++
+			r.firstAttempts++
 		}
 		if r.stranded() {
-			signal(t.wanted)
+			signal(t.capacityFreed)
 		}
 		kept = append(kept, d)
 	}
-	return kept, over
+	return kept, excess
 }
 
-// started notes that a workflow was started for what it carries.
+// started notes that the batch's workflow was started.
 func (t *inflight) started(b *batch) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range t.slots {
-		if s.batch == b && s.started.IsZero() {
-			s.started = t.now()
+		if s.batch == b && s.workflowStarted.IsZero() {
+			s.workflowStarted = t.now()
 		}
 	}
 }
 
-// begin notes that first attempts begin here.
-func (t *inflight) begin(b *batch, arrivals []activities.Arrival) {
+// beganFirst notes that first attempts begin in this process.
+func (t *inflight) beganFirst(b *batch, arrivals []activities.Arrival) {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, a := range arrivals {
 		if s, found := t.slots[a.DeliveryID]; found && s.batch == b {
-			s.begun = now
-			s.receiver.begun(a.DeliveryID, now)
+			s.begunAt = now
+			s.receiver.begunAt[a.DeliveryID] = now
 		}
 	}
 }
 
-// began notes that a retry is attempted that had a place, and its webhook's permit.
-func (t *inflight) began(deliveryID string) {
+// beganRetry notes that a retry begins, which has its slot and its permit.
+func (t *inflight) beganRetry(deliveryID string) {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s, found := t.slots[deliveryID]; found && s.retry {
-		s.begun = now
-		s.receiver.begun(deliveryID, now)
+		s.begunAt = now
+		s.receiver.begunAt[deliveryID] = now
 	}
 }
 
-// done frees the place of a delivery, if it has one, whose attempt has ended.
+// done frees the slot of a delivery whose attempt has ended. It ignores a delivery without a
+// slot.
 func (t *inflight) done(deliveryID string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -126,132 +127,129 @@ func (t *inflight) done(deliveryID string) {
 	if !found {
 		return
 	}
-	if !s.begun.IsZero() && !s.answered {
-		s.receiver.answered(t.now().Sub(s.begun))
+	if !s.begunAt.IsZero() && !s.answered {
+		s.receiver.answered(t.now().Sub(s.begunAt))
 	}
-	t.giveBack(deliveryID, s)
+	t.remove(deliveryID, s)
 }
 
-// drop frees the place of a delivery that the workflow will not attempt here.
+// drop frees the slot of a delivery that the workflow will not attempt in this process.
 func (t *inflight) drop(deliveryID, workflowID string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s, found := t.slots[deliveryID]; found && s.batch != nil && s.batch.workflowID == workflowID {
-		t.giveBack(deliveryID, s)
+		t.remove(deliveryID, s)
 	}
 }
 
-// giveBack frees a place. The table is locked.
-func (t *inflight) giveBack(deliveryID string, s *slot) {
+// remove frees a slot. The caller holds the lock.
+func (t *inflight) remove(deliveryID string, s *slot) {
 	delete(t.slots, deliveryID)
 	r := s.receiver
-	signal(t.freed)
+	signal(t.slotFreed)
 	if s.ahead {
 		r.ahead = slices.DeleteFunc(r.ahead, func(id string) bool { return id == deliveryID })
 		t.ahead--
-		s.batch.letGo() // it will not come
+		s.batch.letGo() // the delivery will not arrive
 		return
 	}
 	r.ended(deliveryID, s)
-	if r.stranded() {
-		signal(t.wanted)
+	if r.stranded() || r.saturated || t.perHost > 0 || r.unproven(t.now()) {
+		signal(t.capacityFreed)
 	}
-	if r.hungry || t.perHost > 0 || r.unproven(t.now()) {
-		signal(t.wanted)
-	}
-	t.serve(r)
+	t.grant(r)
 }
 
-// expire frees the places of first attempts whose lease is over.
+// expire frees the slots of first attempts whose leases have expired.
 func (t *inflight) expire() {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for id, s := range t.slots {
-		if !s.retry && now.Sub(s.claimed) > Lease {
-			t.giveBack(id, s)
+		if !s.retry && now.Sub(s.claimedAt) > Lease {
+			t.remove(id, s)
 		}
 	}
 }
 
-// startedElsewhere returns the deliveries whose workflow was started so long ago that
-// their attempt, which has not begun here, may be another worker's.
-func (t *inflight) startedElsewhere(longer time.Duration) []string {
+// startedElsewhere returns deliveries whose workflow was started longer ago than the given
+// time and whose attempt has not begun here: another worker may be making it.
+func (t *inflight) startedElsewhere(longerAgo time.Duration) []string {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var found []string
 	for id, s := range t.slots {
-		if s.begun.IsZero() && !s.ahead && !s.started.IsZero() && now.Sub(s.started) > longer {
+		if s.begunAt.IsZero() && !s.ahead && !s.workflowStarted.IsZero() && now.Sub(s.workflowStarted) > longerAgo {
 			found = append(found, id)
 		}
 	}
 	return found
 }
 
-// dropOthers frees the places of those of the deliveries that are not among the leased.
-func (t *inflight) dropOthers(deliveryIDs, leased []string) {
-	still := make(map[string]bool, len(leased))
+// dropUnleased frees the slots of the deliveries that are not leased any more.
+func (t *inflight) dropUnleased(deliveryIDs, leased []string) {
+	isLeased := make(map[string]bool, len(leased))
 	for _, id := range leased {
-		still[id] = true
+		isLeased[id] = true
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, id := range deliveryIDs {
-		if s, found := t.slots[id]; found && !still[id] && s.begun.IsZero() {
-			t.giveBack(id, s)
+		if s, found := t.slots[id]; found && !isLeased[id] && s.begunAt.IsZero() {
+			t.remove(id, s)
 		}
 	}
 }
 
-// reserve waits for a place for a retry, behind those of its webhook that wait already.
+// reserve waits for a slot for a retry. Retries of one webhook get slots in their order.
 func (t *inflight) reserve(ctx context.Context, target postrider.Target) error {
-	turn := t.queue(target)
+	granted := t.enqueue(target)
 	select {
-	case <-turn:
+	case <-granted:
 		return nil
 	case <-ctx.Done():
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	select {
-	case <-turn: // it came at the same time
+	case <-granted: // at the same moment
 		return nil
 	default:
-		t.receivers[target.Delivery.WebhookID].leaveQueue(turn)
+		t.receivers[target.Delivery.WebhookID].leaveQueue(granted)
 		return ctx.Err()
 	}
 }
 
-// queue returns a channel that is closed when the retry has its place.
-func (t *inflight) queue(target postrider.Target) chan struct{} {
+// enqueue returns a channel that is closed when the retry has its slot.
+func (t *inflight) enqueue(target postrider.Target) chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := t.receiverOf(target.Delivery.WebhookID, target.URL)
-	r.limit = target.MaxInFlight
-	turn := make(chan struct{})
-	r.retryQueue = append(r.retryQueue, waitingRetry{deliveryID: target.Delivery.ID, turn: turn})
+	r := t.limitOf(target.Delivery.WebhookID, target.URL)
+	r.maxInFlight = target.MaxInFlight
+	granted := make(chan struct{})
+	r.retryQueue = append(r.retryQueue, waitingRetry{deliveryID: target.Delivery.ID, granted: granted})
 	t.waiting[r] = struct{}{}
-	t.serve(r)
-	return turn
+	t.grant(r)
+	return granted
 }
 
-// serve gives places to retries that wait: of the receiver, which has one back, and of
-// those that wait for one that is not their receiver's own. The table is locked.
-func (t *inflight) serve(first *receiver) {
-	t.serveOne(first)
+// grant gives free slots to waiting retries: first to the receiver's own, then to retries of
+// receivers that a shared limit has blocked. The caller holds the lock.
+func (t *inflight) grant(first *receiverLimit) {
+	t.grantTo(first)
 	for r := range t.waiting {
 		if r.blocked {
-			t.serveOne(r)
+			t.grantTo(r)
 		}
 	}
 }
 
-func (t *inflight) serveOne(r *receiver) {
+func (t *inflight) grantTo(r *receiverLimit) {
 	now := t.now()
-	for len(r.retryQueue) > 0 && r.roomForRetries() > 0 {
+	for len(r.retryQueue) > 0 && r.retryCapacity() > 0 {
 		next := r.retryQueue[0]
-		if r.blocked = len(t.slots) >= t.total || t.shared(r, now) <= 0; r.blocked {
+		if r.blocked = len(t.slots) >= t.total || t.sharedCapacity(r, now) <= 0; r.blocked {
 			return
 		}
 		r.retryQueue = r.retryQueue[1:]
@@ -259,9 +257,9 @@ func (t *inflight) serveOne(r *receiver) {
 			delete(t.slots, next.deliveryID)
 			before.receiver.ended(next.deliveryID, before)
 		}
-		t.slots[next.deliveryID] = &slot{receiver: r, claimed: now, retry: true}
+		t.slots[next.deliveryID] = &slot{receiver: r, claimedAt: now, retry: true}
 		r.retries++
-		close(next.turn)
+		close(next.granted)
 	}
 	r.blocked = false
 	if len(r.retryQueue) == 0 {

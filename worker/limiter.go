@@ -9,60 +9,63 @@ import (
 	"postrider.dev/postrider"
 )
 
-// How many attempts a webhook's receiver gets at once from this process, within the
-// webhook's own max_in_flight.
+// Limits on the attempts that one receiver gets from this process at once. They apply within
+// the webhook's own max_in_flight.
 const (
-	// firstWindow is what a receiver gets of which nothing is known; with every quick
-	// answer it gets one more, so that the number doubles in about the time of an answer.
-	firstWindow = 4
-	// slowAfter is from when on an attempt is slow.
+	// initialWindow is the window of an unknown receiver. Every quick answer widens the
+	// window by one, so it doubles in about the time of an answer.
+	initialWindow = 4
+	// slowAfter is the duration from which an attempt counts as slow.
 	slowAfter = 2 * time.Second
-	// unprovenShare is the part of all places that receivers may hold together that are
-	// slow, or have not answered yet: the rest is always there for the others. Each gets
-	// half of what is left of it.
+	// unprovenShare divides the process's slots: slow and unproven receivers together get at
+	// most one slot of this number, so the others always find free slots. Each of them gets
+	// at most half of the rest of that share.
 	unprovenShare = 4
-	// memory is how much a receiver's latest answer counts among those before.
-	memory = 0.3
-	// maxReceivers is how many receivers are remembered that have nothing under way.
+	// latencyWeight is the weight of the latest answer in a receiver's average latency.
+	latencyWeight = 0.3
+	// maxReceivers is how many idle receivers the process remembers.
 	maxReceivers = 4096
 )
 
-// receiver is what a process knows of a webhook's receiver from its own attempts.
-type receiver struct {
-	host    string
-	window  int
-	limit   int                  // the webhook's max_in_flight, as far as it is known
-	latency time.Duration        // of the latest answers, see memory
-	proven  bool                 // it has answered quickly
-	hungry  bool                 // the latest claim took all that it had room for
-	firsts  int                  // first attempts that have places
-	retries int                  // retries that do
-	kept    int                  // of the first attempts, those that were answered and had no successor
-	ahead   []string             // deliveries that were claimed ahead, in their order
-	open    map[string]time.Time // attempts that have begun, by delivery
+// receiverLimit limits the attempts of one webhook's receiver, by the answers that it gave to
+// this process.
+type receiverLimit struct {
+	host          string
+	window        int                  // attempts that it may have at once by its answers
+	maxInFlight   int                  // the webhook's, as last read
+	latency       time.Duration        // moving average, see latencyWeight
+	proven        bool                 // it has answered quickly
+	saturated     bool                 // the latest claim used up its capacity, so more may be due
+	firstAttempts int                  // with a permit
+	retries       int                  // with a slot
+	recording     int                  // first attempts that were answered and passed no permit on
+	ahead         []string             // deliveries that were claimed ahead, oldest first
+	begunAt       map[string]time.Time // of attempts in flight, by delivery
 
 	retryQueue []waitingRetry
-	blocked    bool // they wait for a place that is not the receiver's own to give
+	blocked    bool // its retries wait for a slot that other receivers use
 }
 
-// waitingRetry is a retry that waits for its place.
+// waitingRetry is a retry that waits for its slot.
 type waitingRetry struct {
 	deliveryID string
-	turn       chan struct{} // closed when it has it
+	granted    chan struct{} // closed when the retry has its slot
 }
 
-func newReceiver(host string) *receiver {
-	return &receiver{host: host, window: firstWindow, limit: postrider.DefaultMaxInFlight, open: map[string]time.Time{}}
+func newReceiverLimit(host string) *receiverLimit {
+	return &receiverLimit{
+		host: host, window: initialWindow, maxInFlight: postrider.DefaultMaxInFlight, begunAt: map[string]time.Time{},
+	}
 }
 
-func (r *receiver) under() int { return r.firsts + r.retries }
+func (r *receiverLimit) inFlight() int { return r.firstAttempts + r.retries }
 
-// slow reports whether the receiver answers slowly, or not at all for a while.
-func (r *receiver) slow(now time.Time) bool {
+// slow reports whether the receiver answers slowly, or lets an attempt wait.
+func (r *receiverLimit) slow(now time.Time) bool {
 	if r.latency > slowAfter {
 		return true
 	}
-	for _, begun := range r.open {
+	for _, begun := range r.begunAt {
 		if now.Sub(begun) > slowAfter {
 			return true
 		}
@@ -71,187 +74,191 @@ func (r *receiver) slow(now time.Time) bool {
 }
 
 // unproven reports whether the receiver is slow, or has not answered yet.
-func (r *receiver) unproven(now time.Time) bool { return !r.proven || r.slow(now) }
+func (r *receiverLimit) unproven(now time.Time) bool { return !r.proven || r.slow(now) }
 
-func (r *receiver) begun(deliveryID string, now time.Time) { r.open[deliveryID] = now }
-
-// answered notes how long an attempt took.
-func (r *receiver) answered(took time.Duration) {
-	r.latency += time.Duration(memory * float64(took-r.latency))
+// answered notes how long an attempt took, and adapts the window.
+func (r *receiverLimit) answered(took time.Duration) {
+	r.latency += time.Duration(latencyWeight * float64(took-r.latency))
 	if took > slowAfter {
-		r.window = max(r.window/2, firstWindow)
+		r.window = max(r.window/2, initialWindow)
 		return
 	}
 	r.proven = true
 	r.window = min(r.window+1, postrider.MaxMaxInFlight)
 }
 
-func (r *receiver) ended(deliveryID string, s *slot) {
-	delete(r.open, deliveryID)
+// ended counts the slot's attempt no longer.
+func (r *receiverLimit) ended(deliveryID string, s *slot) {
+	delete(r.begunAt, deliveryID)
 	switch {
 	case s.retry:
 		r.retries--
 	case s.answered:
-		r.kept--
+		r.recording--
 		fallthrough
 	default:
-		r.firsts--
+		r.firstAttempts--
 	}
 }
 
-func (r *receiver) leaveQueue(turn chan struct{}) {
-	r.retryQueue = slices.DeleteFunc(r.retryQueue, func(w waitingRetry) bool { return w.turn == turn })
+func (r *receiverLimit) leaveQueue(granted chan struct{}) {
+	r.retryQueue = slices.DeleteFunc(r.retryQueue, func(w waitingRetry) bool { return w.granted == granted })
 }
 
-// allowance is how many attempts the receiver may have at once.
-func (r *receiver) allowance() int { return min(r.window, r.limit) }
+// allowance returns how many attempts the receiver may have at once.
+func (r *receiverLimit) allowance() int { return min(r.window, r.maxInFlight) }
 
-// half is what first attempts leave to retries that wait, and these to them.
-func (r *receiver) half() int { return (r.allowance() + 1) / 2 }
+// fairShare returns how many attempts first attempts leave to waiting retries, and retries
+// to waiting first attempts.
+func (r *receiverLimit) fairShare() int { return (r.allowance() + 1) / 2 }
 
-// roomForFirsts is how many more first attempts may begin.
-func (r *receiver) roomForFirsts() int {
-	kept := max(r.retries, min(r.retries+len(r.retryQueue), r.half()))
-	// The claim knows the webhook's own limit, and it may have been raised.
-	return max(r.window-r.firsts-kept, 0)
+// firstCapacity returns how many more first attempts may begin. It leaves max_in_flight to
+// the claim, which reads the current value.
+func (r *receiverLimit) firstCapacity() int {
+	reserved := max(r.retries, min(r.retries+len(r.retryQueue), r.fairShare()))
+	return max(r.window-r.firstAttempts-reserved, 0)
 }
 
-// roomForRetries is how many more retries may begin.
-func (r *receiver) roomForRetries() int {
-	room := r.allowance() - r.under()
-	if r.hungry {
-		room = min(room, r.half()-r.retries)
+// retryCapacity returns how many more retries may begin.
+func (r *receiverLimit) retryCapacity() int {
+	capacity := r.allowance() - r.inFlight()
+	if r.saturated {
+		capacity = min(capacity, r.fairShare()-r.retries)
 	}
-	return room
+	return capacity
 }
 
-// hostOf returns host and port of an address, by which attempts are counted.
+// hostOf returns the host and port of a URL, by which attempts are counted. A URL that does
+// not parse counts as a host of its own.
 func hostOf(address string) string {
 	parsed, err := url.Parse(address)
-	if err != nil { // it was checked when it was stored, and counts by itself
+	if err != nil {
 		return address
 	}
 	return parsed.Host
 }
 
-// receiverOf returns what is known of a webhook's receiver. The table is locked.
-func (t *inflight) receiverOf(webhookID, address string) *receiver {
+// limitOf returns the limit of a webhook's receiver. The caller holds the lock.
+func (t *inflight) limitOf(webhookID, address string) *receiverLimit {
 	r, found := t.receivers[webhookID]
 	if !found {
 		if len(t.receivers) >= maxReceivers {
-			maps.DeleteFunc(t.receivers, func(_ string, r *receiver) bool { return r.under()+len(r.retryQueue)+len(r.ahead) == 0 })
+			maps.DeleteFunc(t.receivers, func(_ string, r *receiverLimit) bool {
+				return r.inFlight()+len(r.retryQueue)+len(r.ahead) == 0
+			})
 		}
-		r = newReceiver(hostOf(address))
+		r = newReceiverLimit(hostOf(address))
 		t.receivers[webhookID] = r
 	}
-	if t.perHost > 0 && address != "" { // the webhook may have been changed
+	if t.perHost > 0 && address != "" { // the webhook's URL may have changed
 		r.host = hostOf(address)
 	}
 	return r
 }
 
-// know notes the limits of webhooks.
-func (t *inflight) know(targets []postrider.Target) {
+// setMaxInFlight notes the webhooks' current limits.
+func (t *inflight) setMaxInFlight(targets []postrider.Target) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, target := range targets {
 		if r, found := t.receivers[target.Delivery.WebhookID]; found {
-			r.limit = target.MaxInFlight
+			r.maxInFlight = target.MaxInFlight
 		}
 	}
 }
 
-// underHost is how many attempts go on at a host. The table is locked.
-func (t *inflight) underHost(host string) int {
+// hostInFlight returns how many attempts a host has. The caller holds the lock.
+func (t *inflight) hostInFlight(host string) int {
 	n := 0
 	for _, r := range t.receivers {
 		if r.host == host {
-			n += r.under()
+			n += r.inFlight()
 		}
 	}
 	return n
 }
 
-// unprovenLeft is how many places are left for receivers that are slow or have not
-// answered. The table is locked.
-func (t *inflight) unprovenLeft(now time.Time) int {
-	left := max(t.total/unprovenShare, 1)
+// unprovenCapacity returns how many more attempts slow and unproven receivers may have
+// together. The caller holds the lock.
+func (t *inflight) unprovenCapacity(now time.Time) int {
+	capacity := max(t.total/unprovenShare, 1)
 	for _, r := range t.receivers {
-		if r.under() > 0 && r.unproven(now) {
-			left -= r.under()
+		if r.inFlight() > 0 && r.unproven(now) {
+			capacity -= r.inFlight()
 		}
 	}
-	return max(left, 0)
+	return max(capacity, 0)
 }
 
-// shared is how many more attempts a receiver may begin by what it shares with others:
-// its host, and the places of those that are not proven. The table is locked.
-func (t *inflight) shared(r *receiver, now time.Time) int {
-	room := t.total
+// sharedCapacity returns how many more attempts a receiver may begin under the limits that it
+// shares with others: its host's and the unproven receivers'. The caller holds the lock.
+func (t *inflight) sharedCapacity(r *receiverLimit, now time.Time) int {
+	capacity := t.total
 	if r.unproven(now) {
-		room = min(room, (t.unprovenLeft(now)+1)/2)
+		capacity = min(capacity, (t.unprovenCapacity(now)+1)/2)
 	}
 	if t.perHost > 0 {
-		room = min(room, t.perHost-t.underHost(r.host))
+		capacity = min(capacity, t.perHost-t.hostInFlight(r.host))
 	}
-	return room
+	return capacity
 }
 
-// capacity is what a claim may take now.
+// capacity returns how much a claim may take now. With ahead, it may claim ahead for quick
+// receivers.
 func (t *inflight) capacity(ahead bool) postrider.Capacity {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := postrider.Capacity{
-		Receivers: make(map[string]postrider.ReceiverCapacity, len(t.receivers)), Unknown: firstWindow, Unproven: t.unprovenLeft(now),
+		Receivers: make(map[string]postrider.ReceiverCapacity, len(t.receivers)), Unknown: initialWindow, Unproven: t.unprovenCapacity(now),
 	}
-	hosts := map[string]int{}
+	byHost := map[string]int{}
 	if t.perHost > 0 {
 		c.Unknown = min(c.Unknown, t.perHost)
 		for _, r := range t.receivers {
-			hosts[r.host] += r.under()
+			byHost[r.host] += r.inFlight()
 		}
 	}
 	for id, r := range t.receivers {
 		slow := r.slow(now)
-		room := r.roomForFirsts()
+		capacity := r.firstCapacity()
 		if t.perHost > 0 {
-			room = max(min(room, t.perHost-hosts[r.host]), 0)
+			capacity = max(min(capacity, t.perHost-byHost[r.host]), 0)
 		}
-		known := postrider.ReceiverCapacity{Room: room, Unproven: slow || !r.proven, Slow: slow}
+		known := postrider.ReceiverCapacity{Room: capacity, Unproven: slow || !r.proven, Slow: slow}
 		if ahead && r.quick(now) {
-			known.Ahead, known.UnderWay, known.Waiting = aheadOfEach, r.firsts-r.kept, len(r.ahead)
+			known.Ahead, known.UnderWay, known.Waiting = aheadPerAttempt, r.firstAttempts-r.recording, len(r.ahead)
 		}
 		c.Receivers[id] = known
 	}
 	return c
 }
 
-// took notes what was claimed of what there was room for, and reports whether more may
-// be waiting.
-func (t *inflight) took(claimed []postrider.Dispatch, request postrider.ClaimRequest) (more bool) {
-	of := map[string]int{}
+// noteClaim notes which receivers' capacity the claim used up, and reports whether more
+// deliveries may be waiting.
+func (t *inflight) noteClaim(claimed []postrider.Dispatch, request postrider.ClaimRequest) (more bool) {
+	byWebhook := map[string]int{} // first attempts that begin; 0 where all were claimed ahead
 	for _, d := range claimed {
 		if !d.Ahead {
-			of[d.WebhookID]++
+			byWebhook[d.WebhookID]++
 		} else {
-			of[d.WebhookID] += 0
+			byWebhook[d.WebhookID] += 0
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for id, n := range of {
-		room := request.Capacity.Unknown
+	for id, n := range byWebhook {
+		capacity := request.Capacity.Unknown
 		if known, found := request.Capacity.Receivers[id]; found {
-			room = known.Room
+			capacity = known.Room
 		}
-		r := t.receiverOf(id, "")
-		r.hungry = n >= min(room, r.allowance()-r.under()) || len(claimed) == request.Limit
-		more = more || r.hungry
+		r := t.limitOf(id, "")
+		r.saturated = n >= min(capacity, r.allowance()-r.inFlight()) || len(claimed) == request.Limit
+		more = more || r.saturated
 	}
 	for id, known := range request.Capacity.Receivers {
-		if r, found := t.receivers[id]; found && known.Room > 0 && of[id] == 0 && len(claimed) < request.Limit {
-			r.hungry = false
+		if r, found := t.receivers[id]; found && known.Room > 0 && byWebhook[id] == 0 && len(claimed) < request.Limit {
+			r.saturated = false
 		}
 	}
 	return more

@@ -9,12 +9,13 @@ import (
 	"postrider.dev/postrider/activities"
 )
 
-// prefetchTimeout bounds the reading of what claimed deliveries need: later it would be too
-// old to be used, since a delivery may be cancelled, or its webhook changed.
+// prefetchTimeout bounds the reading of targets ahead. An older target would not be used: the
+// delivery may be cancelled by then, or its webhook changed.
 const prefetchTimeout = 2 * time.Second
 
-// prefetch reads what the claimed deliveries' attempts need, while their workflow is
-// started, and lets them arrive at their batch. Where it cannot be read they go without.
+// prefetch reads the claimed deliveries' targets while their workflow is started, and lets
+// them arrive at their batch. When that fails they arrive without targets, and the activity
+// reads each target.
 func (d *Dispatcher) prefetch(ctx context.Context, b *batch, claimed []postrider.Dispatch) {
 	arrivals := make([]activities.Arrival, len(claimed))
 	deliveries := make([]postrider.Delivery, len(claimed))
@@ -25,11 +26,12 @@ func (d *Dispatcher) prefetch(ctx context.Context, b *batch, claimed []postrider
 	defer cancel()
 	targets, err := d.Queue.TargetsOf(bound, deliveries)
 	if err != nil && ctx.Err() == nil {
-		d.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot read ahead what attempts need; they will be read one by one", slog.Any("error", err))
+		d.Logger.LogAttrs(ctx, slog.LevelWarn, "could not read the targets of claimed deliveries; each attempt will read its own",
+			slog.String("workflow_id", b.workflowID), slog.Int("deliveries", len(claimed)), slog.Any("error", err))
 	}
 	for i := range targets {
 		arrivals[i].Target, arrivals[i].ReadAt = &targets[i], d.Now()
 	}
-	d.know(targets)
-	b.arrive(d.withPlaces(b, claimed, arrivals))
+	d.inflight.setMaxInFlight(targets)
+	b.arrive(d.inflight.ready(b, claimed, arrivals))
 }

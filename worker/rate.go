@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// rate is how many deliveries a second were claimed lately: what was claimed counts
-// less and less over the seconds that follow.
+// rate is how many deliveries a second were claimed lately. It decays exponentially, by a
+// factor of e each second.
 type rate struct {
 	value float64
 	at    time.Time

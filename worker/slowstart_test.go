@@ -10,8 +10,8 @@ import (
 	"postrider.dev/postrider/worker"
 )
 
-// Guards against a Temporal that is slow to start a workflow being taken for one that
-// gives workflows to other workers.
+// Guards against the conclusion that another worker has the workflow when Temporal is only
+// slow to start it.
 func TestSlowStartIsNoSignOfAnotherWorker(t *testing.T) {
 	t.Parallel()
 	b := setup(t, 100, worker.BatchingAlways)
@@ -35,5 +35,5 @@ func TestSlowStartIsNoSignOfAnotherWorker(t *testing.T) {
 	b.awaitAttempts(8)
 	b.publish(2)
 	b.awaitAttempts(10)
-	require.LessOrEqual(t, len(b.temporal.started()), 3, "one stays open")
+	require.LessOrEqual(t, len(b.temporal.started()), 3, "one batch stays open")
 }

@@ -7,23 +7,22 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Guards quick receivers against being taken for slow ones since their retries waited
-// for their turn under the webhook's limits.
-func TestWaitForAPermitIsNoAnswer(t *testing.T) {
+// Guards against quick receivers that count as slow because their retries waited for a permit.
+func TestWaitForAPermitDoesNotCountAsLatency(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	table := newInflight(1000, 0, c.now)
 	prove(t, table, "w", 8)
-	require.True(t, hasTurn(table.queue(of("w", "r"))))
-	c.advance(slowAfter + time.Second) // it asks for its permit, or waits for its turn
+	require.True(t, received(table.enqueue(target("w", "r"))))
+	c.advance(slowAfter + time.Second) // the retry waits for its permit
 	require.False(t, table.capacity(true).Receivers["w"].Slow)
 }
 
-func TestFailureOfOursIsNoAnswer(t *testing.T) {
+func TestRetryThatMadeNoRequestProvesNothing(t *testing.T) {
 	t.Parallel()
 	table := newInflight(1000, 0, newClock().now)
-	require.True(t, hasTurn(table.queue(of("w", "r"))))
-	table.done("r") // no permit was to be had, or the database is away
+	require.True(t, received(table.enqueue(target("w", "r"))))
+	table.done("r") // it got no permit, or the database is away
 	require.True(t, table.capacity(true).Receivers["w"].Unproven)
-	require.Equal(t, firstWindow, table.receivers["w"].window)
+	require.Equal(t, initialWindow, table.receivers["w"].window)
 }

@@ -12,11 +12,10 @@ import (
 	"postrider.dev/postrider/workflows"
 )
 
-// Limits of the Temporal worker. An attempt spends its time waiting for a
-// receiver, so many go on at once; what bounds one receiver is its webhook's
-// max_in_flight, and the first attempts of all together the dispatcher's InFlight.
+// Limits of the Temporal worker. An attempt mostly waits for its receiver, so many go on at
+// once. The webhook's max_in_flight bounds one receiver, the dispatcher's InFlight all attempts.
 const (
-	maxWorkflowTasks = 3000 // one of a first attempt lasts as long; room is left for all others
+	maxWorkflowTasks = 3000 // a first attempt occupies one as long as it takes; the rest is for other workflows
 	maxAttempts      = 2000
 	workflowPollers  = 4
 	activityPollers  = 4
@@ -29,15 +28,15 @@ type Worker struct {
 	drain  time.Duration
 }
 
-// Config is what [New] needs beside a Temporal connection.
+// Config configures [New].
 type Config struct {
 	Activities  *activities.Activities
 	Maintenance *activities.Maintenance
-	// Drain is how long attempts that are going on have to end when the worker is
-	// stopped; what is cut off then is made again by another worker.
+	// Drain is how long attempts may go on after the worker is stopped. Another worker
+	// repeats attempts that are cut off.
 	Drain time.Duration
-	// Deployment is the Temporal worker deployment that the worker is a version of;
-	// "" for none. Build is that version.
+	// Deployment names a Temporal worker deployment and Build the worker's version in it;
+	// both are "" without versioning.
 	Deployment, Build string
 }
 
@@ -60,9 +59,8 @@ func New(temporal client.Client, config Config) *Worker {
 	return w
 }
 
-// versioning makes workflows go on under the deployment's current version as soon
-// as that changes: their code is made to be replayed by later builds, so nothing
-// keeps the workers of an earlier one alive.
+// versioning moves running workflows to the deployment's current version when it changes.
+// Later builds can replay their histories, so workers of earlier builds need not stay.
 func (c Config) versioning() sdkworker.DeploymentOptions {
 	if c.Deployment == "" {
 		return sdkworker.DeploymentOptions{}
@@ -74,8 +72,8 @@ func (c Config) versioning() sdkworker.DeploymentOptions {
 	}
 }
 
-// Run works until ctx is done, then lets what is going on end. It returns an
-// error when Temporal refuses the worker, and nil otherwise.
+// Run works until ctx is done, then waits for attempts in progress. It returns an error when
+// Temporal refuses the worker.
 func (w *Worker) Run(ctx context.Context) error {
 	if err := w.worker.Start(); err != nil {
 		return err
@@ -89,8 +87,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 }
 
-// stop stops the worker and waits for the attempts under way, for drain in all: the
-// SDK would wait that long for each kind of task in turn.
+// stop stops the worker and waits up to drain for attempts in progress. The SDK alone would
+// wait that long for each kind of task in turn.
 func (w *Worker) stop(ctx context.Context) {
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.drain)
 	defer cancel()

@@ -18,21 +18,21 @@ import (
 	"postrider.dev/postrider/workflows"
 )
 
-// carrierBench is a workflow environment for retries of several deliveries. Each has a
-// script: how its next attempts end. It answers as the real activity does.
+// carrierBench is a workflow environment for retries of several deliveries. A script says how
+// the next attempts of each end. Its activity behaves as the real one.
 type carrierBench struct {
 	*testsuite.TestWorkflowEnvironment
 	t         *testing.T
 	scripts   map[string][]answer
-	troubles  []error // how the first rounds end, without an attempt
+	outages   []error // how the first rounds end, without an attempt
 	rounds    []time.Time
-	tries     []int32    // of Temporal's, of each round
+	tries     []int32    // Temporal's number of each round
 	members   [][]string // of each round
 	attempts  map[string]int
 	cancelled [][]string
 }
 
-// left is how a delivery leaves its carrier.
+// left lets a delivery leave its carrier.
 var left = answer{state: "left"}
 
 func setupCarrier(t *testing.T, scripts map[string][]answer) *carrierBench {
@@ -56,10 +56,10 @@ func setupCarrier(t *testing.T, scripts map[string][]answer) *carrierBench {
 func (b *carrierBench) retry(ctx context.Context, in activities.RetryInput) (activities.Reports, error) {
 	b.rounds = append(b.rounds, b.Now())
 	b.tries = append(b.tries, activity.GetInfo(ctx).Attempt)
-	if len(b.troubles) > 0 {
-		trouble := b.troubles[0]
-		b.troubles = b.troubles[1:]
-		return nil, trouble
+	if len(b.outages) > 0 {
+		outage := b.outages[0]
+		b.outages = b.outages[1:]
+		return nil, outage
 	}
 	var reports activities.Reports
 	var ids []string
@@ -97,7 +97,7 @@ func (b *carrierBench) report(id string, a answer) activities.Report {
 	if a.state == left.state {
 		return activities.Report{DeliveryID: id, State: postrider.StateRetrying, Left: true}
 	}
-	if a.state == postrider.StateCancelled { // in the database: there is no attempt to make
+	if a.state == postrider.StateCancelled { // cancelled in the database, so no attempt is made
 		return activities.Report{DeliveryID: id, State: a.state}
 	}
 	b.attempts[id]++
@@ -116,7 +116,7 @@ func (b *carrierBench) report(id string, a answer) activities.Report {
 	return report
 }
 
-// run lets a workflow carry those that have scripts, all due a second later.
+// run runs a workflow that carries every delivery with a script, all due a second later.
 func (b *carrierBench) run(policy postrider.Policy) error {
 	in := workflows.DeliveryInput{WebhookID: "wh_1", Policy: policy}
 	for id := range b.scripts {
@@ -142,7 +142,7 @@ func (b *carrierBench) history(id string) postrider.History {
 	return history
 }
 
-func TestMembersHaveTheirOwnFates(t *testing.T) {
+func TestEachMemberEndsByItself(t *testing.T) {
 	t.Parallel()
 	b := setupCarrier(t, map[string][]answer{
 		"dlv_fine": {succeeded},
@@ -152,7 +152,7 @@ func TestMembersHaveTheirOwnFates(t *testing.T) {
 	b.RegisterDelayedCallback(func() { // inside the timer
 		history := b.history("dlv_fine")
 		require.Equal(t, postrider.StateRetrying, history.State)
-		require.Len(t, history.Attempts, 1, "what was tried before the workflow began")
+		require.Len(t, history.Attempts, 1, "the attempt before the workflow began")
 		require.NotNil(t, history.NextAttemptAt)
 		require.Equal(t, policy, history.Policy)
 	}, 500*time.Millisecond)
@@ -175,16 +175,17 @@ func TestMembersHaveTheirOwnFates(t *testing.T) {
 	require.Equal(t, [][]string{{"dlv_fine", "dlv_left", "dlv_lost"}, {"dlv_left", "dlv_lost"}, {"dlv_lost"}}, b.members)
 	require.Len(t, b.history("dlv_lost").Attempts, 4)
 	_, err = b.QueryWorkflow("history", "dlv_unknown")
-	require.ErrorContains(t, err, "none of this workflow's deliveries")
+	require.ErrorContains(t, err, "does not carry delivery")
 }
 
-func TestCarrierOfWhatSucceedsOrLeavesCompletes(t *testing.T) {
+func TestCarrierCompletesWhenAllSucceedOrLeave(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, setupCarrier(t, map[string][]answer{"dlv_1": {succeeded}, "dlv_2": {retrying(time.Second), succeeded}}).run(policy))
+	b := setupCarrier(t, map[string][]answer{"dlv_1": {succeeded}, "dlv_2": {retrying(time.Second), succeeded}})
+	require.NoError(t, b.run(policy))
 	require.NoError(t, setupCarrier(t, map[string][]answer{"dlv_1": {left}, "dlv_2": {left}}).run(policy))
 }
 
-// max_retries is Temporal's to enforce: it makes as many rounds as attempts are left.
+// Temporal enforces max_retries: it makes one round for each remaining attempt.
 func TestTemporalCountsTheRounds(t *testing.T) {
 	t.Parallel()
 	for _, retries := range []int{1, 3, 10} {
@@ -192,7 +193,9 @@ func TestTemporalCountsTheRounds(t *testing.T) {
 		for range retries - 1 {
 			script = append(script, retrying(time.Second))
 		}
-		b := setupCarrier(t, map[string][]answer{"dlv_1": append(slices.Clone(script), failed), "dlv_2": append(slices.Clone(script), failed)})
+		b := setupCarrier(t, map[string][]answer{
+			"dlv_1": append(slices.Clone(script), failed), "dlv_2": append(slices.Clone(script), failed),
+		})
 		var typed *temporal.ApplicationError
 		require.ErrorAs(t, b.run(postrider.Policy{TimeoutMS: 5000, MaxRetries: retries, BackoffMS: 1000}), &typed)
 		require.Len(t, b.rounds, retries)
@@ -210,12 +213,12 @@ func TestCancelledCarrierCancelsAllAtOnce(t *testing.T) {
 	require.Empty(t, b.rounds)
 }
 
-// openBatch runs a batch whose activity ends so.
+// openBatch runs a batch whose activity returns the reports and the error.
 func openBatch(t *testing.T, reports activities.Reports, err error) (*carrierBench, error) {
 	t.Helper()
 	b := setupCarrier(t, nil)
 	b.RegisterActivityWithOptions(func(_ context.Context, in activities.DeliverInput) (activities.Reports, error) {
-		require.Empty(t, in.DeliveryIDs, "nobody knew them when it was started")
+		require.Empty(t, in.DeliveryIDs, "they were unknown when it was started")
 		require.Equal(t, "default-test-workflow-id", in.WorkflowID)
 		return reports, err
 	}, activity.RegisterOptions{Name: "Deliver"})
@@ -224,7 +227,7 @@ func openBatch(t *testing.T, reports activities.Reports, err error) (*carrierBen
 	return b, b.GetWorkflowError()
 }
 
-func TestBatchTellsOfItsDeliveriesWhenItHasEnded(t *testing.T) {
+func TestBatchAnswersForItsDeliveriesAfterItsEnd(t *testing.T) {
 	t.Parallel()
 	reports := bothReports()
 	reports[0].Policy, reports[1].Left = &policy, true
@@ -234,10 +237,10 @@ func TestBatchTellsOfItsDeliveriesWhenItHasEnded(t *testing.T) {
 	require.Equal(t, policy, b.history("dlv_1").Policy)
 	require.Equal(t, postrider.StateRetrying, b.history("dlv_2").State, "it left for a workflow of retries")
 	_, err = b.QueryWorkflow("history", "dlv_3")
-	require.ErrorContains(t, err, "none of this workflow's deliveries")
+	require.ErrorContains(t, err, "does not carry delivery")
 }
 
-func TestBatchFailsWithWhatFailedForGood(t *testing.T) {
+func TestBatchFailsWithItsFailedDeliveries(t *testing.T) {
 	t.Parallel()
 	gone, reason := 410, "410 Gone"
 	reports := append(bothReports(), activities.Report{
@@ -253,9 +256,9 @@ func TestBatchFailsWithWhatFailedForGood(t *testing.T) {
 	require.Equal(t, []workflows.Failure{{DeliveryID: "dlv_3", Attempts: 1, LastResult: postrider.ResultClientError}}, details)
 }
 
-// Guards against attempts that are made again and again where their records fail: the
-// leases bring what a batch could not do to another.
-func TestBatchLeavesOurOwnFailuresToLeases(t *testing.T) {
+// Guards against a batch that makes attempts again and again when their records fail. Their
+// leases expire, and another workflow carries the deliveries.
+func TestBatchCompletesAfterAnInternalFailure(t *testing.T) {
 	t.Parallel()
 	_, err := openBatch(t, nil, errDatabaseAway)
 	require.NoError(t, err)

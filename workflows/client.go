@@ -16,46 +16,45 @@ import (
 	"postrider.dev/postrider/tracing"
 )
 
-// ErrAlreadyStarted says that a delivery has its workflow, running or ended: there
-// is nothing left to hand over.
+// ErrAlreadyStarted says that the workflow exists, running or ended.
 var ErrAlreadyStarted = errors.New("workflows: already started")
 
-// queryTimeout bounds a history query: a workflow inside its first attempt answers
-// only after it, and the caller has the database to ask instead.
+// queryTimeout bounds a history query. A workflow answers only after its first attempt, and the
+// caller can read the database instead.
 const queryTimeout = 2 * time.Second
 
-// What Temporal gives a workflow task by itself, how much of that the SDK lets a local
-// activity use before it asks for more, and what a first attempt takes beside its POST.
 const (
-	usualTaskTimeout = 10 * time.Second
-	usedOfTask       = 0.8
-	aroundPost       = 2 * time.Second
+	defaultTaskTimeout = 10 * time.Second // Temporal's, of a workflow task
+	// heartbeatAfter is the part of a task's timeout after which the SDK asks for more time
+	// for a local activity.
+	heartbeatAfter  = 0.8
+	attemptOverhead = 2 * time.Second // of a first attempt, beside its POST
 )
 
-// taskTimeout returns a workflow task timeout with which a whole first attempt fits into
-// its task, 0 for the usual one. Asking for more time costs as much as a delivery does, so
-// slow receivers get this one. With the longest timeout it is 40 s, within the dispatcher's
-// lease: so much later does another worker take over from a lost one.
+// taskTimeout returns a workflow task timeout for a slow receiver, so that its whole first
+// attempt fits into one task; 0 for Temporal's default. Asking Temporal for more time costs as
+// much as a delivery. A longer timeout delays the takeover from a lost worker: it is at most
+// 40 s, which is within the dispatcher's lease.
 func taskTimeout(timeout time.Duration) time.Duration {
-	fits := time.Duration(float64(timeout+aroundPost) / usedOfTask)
-	if fits <= usualTaskTimeout {
+	fits := time.Duration(float64(timeout+attemptOverhead) / heartbeatAfter)
+	if fits <= defaultTaskTimeout {
 		return 0
 	}
 	return fits
 }
 
-// Client starts, asks and cancels workflows.
+// Client starts, queries and cancels workflows.
 type Client struct {
 	temporal client.Client
 }
 
-// NewClient returns a Client on a Temporal connection. For eager starts, the
-// worker must run on the very same connection.
+// NewClient returns a Client on a Temporal connection. Eager starts need a worker on the same
+// connection.
 func NewClient(connection client.Client) *Client { return &Client{temporal: connection} }
 
-// StartOwn starts the workflow of one delivery. Returns [ErrAlreadyStarted] when it runs
-// or has completed. One that was terminated before it recorded anything is started again:
-// what is handed over here is not finished.
+// StartOwn starts the workflow of one delivery. It returns [ErrAlreadyStarted] when the
+// workflow runs or has completed. It starts a terminated workflow again, since the delivery is
+// not finished.
 func (c *Client) StartOwn(ctx context.Context, d postrider.Dispatch) error {
 	options := startOptions(d.WorkflowID, []postrider.Delivery{d.Delivery})
 	if d.Slow {
@@ -66,9 +65,9 @@ func (c *Client) StartOwn(ctx context.Context, d postrider.Dispatch) error {
 	})
 }
 
-// StartBatch starts the workflow of the first attempts of those that this process claims
-// for it, which end within longest. The deliveries are those known by now, and may be
-// none. The error is as StartOwn's.
+// StartBatch starts a workflow of first attempts, which end within longest. This process claims
+// its deliveries; known are the ones that it has claimed so far. It returns [ErrAlreadyStarted]
+// as StartOwn does.
 func (c *Client) StartBatch(ctx context.Context, workflowID string, known []postrider.Dispatch, longest time.Duration) error {
 	deliveries := make([]postrider.Delivery, len(known))
 	slow, timeout := len(known) > 0, time.Duration(0)
@@ -83,7 +82,7 @@ func (c *Client) StartBatch(ctx context.Context, workflowID string, known []post
 	return c.start(ctx, options, deliveries, DeliveryInput{Batch: &BatchOfFirsts{LongestMS: int(longest.Milliseconds())}})
 }
 
-// StartRetries starts the workflow of retries. The error is as StartOwn's.
+// StartRetries starts a workflow of retries. It returns [ErrAlreadyStarted] as StartOwn does.
 func (c *Client) StartRetries(ctx context.Context, h postrider.Handover) error {
 	first := h.Deliveries[0]
 	in := DeliveryInput{WebhookID: first.WebhookID, Policy: first.Policy, Retries: make([]Retried, len(h.Deliveries))}
@@ -93,7 +92,7 @@ func (c *Client) StartRetries(ctx context.Context, h postrider.Handover) error {
 	return c.start(ctx, startOptions(h.WorkflowID, h.Deliveries), h.Deliveries, in)
 }
 
-// startOptions are those of a workflow that carries the deliveries.
+// startOptions returns the options of a workflow that carries the deliveries.
 func startOptions(workflowID string, deliveries []postrider.Delivery) client.StartWorkflowOptions {
 	return client.StartWorkflowOptions{
 		ID:                                       workflowID,
@@ -105,7 +104,9 @@ func startOptions(workflowID string, deliveries []postrider.Delivery) client.Sta
 	}
 }
 
-func (c *Client) start(ctx context.Context, options client.StartWorkflowOptions, deliveries []postrider.Delivery, in DeliveryInput) error {
+func (c *Client) start(
+	ctx context.Context, options client.StartWorkflowOptions, deliveries []postrider.Delivery, in DeliveryInput,
+) error {
 	_, err := c.temporal.ExecuteWorkflow(tracing.Context(ctx, traceOf(deliveries)), options, nameDelivery, in)
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &started) {
@@ -114,40 +115,40 @@ func (c *Client) start(ctx context.Context, options client.StartWorkflowOptions,
 	return err
 }
 
-// common returns what all the deliveries have in common, "" for nothing.
-func common(deliveries []postrider.Delivery, of func(postrider.Delivery) string) string {
+// commonValue returns the value of a field if all deliveries share it; else "".
+func commonValue(deliveries []postrider.Delivery, field func(postrider.Delivery) string) string {
 	if len(deliveries) == 0 {
 		return ""
 	}
-	value := of(deliveries[0])
-	if slices.ContainsFunc(deliveries, func(d postrider.Delivery) bool { return of(d) != value }) {
+	value := field(deliveries[0])
+	if slices.ContainsFunc(deliveries, func(d postrider.Delivery) bool { return field(d) != value }) {
 		return ""
 	}
 	return value
 }
 
-// traceOf is the trace context that all the deliveries have in common, "" for none.
+// traceOf returns the trace context if all deliveries share it; else "".
 func traceOf(deliveries []postrider.Delivery) string {
-	return common(deliveries, func(d postrider.Delivery) string { return d.TraceContext })
+	return commonValue(deliveries, func(d postrider.Delivery) string { return d.TraceContext })
 }
 
-// searchAttributes are what all the deliveries have in common.
+// searchAttributes returns the search attributes whose values all deliveries share.
 func searchAttributes(deliveries []postrider.Delivery) temporal.SearchAttributes {
 	var known []temporal.SearchAttributeUpdate
-	for key, of := range map[temporal.SearchAttributeKeyKeyword]func(postrider.Delivery) string{
+	for key, field := range map[temporal.SearchAttributeKeyKeyword]func(postrider.Delivery) string{
 		attributeWorkspace: func(d postrider.Delivery) string { return d.WorkspaceID },
 		attributeWebhook:   func(d postrider.Delivery) string { return d.WebhookID },
 		attributeEventType: func(d postrider.Delivery) string { return d.EventType },
 	} {
-		if value := common(deliveries, of); value != "" {
+		if value := commonValue(deliveries, field); value != "" {
 			known = append(known, key.ValueSet(value))
 		}
 	}
 	return temporal.NewSearchAttributes(known...)
 }
 
-// Cancel asks a workflow to cancel itself, and what it carries. One that has ended, or
-// never was, is as good as cancelled.
+// Cancel asks a workflow to cancel itself and its deliveries. It returns nil when the workflow
+// has ended or is unknown.
 func (c *Client) Cancel(ctx context.Context, workflowID string) error {
 	err := c.temporal.CancelWorkflow(ctx, workflowID, "")
 	var missing *serviceerror.NotFound
@@ -157,9 +158,9 @@ func (c *Client) Cancel(ctx context.Context, workflowID string) error {
 	return err
 }
 
-// History asks the workflow that carries a delivery for its history. Returns
-// [postrider.CodeNotFound] when Temporal knows no such workflow, or no more, and
-// another error when it did not answer within two seconds.
+// History queries the workflow that carries a delivery for the delivery's history. It returns
+// [postrider.CodeNotFound] when Temporal does not retain the workflow, and another error when
+// the workflow did not answer within two seconds.
 func (c *Client) History(ctx context.Context, workflowID, deliveryID string) (postrider.History, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
@@ -175,7 +176,7 @@ func (c *Client) History(ctx context.Context, workflowID, deliveryID string) (po
 	return history, err
 }
 
-// Report signals attempts to the running workflow whose activity made them.
+// Report reports attempts to the running workflow whose activity made them, by a signal.
 func (c *Client) Report(ctx context.Context, workflowID, runID string, reports activities.Reports) error {
 	return c.temporal.SignalWorkflow(ctx, workflowID, runID, signalReport, reports)
 }

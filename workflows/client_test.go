@@ -14,24 +14,28 @@ import (
 	"postrider.dev/postrider/workflows"
 )
 
-// connection is a Temporal connection that notes how a workflow was started.
+// connection is a Temporal connection that records how a workflow was started.
 type connection struct {
 	client.Client
 
 	span    trace.SpanContext
 	options client.StartWorkflowOptions
 	in      []any
-	err     error // how starts end
+	err     error // of a start
 }
 
-func (c *connection) ExecuteWorkflow(ctx context.Context, options client.StartWorkflowOptions, _ any, in ...any) (client.WorkflowRun, error) {
+// ExecuteWorkflow implements [client.Client].
+func (c *connection) ExecuteWorkflow(
+	ctx context.Context, options client.StartWorkflowOptions, _ any, in ...any,
+) (client.WorkflowRun, error) {
 	c.span, c.options, c.in = trace.SpanContextFromContext(ctx), options, in
 	return nil, c.err
 }
 
-func TestStartGoesOnTheDeliveriesTrace(t *testing.T) {
+func TestStartContinuesTheDeliveriesTrace(t *testing.T) {
 	t.Parallel()
-	const one, other = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	const one = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	const other = "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	for name, c := range map[string]struct {
 		traces []string
 		want   string // trace id
@@ -58,26 +62,27 @@ func TestStartGoesOnTheDeliveriesTrace(t *testing.T) {
 	}
 }
 
-// Guards against the heartbeats of a first attempt that takes its time, each of which
-// costs as much as a delivery: it fits into one workflow task.
-func TestSlowAttemptIsOneWorkflowTask(t *testing.T) {
+// Guards against heartbeats of a slow first attempt, each of which costs as much as a delivery.
+func TestSlowAttemptFitsIntoOneWorkflowTask(t *testing.T) {
 	t.Parallel()
 	start := func(slow bool, timeoutMS int) time.Duration {
 		temporal := &connection{}
-		d := postrider.Dispatch{Slow: slow, Delivery: postrider.Delivery{ID: "dlv_1", WorkflowID: "delivery/dlv_1", Policy: postrider.Policy{TimeoutMS: timeoutMS}}}
+		d := postrider.Dispatch{Slow: slow, Delivery: postrider.Delivery{
+			ID: "dlv_1", WorkflowID: "delivery/dlv_1", Policy: postrider.Policy{TimeoutMS: timeoutMS},
+		}}
 		require.NoError(t, workflows.NewClient(temporal).StartOwn(t.Context(), d))
 		own := temporal.options.WorkflowTaskTimeout
 		require.NoError(t, workflows.NewClient(temporal).StartBatch(t.Context(), "batch/bat_1", []postrider.Dispatch{d}, time.Minute))
-		require.Equal(t, own, temporal.options.WorkflowTaskTimeout, "one of many is as long")
+		require.Equal(t, own, temporal.options.WorkflowTaskTimeout, "a batch gets the same")
 		return own
 	}
-	require.Zero(t, start(false, postrider.MaxTimeoutMS), "Temporal's own, after which a lost worker's work is taken over")
-	require.Zero(t, start(true, postrider.DefaultTimeoutMS), "it fits into Temporal's own")
-	require.Equal(t, 40*time.Second, start(true, postrider.MaxTimeoutMS), "80 % of it, when the SDK asks for more, are the timeout and 2 s")
+	require.Zero(t, start(false, postrider.MaxTimeoutMS), "Temporal's default, after which another worker takes over from a lost one")
+	require.Zero(t, start(true, postrider.DefaultTimeoutMS), "it fits into Temporal's default")
+	require.Equal(t, 40*time.Second, start(true, postrider.MaxTimeoutMS), "the timeout and 2 s are 80 % of it, when the SDK asks for more")
 }
 
-// What operators search by is only there where it is true of all that a workflow carries.
-func TestStartTellsWhatAllHaveInCommon(t *testing.T) {
+// Guards against search attributes that are true of only some of a workflow's deliveries.
+func TestSearchAttributesHoldForAllDeliveries(t *testing.T) {
 	t.Parallel()
 	one := postrider.Delivery{ID: "dlv_1", WorkspaceID: "ws_1", WebhookID: "wh_1", EventType: "a"}
 	other := postrider.Delivery{ID: "dlv_2", WorkspaceID: "ws_1", WebhookID: "wh_2", EventType: "a"}
@@ -105,13 +110,13 @@ func TestStartTellsWhatAllHaveInCommon(t *testing.T) {
 			}
 			require.Equal(t, c.want, found)
 			in := workflows.DeliveryInput{Batch: &workflows.BatchOfFirsts{LongestMS: 43000}}
-			require.Equal(t, []any{in}, temporal.in, "its deliveries come by themselves")
+			require.Equal(t, []any{in}, temporal.in, "its deliveries come through the feed")
 		})
 	}
 }
 
-// Guards the story that the query tells: what was tried before goes along.
-func TestStartOfRetriesTellsWhatWasBefore(t *testing.T) {
+// Guards the query's answer: a workflow of retries also knows the earlier attempts.
+func TestStartOfRetriesPassesEarlierAttempts(t *testing.T) {
 	t.Parallel()
 	due := time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
 	own := postrider.Policy{TimeoutMS: 5000, MaxRetries: 3, BackoffMS: 1000}
@@ -130,7 +135,7 @@ func TestStartOfRetriesTellsWhatWasBefore(t *testing.T) {
 	}}}, temporal.in)
 }
 
-func TestSecondStartIsKnownAsOne(t *testing.T) {
+func TestSecondStartReturnsErrAlreadyStarted(t *testing.T) {
 	t.Parallel()
 	c := workflows.NewClient(&connection{err: &serviceerror.WorkflowExecutionAlreadyStarted{}})
 	own := postrider.Delivery{ID: "dlv_1"}

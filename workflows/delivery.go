@@ -12,42 +12,41 @@ import (
 	"postrider.dev/postrider/activities"
 )
 
-// attemptGrace is what first attempts may take beyond their POST's own deadline, to
-// load what they need and to record what came of them.
+// attemptGrace is how much longer than its POST a first attempt may take, to read its target
+// and to record its outcome.
 const attemptGrace = 10 * time.Second
 
-// longestPause caps the waits between rounds of an activity that fails for
-// reasons of ours, such as a database that is away. A round is about a dozen
-// events, so Temporal's limit of 51,200 a workflow is two weeks away.
+// longestPause caps the waits between activities that end in internal failures, such as a
+// database that is away. Each adds about a dozen events to the history, so Temporal's limit of
+// 51,200 events is two weeks away.
 const longestPause = 5 * time.Minute
 
-// DeliveryInput starts a Delivery workflow: ids, policy and results, nothing else. It
-// carries one delivery from its first attempt on (DeliveryID), or the first attempts of
-// those that its process claims (Batch), or the retries of some of one webhook (Retries).
+// DeliveryInput is the input of a Delivery workflow: ids, policy and attempts, and nothing else.
+// The workflow carries one delivery from its first attempt to its end (DeliveryID), or the first
+// attempts of deliveries that its process claims (Batch), or retries of one webhook (Retries).
 type DeliveryInput struct {
 	DeliveryID string           `json:"delivery_id,omitempty"`
-	WebhookID  string           `json:"webhook_id,omitempty"` // "" where there may be several
-	EventType  string           `json:"event_type,omitempty"` // "" where there may be several
+	WebhookID  string           `json:"webhook_id,omitempty"` // "" for deliveries of several webhooks
+	EventType  string           `json:"event_type,omitempty"` // "" for deliveries of several event types
 	Policy     postrider.Policy `json:"policy"`
 	Batch      *BatchOfFirsts   `json:"batch,omitempty"`
 	Retries    []Retried        `json:"retries,omitempty"`
 }
 
-// BatchOfFirsts says how long the first attempts of a workflow may take in all.
+// BatchOfFirsts bounds how long the first attempts of a workflow may take together.
 type BatchOfFirsts struct {
-	LongestMS int `json:"longest_ms"` // from the start to the end of the last
+	LongestMS int `json:"longest_ms"` // from the start to the end of the last attempt
 }
 
-// Retried is a delivery whose retries a workflow carries, with the attempts before.
+// Retried is a delivery whose retries a workflow carries, with its earlier attempts.
 type Retried struct {
 	DeliveryID    string              `json:"delivery_id"`
 	Attempts      []postrider.Attempt `json:"attempts"`
 	NextAttemptAt *time.Time          `json:"next_attempt_at,omitempty"`
 }
 
-// Delivery carries events to webhooks. It ends as completed when it has nothing more to
-// do, as failed with a typed error when a delivery failed for good, and as cancelled when
-// its deliveries were cancelled.
+// Delivery delivers events to webhooks. It fails with a typed error when a delivery failed for
+// good, it ends as cancelled when its deliveries were cancelled, and it completes otherwise.
 func Delivery(ctx workflow.Context, in DeliveryInput) error {
 	return newCarrier(in, workflow.GetInfo(ctx).WorkflowExecution.RunID).run(ctx)
 }
@@ -58,8 +57,8 @@ type carrier struct {
 	runID   string
 	members []*member
 	byID    map[string]*member
-	// firsts are the reports on a batch's first attempts, decoded when somebody asks, or
-	// one of them failed for good: there are hundreds.
+	// firsts are the reports of a batch. There are hundreds, so they are decoded only for a
+	// query, or when a delivery failed for good.
 	firsts firstReports
 }
 
@@ -85,8 +84,8 @@ func (c *carrier) run(ctx workflow.Context) error {
 	if err := workflow.SetQueryHandler(ctx, queryHistory, c.answer); err != nil {
 		return err
 	}
-	c.listen(ctx)
-	err := c.first(ctx)
+	c.receiveReports(ctx)
+	err := c.makeFirstAttempts(ctx)
 	for round := 1; err == nil && len(c.unfinished()) > 0; round++ {
 		if err = c.pause(ctx, round); err == nil {
 			err = c.retry(ctx)
@@ -98,11 +97,11 @@ func (c *carrier) run(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.verdict()
+	return c.conclude()
 }
 
-// answer is the query: whatever the workflow waits for, it tells all it knows. It names
-// one of the deliveries, which it need not where there is only one.
+// answer answers the query with all that the workflow knows of a delivery. A workflow of one
+// delivery needs no id.
 func (c *carrier) answer(deliveryID string) (postrider.History, error) {
 	if deliveryID == "" && len(c.members) == 1 {
 		deliveryID = c.members[0].id
@@ -117,30 +116,30 @@ func (c *carrier) answer(deliveryID string) (postrider.History, error) {
 }
 
 func notCarried(deliveryID string) error {
-	return fmt.Errorf("%q is none of this workflow's deliveries: give the id of one", deliveryID)
+	return fmt.Errorf("this workflow does not carry delivery %q: give the id of one that it carries", deliveryID)
 }
 
-// listen takes in the reports of tries that failed while their activity goes on.
-func (c *carrier) listen(ctx workflow.Context) {
+// receiveReports applies the reports that come as signals while an activity goes on.
+func (c *carrier) receiveReports(ctx workflow.Context) {
 	reports := workflow.GetSignalChannel(ctx, signalReport)
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		for {
-			var news activities.Reports
-			reports.Receive(ctx, &news)
-			c.learn(news)
+			var received activities.Reports
+			reports.Receive(ctx, &received)
+			c.apply(received)
 		}
 	})
 }
 
-func (c *carrier) learn(reports activities.Reports) {
+func (c *carrier) apply(reports activities.Reports) {
 	for _, report := range reports {
 		if m, found := c.byID[report.DeliveryID]; found {
-			m.learn(report)
+			m.apply(report)
 		}
 	}
 }
 
-// unfinished returns those of the deliveries that the workflow has still to attempt.
+// unfinished returns the deliveries that the workflow has still to attempt.
 func (c *carrier) unfinished() []*member {
 	var open []*member
 	for _, m := range c.members {
@@ -151,26 +150,26 @@ func (c *carrier) unfinished() []*member {
 	return open
 }
 
-// first makes first attempts, where these are the workflow's. When that of a workflow of
-// one fails for reasons of ours, the attempt is left to the ordinary activity, which
-// outlives this worker; those of a batch are left to their leases.
-func (c *carrier) first(ctx workflow.Context) error {
+// makeFirstAttempts makes first attempts, unless the workflow carries retries. After an internal
+// failure, the ordinary activity makes the attempt of a single delivery; it outlives this
+// worker. Deliveries of a batch are claimed again when their leases expire.
+func (c *carrier) makeFirstAttempts(ctx workflow.Context) error {
 	if len(c.in.Retries) > 0 {
 		return nil
 	}
-	err := c.firstAttempts(ctx)
+	err := c.runDeliver(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err != nil { // also a cancelled one: its worker was stopped, not the delivery
-		workflow.GetLogger(ctx).Warn("first attempts not made by the worker that began them", "error", err)
+	if err != nil { // also a cancellation, when only the worker was stopped
+		workflow.GetLogger(ctx).Warn("could not finish the first attempts in their first worker; they will be made again", "error", err)
 	}
 	return nil
 }
 
-// firstAttempts makes them as one local activity: started eagerly, a workflow whose
-// deliveries succeed is a single workflow task.
-func (c *carrier) firstAttempts(ctx workflow.Context) error {
+// runDeliver makes first attempts in one local activity. If the workflow is started eagerly and
+// its deliveries succeed, it is a single workflow task.
+func (c *carrier) runDeliver(ctx workflow.Context) error {
 	in := activities.DeliverInput{WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID}
 	longest := c.in.Policy.Timeout() + attemptGrace
 	if c.in.Batch != nil {
@@ -179,7 +178,7 @@ func (c *carrier) firstAttempts(ctx workflow.Context) error {
 		in.DeliveryIDs = []string{c.in.DeliveryID}
 	}
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
-		StartToCloseTimeout: longest, RetryPolicy: once(),
+		StartToCloseTimeout: longest, RetryPolicy: noRetry(),
 	})
 	var acts *activities.Activities
 	made := workflow.ExecuteLocalActivity(ctx, acts.Deliver, in)
@@ -188,15 +187,15 @@ func (c *carrier) firstAttempts(ctx workflow.Context) error {
 	}
 	var reports activities.Reports
 	err := made.Get(ctx, &reports)
-	c.learn(reports)
+	c.apply(reports)
 	return err
 }
 
-// once is the retry policy of what is not tried again.
-func once() *temporal.RetryPolicy { return &temporal.RetryPolicy{MaximumAttempts: 1} }
+// noRetry returns the retry policy of an activity that Temporal does not try again.
+func noRetry() *temporal.RetryPolicy { return &temporal.RetryPolicy{MaximumAttempts: 1} }
 
-// pause waits for the next attempt's time, on a durable timer. Where no attempt
-// was made since the last round it is we who are in trouble: wait longer each time.
+// pause waits for the next attempt's time, on a durable timer. The time is unknown after an
+// internal failure; then the wait grows with each round.
 func (c *carrier) pause(ctx workflow.Context, round int) error {
 	wait := min(time.Duration(round)*time.Second, longestPause)
 	if next := earliest(c.unfinished()); next != nil {
@@ -205,7 +204,7 @@ func (c *carrier) pause(ctx workflow.Context, round int) error {
 	return workflow.Sleep(ctx, wait)
 }
 
-// earliest returns when the first of the members is due; nil when that is not known of any.
+// earliest returns the earliest time at which a member is due; nil when no time is known.
 func earliest(members []*member) *time.Time {
 	var first *time.Time
 	for _, m := range members {
@@ -216,10 +215,9 @@ func earliest(members []*member) *time.Time {
 	return first
 }
 
-// retry runs the ordinary activity under a retry policy of what attempts are left:
-// Temporal counts, spaces and times them. It returns nil both when the deliveries are
-// finished and when Temporal's tries were used up by failures of ours, so that
-// attempts are still left.
+// retry runs the ordinary activity under a retry policy of the remaining attempts: Temporal
+// counts, spaces and times them. It returns nil when the deliveries are finished, and also when
+// internal failures have used up Temporal's tries and attempts remain.
 func (c *carrier) retry(ctx workflow.Context) error {
 	open, policy := c.unfinished(), c.in.Policy
 	made := open[0].attempts()
@@ -254,15 +252,15 @@ func (c *carrier) retry(ctx workflow.Context) error {
 		}
 	}
 	if err != nil {
-		workflow.GetLogger(ctx).Warn("activity ended without an attempt", "error", err)
+		workflow.GetLogger(ctx).Warn("the retry activity ended without an attempt; another one will be scheduled", "error", err)
 		return nil
 	}
-	c.learn(reports)
+	c.apply(reports)
 	return nil
 }
 
-// recordCancel makes the database agree with a cancelled workflow. It outlives
-// the cancellation, and does not give up.
+// recordCancel records the cancellation of the unfinished deliveries. It goes on after the
+// workflow's cancellation, and is tried until it succeeds.
 func (c *carrier) recordCancel(ctx workflow.Context) error {
 	open := c.unfinished()
 	if len(open) == 0 {
@@ -283,5 +281,5 @@ func (c *carrier) recordCancel(ctx workflow.Context) error {
 	return workflow.ExecuteActivity(ctx, acts.CancelAll, ids).Get(ctx, nil)
 }
 
-// cancelTimeout bounds one try of recording cancellations.
+// cancelTimeout bounds one try of recordCancel.
 const cancelTimeout = 30 * time.Second

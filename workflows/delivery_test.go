@@ -20,23 +20,23 @@ import (
 
 var errDatabaseAway = errors.New("database away")
 
-// bench is a workflow environment whose activities answer from a script: one
-// answer an attempt, in order.
+// bench is a workflow environment whose activities follow a script with one answer for each
+// attempt.
 type bench struct {
 	*testsuite.TestWorkflowEnvironment
 	t         *testing.T
 	in        workflows.DeliveryInput
 	answers   []answer
-	made      []time.Time // when each attempt was made
+	made      []time.Time // the time of each attempt
 	cancelled int
 }
 
-// answer is what one run of an activity comes to.
+// answer is the result of one run of an activity.
 type answer struct {
-	state  postrider.DeliveryState // of an attempt that was made
+	state  postrider.DeliveryState // after the attempt
 	status int
 	wait   time.Duration // before the next attempt
-	err    error         // of ours: no attempt was made
+	err    error         // an internal failure: no attempt was made
 }
 
 func setup(t *testing.T, policy postrider.Policy, answers ...answer) *bench {
@@ -78,9 +78,14 @@ func (b *bench) next() (activities.Report, error) {
 	}
 	b.made = append(b.made, b.Now())
 	reason := "the receiver said no"
-	attempt := postrider.Attempt{Number: len(b.made), StartedAt: b.Now().UTC(), StatusCode: &a.status, Result: postrider.ResultServerError, Error: &reason}
-	if a.state == postrider.StateSucceeded {
+	attempt := postrider.Attempt{
+		Number: len(b.made), StartedAt: b.Now().UTC(), StatusCode: &a.status, Result: postrider.ResultServerError, Error: &reason,
+	}
+	switch {
+	case a.state == postrider.StateSucceeded:
 		attempt.Result, attempt.Error = postrider.ResultSuccess, nil
+	case a == skipped:
+		attempt.Result = postrider.ResultCancelled
 	}
 	report := activities.Report{DeliveryID: b.in.DeliveryID, State: a.state, Attempts: []postrider.Attempt{attempt}}
 	if a.state == postrider.StateRetrying {
@@ -96,8 +101,7 @@ func (b *bench) deliver(_ context.Context, in activities.DeliverInput) (activiti
 	return activities.Reports{report}, err
 }
 
-// retry answers as the real activity does: a refused try is an error that carries
-// the report and the wait.
+// retry behaves as the real activity: a refused try is an error with the report and the wait.
 func (b *bench) retry(_ context.Context, in activities.RetryInput) (activities.Reports, error) {
 	require.Len(b.t, in.Members, 1)
 	require.Equal(b.t, b.in.DeliveryID, in.Members[0].DeliveryID)
@@ -105,7 +109,10 @@ func (b *bench) retry(_ context.Context, in activities.RetryInput) (activities.R
 	if err != nil || report.State == postrider.StateSucceeded || report.State == postrider.StateCancelled {
 		return activities.Reports{report}, err
 	}
-	options := temporal.ApplicationErrorOptions{Details: []any{activities.Reports{report}}, NonRetryable: report.Attempts[0].Gone()}
+	cancelled := report.Attempts[0].Result == postrider.ResultCancelled
+	options := temporal.ApplicationErrorOptions{
+		Details: []any{activities.Reports{report}}, NonRetryable: report.Attempts[0].Gone() || cancelled,
+	}
 	if report.NextAttemptAt != nil {
 		options.NextRetryDelay = report.NextAttemptAt.Sub(b.Now())
 		b.SignalWorkflow("attempt-report", activities.Reports{report})
@@ -128,6 +135,7 @@ func retrying(wait time.Duration) answer {
 var (
 	succeeded = answer{state: postrider.StateSucceeded, status: 204}
 	failed    = answer{state: postrider.StateFailed, status: 500}
+	skipped   = answer{state: postrider.StateFailed}
 )
 
 // waits returns the time between attempts.
@@ -139,7 +147,7 @@ func (b *bench) waits() []time.Duration {
 	return waits
 }
 
-func TestDeliveryThatSucceedsAtOnce(t *testing.T) {
+func TestDeliverySucceedsAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, policy, succeeded)
 	require.NoError(t, b.run())
@@ -151,7 +159,7 @@ func TestDeliveryThatSucceedsAtOnce(t *testing.T) {
 	require.Nil(t, history.NextAttemptAt)
 }
 
-func TestDeliveryThatRecoversWaitsAsItIsTold(t *testing.T) {
+func TestDeliveryWaitsAsTheReportsSay(t *testing.T) {
 	t.Parallel()
 	b := setup(t, policy, retrying(time.Second), retrying(2*time.Second), succeeded)
 	require.NoError(t, b.run())
@@ -169,7 +177,8 @@ func TestExhaustedDeliveryFailsWithATypedError(t *testing.T) {
 	require.Equal(t, workflows.ErrorExhausted, typed.Type())
 	var details workflows.Failure
 	require.NoError(t, typed.Details(&details))
-	require.Equal(t, workflows.Failure{DeliveryID: "dlv_1", WebhookID: "wh_1", Attempts: 4, LastResult: postrider.ResultServerError}, details)
+	want := workflows.Failure{DeliveryID: "dlv_1", WebhookID: "wh_1", Attempts: 4, LastResult: postrider.ResultServerError}
+	require.Equal(t, want, details)
 	require.Equal(t, postrider.StateFailed, b.history().State)
 	require.Len(t, b.history().Attempts, 4)
 }
@@ -183,7 +192,7 @@ func TestDeliveryWithoutRetriesFailsAtOnce(t *testing.T) {
 	require.Len(t, b.made, 1)
 }
 
-func TestGoneStopsAtOnce(t *testing.T) {
+func TestGoneEndsTheRetries(t *testing.T) {
 	t.Parallel()
 	gone := answer{state: postrider.StateFailed, status: 410}
 	for name, answers := range map[string][]answer{
@@ -201,7 +210,7 @@ func TestGoneStopsAtOnce(t *testing.T) {
 	}
 }
 
-func TestQueryTellsWhileTheDeliveryIsRetrying(t *testing.T) {
+func TestQueryIsAnsweredDuringWaits(t *testing.T) {
 	t.Parallel()
 	b := setup(t, policy, retrying(time.Second), retrying(10*time.Second), succeeded)
 	b.RegisterDelayedCallback(func() { // inside the first wait, the workflow's own timer
@@ -237,7 +246,7 @@ func TestDeliveryCancelledInTheDatabaseEndsAsCancelled(t *testing.T) {
 	require.Equal(t, postrider.StateCancelled, b.history().State)
 }
 
-// Guards against taking the stop of a worker for the cancellation of a delivery.
+// Guards against a delivery that is cancelled because its worker was stopped.
 func TestStoppedWorkerCancelsNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t, policy, answer{err: temporal.NewCanceledError()}, succeeded)
@@ -255,15 +264,15 @@ func TestUnknownDeliveryEndsItsWorkflow(t *testing.T) {
 	require.Equal(t, activities.ErrorUnknownDelivery, typed.Type())
 }
 
-// Guards against an outage of ours using up the receiver's retries.
-func TestOurOwnFailuresUseUpNoAttempt(t *testing.T) {
+// Guards against an internal failure that uses up the receiver's retries.
+func TestInternalFailureUsesUpNoAttempt(t *testing.T) {
 	t.Parallel()
-	trouble := answer{err: errDatabaseAway}
-	answers := []answer{trouble} // the local activity
+	outage := answer{err: errDatabaseAway}
+	answers := []answer{outage} // the local activity
 	for range 50 {
-		answers = append(answers, trouble)
+		answers = append(answers, outage)
 	}
-	answers = append(answers, retrying(time.Second), trouble, retrying(2*time.Second), trouble, trouble, retrying(4*time.Second), failed)
+	answers = append(answers, retrying(time.Second), outage, retrying(2*time.Second), outage, outage, retrying(4*time.Second), failed)
 	b := setup(t, policy, answers...)
 	b.SetTestTimeout(time.Minute)
 	var typed *temporal.ApplicationError
@@ -273,13 +282,13 @@ func TestOurOwnFailuresUseUpNoAttempt(t *testing.T) {
 	require.Empty(t, b.answers)
 }
 
-// Guards the order of arrival: a signal may come after the answer it reports on.
+// A signal may arrive after a later report. Guards against a history that goes back.
 func TestLateReportChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t, policy, retrying(time.Second), retrying(time.Minute), succeeded)
 	b.RegisterDelayedCallback(func() {
 		first := b.history().Attempts[0]
-		b.SignalWorkflow("attempt-report", activities.Report{ // one, as versions before reported
+		b.SignalWorkflow("attempt-report", activities.Report{ // a single report, as earlier versions sent
 			DeliveryID: b.in.DeliveryID, State: postrider.StateDelivering, Attempts: []postrider.Attempt{first},
 		})
 	}, 10*time.Second)
@@ -289,4 +298,35 @@ func TestLateReportChangesNothing(t *testing.T) {
 		require.NotNil(t, b.history().NextAttemptAt)
 	}, 20*time.Second)
 	require.NoError(t, b.run())
+}
+
+// Guards the type by which operators tell a delivery whose attempt was skipped from one whose
+// attempts failed.
+func TestSkippedAttemptFailsWithItsOwnError(t *testing.T) {
+	t.Parallel()
+	b := setup(t, policy, retrying(time.Second), skipped)
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, b.run(), &typed)
+	require.Equal(t, workflows.ErrorCalledOff, typed.Type())
+	require.Equal(t, "the receiver said no", typed.Message())
+	require.True(t, typed.NonRetryable())
+	var details workflows.Failure
+	require.NoError(t, typed.Details(&details))
+	require.Equal(t, postrider.ResultCancelled, details.LastResult)
+}
+
+// A delivery may have failed before its workflow knew any attempt.
+func TestFailureWithoutKnownAttemptsSaysSo(t *testing.T) {
+	t.Parallel()
+	b := setupCarrier(t, nil)
+	b.RegisterActivityWithOptions(func(context.Context, activities.DeliverInput) (activities.Reports, error) {
+		require.Empty(t, b.history("").Attempts)
+		require.NotNil(t, b.history("").Attempts, "the answer is a list, also in JSON")
+		return activities.Reports{{DeliveryID: "dlv_1", State: postrider.StateFailed}}, nil
+	}, activity.RegisterOptions{Name: "Deliver"})
+	b.ExecuteWorkflow("Delivery", workflows.DeliveryInput{DeliveryID: "dlv_1", Policy: policy})
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, b.GetWorkflowError(), &typed)
+	require.Equal(t, workflows.ErrorExhausted, typed.Type())
+	require.Contains(t, typed.Message(), "unknown")
 }

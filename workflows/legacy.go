@@ -10,18 +10,18 @@ import (
 	"postrider.dev/postrider/activities"
 )
 
-// What was started by versions up to the one with schema 5, and goes on to its end. It
-// can go when no such workflow is within Temporal's retention any more.
+// This file serves workflows that versions up to schema 5 started. It can be removed when
+// Temporal retains no such workflow any more.
 
-// legacyPatience bounds how long a Batch tries again what failed for reasons of ours.
-const legacyPatience = 2 * time.Minute
+// maxLegacyRetry bounds how long a Batch retries after an internal failure.
+const maxLegacyRetry = 2 * time.Minute
 
 // BatchInput starts a Batch workflow.
 type BatchInput struct {
 	Deliveries []DeliveryInput `json:"deliveries"`
 }
 
-// Batch carried the first attempts of many deliveries.
+// Batch carries the first attempts of many deliveries.
 func Batch(ctx workflow.Context, in BatchInput) error {
 	return (&legacyBatch{in: in, runID: workflow.GetInfo(ctx).WorkflowExecution.RunID}).run(ctx)
 }
@@ -44,10 +44,12 @@ func (b *legacyBatch) run(ctx workflow.Context) error {
 	}
 	longest += attemptGrace
 	var acts *activities.Activities
-	local := workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{StartToCloseTimeout: longest, RetryPolicy: once()})
+	local := workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{StartToCloseTimeout: longest, RetryPolicy: noRetry()})
 	err := workflow.ExecuteLocalActivity(local, acts.Deliver, in).Get(ctx, &b.firsts.raw)
 	if err != nil && ctx.Err() == nil {
-		ordinary := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: longest, ScheduleToCloseTimeout: legacyPatience})
+		ordinary := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+			StartToCloseTimeout: longest, ScheduleToCloseTimeout: maxLegacyRetry,
+		})
 		err = workflow.ExecuteActivity(ordinary, acts.Deliver, in).Get(ctx, &b.firsts.raw)
 	}
 	if ctx.Err() != nil {

@@ -64,12 +64,18 @@ func (b *batchBench) history(t *testing.T, deliveryID string) postrider.History 
 func bothReports() []activities.Report {
 	next := time.Date(2026, 8, 3, 12, 0, 0, 0, time.UTC)
 	return []activities.Report{
-		{DeliveryID: "dlv_1", State: postrider.StateSucceeded, Attempts: []postrider.Attempt{{Number: 1, Result: postrider.ResultSuccess}}},
-		{DeliveryID: "dlv_2", State: postrider.StateRetrying, Attempts: []postrider.Attempt{{Number: 1, Result: postrider.ResultTimeout}}, NextAttemptAt: &next},
+		{
+			DeliveryID: "dlv_1", State: postrider.StateSucceeded,
+			Attempts: []postrider.Attempt{{Number: 1, Result: postrider.ResultSuccess}},
+		},
+		{
+			DeliveryID: "dlv_2", State: postrider.StateRetrying, NextAttemptAt: &next,
+			Attempts: []postrider.Attempt{{Number: 1, Result: postrider.ResultTimeout}},
+		},
 	}
 }
 
-func TestBatchCarriesMany(t *testing.T) {
+func TestLegacyBatchCarriesManyDeliveries(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(func(_ int64, in activities.DeliverInput) ([]activities.Report, error) {
 		require.Equal(t, []string{"dlv_1", "dlv_2"}, in.DeliveryIDs)
@@ -88,12 +94,12 @@ func TestBatchCarriesMany(t *testing.T) {
 	require.NotNil(t, second.NextAttemptAt)
 	require.Equal(t, 100, second.Policy.BackoffMS)
 	_, err := b.QueryWorkflow("history", "dlv_3")
-	require.ErrorContains(t, err, "none of this workflow's deliveries")
+	require.ErrorContains(t, err, "does not carry delivery")
 }
 
-// Guards against an outage of ours ending a batch: an activity that outlives the
+// Guards against a batch that ends while the database is away. An activity that outlives the
 // worker goes on until the database is back.
-func TestBatchOutlivesOurOwnFailures(t *testing.T) {
+func TestLegacyBatchOutlivesInternalFailures(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(func(run int64, _ activities.DeliverInput) ([]activities.Report, error) {
 		if run < 5 {
@@ -107,8 +113,8 @@ func TestBatchOutlivesOurOwnFailures(t *testing.T) {
 	require.Equal(t, postrider.StateSucceeded, b.history(t, "dlv_1").State)
 }
 
-// By then other workflows carry what this one could not.
-func TestBatchGivesUpWhenItsLeasesHaveRunOut(t *testing.T) {
+// By then its leases have expired, and other workflows carry the deliveries.
+func TestLegacyBatchGivesUpInTheEnd(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(func(int64, activities.DeliverInput) ([]activities.Report, error) { return nil, errDatabaseAway })
 	begun := b.Now()
@@ -117,7 +123,7 @@ func TestBatchGivesUpWhenItsLeasesHaveRunOut(t *testing.T) {
 	require.Less(t, b.Now().Sub(begun), 3*time.Minute)
 }
 
-func TestCancelledBatchCancelsItsDeliveries(t *testing.T) {
+func TestCancelledLegacyBatchCancelsItsDeliveries(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(func(int64, activities.DeliverInput) ([]activities.Report, error) { return nil, errDatabaseAway })
 	b.RegisterDelayedCallback(b.CancelWorkflow, 5*time.Second)

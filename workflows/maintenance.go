@@ -17,15 +17,15 @@ import (
 // Times of the maintenance.
 const (
 	maintenanceInterval  = time.Hour
-	maintenanceLongest   = 50 * time.Minute // the next run skips its turn while one goes on
-	maintenanceHeartbeat = 2 * time.Minute  // a batch takes seconds, a drop waits a second for its lock
+	maintenanceLongest   = 50 * time.Minute // shorter than the interval, since the schedule skips overlapping runs
+	maintenanceHeartbeat = 2 * time.Minute  // a batch takes seconds; dropping a partition waits a second for its lock
 	maintenanceFirstWait = 10 * time.Second // after a failure; it doubles
 	maintenanceTries     = 6
 	scheduleTimeout      = 10 * time.Second
 )
 
-// Maintenance looks after the database: partitions for the days to come, and what
-// is past its retention. Its result is what was removed.
+// Maintenance creates partitions for the coming days, and removes events and deliveries that
+// are past their retention. It returns how much it removed.
 func Maintenance(ctx workflow.Context) (postrider.Removed, error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout:    maintenanceLongest,
@@ -39,10 +39,9 @@ func Maintenance(ctx workflow.Context) (postrider.Removed, error) {
 	return removed, err
 }
 
-// ScheduleMaintenance makes the Temporal Schedule of the maintenance, or brings it
-// up to date. Several processes may call it at once. Operators see it in Temporal's
-// web interface, and may pause it or run it now; a pause is left alone. It takes
-// ten seconds at most.
+// ScheduleMaintenance creates or updates the Temporal Schedule of the maintenance. Several
+// processes may call it at once. Operators may pause the schedule or trigger a run in
+// Temporal's web interface; an update keeps the pause. It takes ten seconds at most.
 func (c *Client) ScheduleMaintenance(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, scheduleTimeout)
 	defer cancel()

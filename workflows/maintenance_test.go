@@ -16,7 +16,7 @@ import (
 	"postrider.dev/postrider/workflows"
 )
 
-// keeper is a database that is away for its first calls.
+// keeper is a database that is away for the first calls.
 type keeper struct {
 	away  int
 	calls int
@@ -38,7 +38,7 @@ func (k *keeper) Retain(_ context.Context, before time.Time, progress func(postr
 	return removed, nil
 }
 
-// maintain runs the workflow, in a time that skips, on a keeper.
+// maintain runs the workflow on a keeper, in an environment that skips time.
 func maintain(t *testing.T, k *keeper, retention time.Duration) (postrider.Removed, error) {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
@@ -55,7 +55,7 @@ func maintain(t *testing.T, k *keeper, retention time.Duration) (postrider.Remov
 	return removed, env.GetWorkflowResult(&removed)
 }
 
-func TestMaintenance(t *testing.T) {
+func TestMaintenanceIsRetriedUntilItGivesUp(t *testing.T) {
 	t.Parallel()
 	k := &keeper{away: 3}
 	removed, err := maintain(t, k, time.Hour)
@@ -68,7 +68,7 @@ func TestMaintenance(t *testing.T) {
 	removed, err = maintain(t, k, 0)
 	require.NoError(t, err)
 	require.Zero(t, removed)
-	require.Zero(t, k.until, "nothing is removed")
+	require.Zero(t, k.until, "events are kept for ever")
 
 	_, err = maintain(t, &keeper{away: 100}, time.Hour)
 	require.Error(t, err, "operators see that it failed")

@@ -10,11 +10,11 @@ import (
 	"postrider.dev/postrider/activities"
 )
 
-// member is what a workflow knows of a delivery that it carries.
+// member is a delivery that a workflow carries.
 type member struct {
 	id      string
-	history postrider.History // what the query answers
-	left    bool              // another workflow goes on with it, or none
+	history postrider.History // the answer to the query
+	left    bool              // this workflow does not carry it any more
 }
 
 func (m *member) answer() postrider.History {
@@ -25,9 +25,9 @@ func (m *member) answer() postrider.History {
 	return answer
 }
 
-// learn brings the history up to a report. Reports can come late and twice: an
-// older one adds what was missing and changes nothing else.
-func (m *member) learn(report activities.Report) {
+// apply updates the history by a report. Reports may come late or twice: an older one adds
+// missing attempts and changes nothing else.
+func (m *member) apply(report activities.Report) {
 	before := m.attempts()
 	m.history.Attempts = postrider.MergeAttempts(m.history.Attempts, report.Attempts...)
 	m.left = m.left || report.Left
@@ -38,7 +38,7 @@ func (m *member) learn(report activities.Report) {
 	m.history.NextAttemptAt = report.NextAttemptAt
 }
 
-// last returns the last attempt known, and the zero attempt when there is none.
+// last returns the last known attempt; the zero attempt before the first one.
 func (m *member) last() postrider.Attempt {
 	if n := len(m.history.Attempts); n > 0 {
 		return m.history.Attempts[n-1]
@@ -46,10 +46,10 @@ func (m *member) last() postrider.Attempt {
 	return postrider.Attempt{}
 }
 
-// attempts returns how many attempts were made, as far as is known.
+// attempts returns how many attempts are known.
 func (m *member) attempts() int { return m.last().Number }
 
-// cause returns the type of the error of a delivery that failed for good, and why.
+// cause returns the type and the message of the error for a delivery that failed for good.
 func (m *member) cause() (kind, message string) {
 	last := m.last()
 	reason := "unknown"
@@ -65,8 +65,8 @@ func (m *member) cause() (kind, message string) {
 	return ErrorExhausted, fmt.Sprintf("attempt %d of %d failed: %s", m.attempts(), 1+m.history.Policy.MaxRetries, reason)
 }
 
-// Failure is one delivery in the details of the error that a Delivery workflow fails with:
-// its first detail, or one of the list that is the first detail, where it carried several.
+// Failure describes a delivery that failed for good. The first detail of a Delivery workflow's
+// error is a Failure, or a list of them if the workflow may carry several deliveries.
 type Failure struct {
 	DeliveryID string           `json:"delivery_id"`
 	WebhookID  string           `json:"webhook_id,omitempty"`
@@ -74,6 +74,7 @@ type Failure struct {
 	LastResult postrider.Result `json:"last_result"`
 }
 
+// details returns the first detail of the workflow's error.
 func (c *carrier) details(members []*member) any {
 	failures := make([]Failure, len(members))
 	for i, m := range members {
@@ -89,8 +90,9 @@ func failure(kind, message string, details any) error {
 	return temporal.NewNonRetryableApplicationError(message, kind, nil, details)
 }
 
-// verdict is how the workflow ends once it has nothing more to do.
-func (c *carrier) verdict() error {
+// conclude returns the error with which the workflow ends after its last attempt; nil when no
+// delivery failed for good and not all were cancelled.
+func (c *carrier) conclude() error {
 	all := c.members
 	if c.in.Batch != nil {
 		all = c.firsts.failed(c.runID)
@@ -120,7 +122,7 @@ func (c *carrier) verdict() error {
 	return nil
 }
 
-// firstReports are what the activity of first attempts brought.
+// firstReports are the encoded result of the activity of first attempts.
 type firstReports struct{ raw converter.RawValue }
 
 func (f *firstReports) decode() (activities.Reports, error) {
@@ -132,6 +134,7 @@ func (f *firstReports) decode() (activities.Reports, error) {
 	return reports, converter.GetDefaultDataConverter().FromPayload(payload, &reports)
 }
 
+// memberOf returns the member that a report describes.
 func memberOf(report activities.Report, runID string) *member {
 	m := &member{id: report.DeliveryID, history: postrider.History{
 		State: report.State, Attempts: report.Attempts, NextAttemptAt: report.NextAttemptAt, RunID: runID,
@@ -142,7 +145,7 @@ func memberOf(report activities.Report, runID string) *member {
 	return m
 }
 
-// answer is the query of a batch, which cannot know its deliveries before it has ended.
+// answer answers the query of a batch, which does not know its deliveries before its end.
 func (f *firstReports) answer(deliveryID, runID string) (postrider.History, error) {
 	reports, err := f.decode()
 	if err != nil {

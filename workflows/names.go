@@ -1,13 +1,3 @@
-// Package workflows holds the Temporal workflows and the one client through which
-// the rest of the project starts, asks and cancels them: names, ids and search
-// attributes never leave it as strings.
-//
-// Nothing but ids, policy and results goes into a workflow. Payloads and secrets
-// stay in the database, where the activities read them.
-//
-// Workflow code that running workflows may have executed is changed only behind
-// workflow.GetVersion; testdata/ holds recorded histories, and a test replays
-// each against the code as it is.
 package workflows
 
 import (
@@ -18,7 +8,7 @@ import (
 // TaskQueue is the task queue of every workflow and activity.
 const TaskQueue = "postrider"
 
-// Names that stand in Temporal's histories: changing one orphans what is running.
+// Names in Temporal's histories. A changed name orphans running workflows.
 const (
 	nameDelivery = "Delivery"
 	nameBatch    = "Batch"
@@ -30,12 +20,12 @@ const (
 	scheduleMaintenance = "postrider-maintenance"
 )
 
-// Types of the application errors that a Delivery workflow fails with, shown and
-// filtered in Temporal's UI.
+// Types of the application errors with which a Delivery workflow fails. Operators see them in
+// Temporal's web interface, and filter by them.
 const (
-	ErrorExhausted = "DeliveryExhausted" // every attempt failed, none is left
+	ErrorExhausted = "DeliveryExhausted" // every attempt failed
 	ErrorGone      = "ReceiverGone"      // the receiver answered 410
-	ErrorCalledOff = "DeliveryCalledOff" // no attempt could be made any more: webhook disabled, event expired
+	ErrorCalledOff = "DeliveryCalledOff" // the webhook is disabled, or the event expired
 )
 
 // Search attributes of a Delivery workflow.
@@ -45,8 +35,8 @@ var (
 	attributeEventType = temporal.NewSearchAttributeKeyKeyword("PostriderEventType")
 )
 
-// SearchAttributes returns the custom search attributes that a namespace needs
-// before a workflow can be started in it, by name.
+// SearchAttributes returns the custom search attributes by name. A namespace needs them before
+// workflows can be started in it.
 func SearchAttributes() map[string]enumspb.IndexedValueType {
 	attributes := map[string]enumspb.IndexedValueType{}
 	for _, key := range []temporal.SearchAttributeKey{attributeWorkspace, attributeWebhook, attributeEventType} {

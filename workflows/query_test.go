@@ -15,7 +15,7 @@ import (
 	"postrider.dev/postrider/workflows"
 )
 
-// numbers returns those of the attempts that the query tells of.
+// numbers returns the numbers of the attempts in the query's answer.
 func (b *carrierBench) numbers(id string) []int {
 	b.t.Helper()
 	var numbers []int
@@ -25,14 +25,14 @@ func (b *carrierBench) numbers(id string) []int {
 	return numbers
 }
 
-func TestQueryTellsTheWholeStoryOfEachMember(t *testing.T) {
+func TestQueryReturnsAllAttemptsOfEachMember(t *testing.T) {
 	t.Parallel()
 	b := setupCarrier(t, map[string][]answer{
 		"dlv_1": {retrying(2 * time.Second), succeeded}, "dlv_2": {retrying(3 * time.Second), retrying(time.Second), failed},
 	})
 	begun := b.Now().UTC()
-	told := 0
-	tells := func(at time.Duration, one, two []int) {
+	checked := 0
+	check := func(at time.Duration, one, two []int) {
 		b.RegisterDelayedCallback(func() {
 			require.Equal(t, one, b.numbers("dlv_1"))
 			require.Equal(t, two, b.numbers("dlv_2"))
@@ -40,14 +40,14 @@ func TestQueryTellsTheWholeStoryOfEachMember(t *testing.T) {
 				require.Equal(t, postrider.StateRetrying, b.history(id).State)
 				require.True(t, b.history(id).NextAttemptAt.After(b.Now()))
 			}
-			told++
+			checked++
 		}, at)
 	}
-	tells(500*time.Millisecond, []int{1, 2}, []int{1}) // inside the timer
-	tells(2*time.Second, []int{1, 2, 3}, []int{1, 2})  // inside the activity's backoff
+	check(500*time.Millisecond, []int{1, 2}, []int{1}) // inside the timer
+	check(2*time.Second, []int{1, 2, 3}, []int{1, 2})  // inside the activity's backoff
 	due := begun.Add(time.Second)
 	require.Error(t, b.carry(policy, tried("dlv_1", 2, due), tried("dlv_2", 1, due)))
-	require.Equal(t, 2, told)
+	require.Equal(t, 2, checked)
 	require.Equal(t, []int{1, 2, 3, 4}, b.numbers("dlv_1"))
 	require.Equal(t, postrider.StateSucceeded, b.history("dlv_1").State)
 	require.Equal(t, []int{1, 2, 3, 4}, b.numbers("dlv_2"))
@@ -55,8 +55,8 @@ func TestQueryTellsTheWholeStoryOfEachMember(t *testing.T) {
 	require.Nil(t, b.history("dlv_2").NextAttemptAt)
 }
 
-// An open batch knows none of its deliveries, and answers for each that it delivers.
-func TestBatchTellsThatItDeliversBeforeItsEnd(t *testing.T) {
+// An open batch does not know its deliveries. It answers for any id.
+func TestOpenBatchAnswersThatItDelivers(t *testing.T) {
 	t.Parallel()
 	b := setupCarrier(t, nil)
 	var open postrider.History
@@ -73,12 +73,12 @@ func TestBatchTellsThatItDeliversBeforeItsEnd(t *testing.T) {
 	require.Equal(t, postrider.StateSucceeded, b.history("dlv_1").State)
 }
 
-// Guards against a delivery that another workflow carries by now being attempted here,
-// since a report from before came late; and against one of nobody's.
-func TestLateReportBringsNobodyBack(t *testing.T) {
+// Guards against a late report that lets the workflow attempt a delivery which another workflow
+// carries by now, and against a report on an unknown delivery.
+func TestLateReportBringsNoDeliveryBack(t *testing.T) {
 	t.Parallel()
 	b := setupCarrier(t, map[string][]answer{"dlv_1": {retrying(10 * time.Second), succeeded}, "dlv_left": {left, left}})
-	b.troubles = []error{errDatabaseAway} // so that the round after it is the last of its activity
+	b.outages = []error{errDatabaseAway} // so the next round is the last of its activity
 	b.RegisterDelayedCallback(func() {
 		b.SignalWorkflow("attempt-report", activities.Reports{
 			{DeliveryID: "dlv_left", State: postrider.StateRetrying, Attempts: b.history("dlv_left").Attempts},
@@ -89,22 +89,23 @@ func TestLateReportBringsNobodyBack(t *testing.T) {
 	require.Equal(t, [][]string{{"dlv_1", "dlv_left"}, {"dlv_1"}}, b.members)
 }
 
-// Guards what operators were told: an attempt that ended meanwhile does not bring back
-// what they cancelled.
-func TestCancelledStaysCancelled(t *testing.T) {
+// Guards against a cancelled delivery that a late attempt makes retrying again.
+func TestCancelledDeliveryStaysCancelled(t *testing.T) {
 	t.Parallel()
-	b := setupCarrier(t, map[string][]answer{"dlv_1": {retrying(time.Hour)}, "dlv_2": {retrying(time.Hour)}, "dlv_fine": {succeeded}})
-	b.RegisterDelayedCallback(b.CancelWorkflow, time.Minute) // inside the timer: the environment cannot end a backoff early
+	b := setupCarrier(t, map[string][]answer{
+		"dlv_1": {retrying(time.Hour)}, "dlv_2": {retrying(time.Hour)}, "dlv_fine": {succeeded},
+	})
+	b.RegisterDelayedCallback(b.CancelWorkflow, time.Minute) // inside the timer, since the environment cannot end a backoff early
 	b.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
 		if info.ActivityType.Name == "CancelAll" {
 			b.SignalWorkflow("attempt-report", activities.Reports{b.report("dlv_1", retrying(time.Hour))})
 		}
 	})
-	b.troubles = []error{errDatabaseAway} // so that the round after it is the last of its activity
+	b.outages = []error{errDatabaseAway} // so the next round is the last of its activity
 	require.True(t, temporal.IsCanceledError(b.run(postrider.Policy{TimeoutMS: 5000, MaxRetries: 2, BackoffMS: 1000})))
 	require.Equal(t, [][]string{{"dlv_1", "dlv_2"}}, b.cancelled)
 	require.Equal(t, postrider.StateCancelled, b.history("dlv_1").State)
 	require.Nil(t, b.history("dlv_1").NextAttemptAt)
-	require.Equal(t, []int{1, 2, 3}, b.numbers("dlv_1"), "it was made all the same")
+	require.Equal(t, []int{1, 2, 3}, b.numbers("dlv_1"), "the late attempt is in the history")
 	require.Equal(t, postrider.StateSucceeded, b.history("dlv_fine").State)
 }

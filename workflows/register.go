@@ -5,7 +5,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// Register makes a worker, or a replayer, know every workflow by its fixed name.
+// Register registers every workflow under its fixed name, with a worker or a replayer.
 func Register(registry sdkworker.WorkflowRegistry) {
 	registry.RegisterWorkflowWithOptions(Delivery, workflow.RegisterOptions{Name: nameDelivery})
 	registry.RegisterWorkflowWithOptions(Batch, workflow.RegisterOptions{Name: nameBatch})

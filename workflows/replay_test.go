@@ -17,9 +17,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestReplay runs the code as it is over histories that a real server recorded:
-// workflows that started before a change must be able to go on after it. When it
-// fails, put the change behind workflow.GetVersion; do not record again.
+// TestReplay replays histories that a real server recorded against the current code: workflows
+// that started before a change must go on after it. When it fails, put the change behind
+// workflow.GetVersion; do not record the histories again.
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	histories, err := filepath.Glob("testdata/*.json")
@@ -35,13 +35,13 @@ func TestReplay(t *testing.T) {
 				workflows.Register(replayer)
 				require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(nil, history))
 			}
-			require.Empty(t, recorder.Started(), "what was traced when it ran is not traced again")
+			require.Empty(t, recorder.Started(), "a replay makes no spans")
 		})
 	}
 }
 
-// tracedBy is what traces workflows where operators want it: some histories were
-// recorded with it, and each must go on with it and without.
+// tracedBy returns the tracing interceptor. Some histories were recorded with it, and each must
+// replay with and without it.
 func tracedBy(t *testing.T, recorder *tracetest.SpanRecorder) interceptor.Interceptor {
 	t.Helper()
 	traced, err := tracing.NewInterceptor(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test"))

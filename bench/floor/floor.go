@@ -15,38 +15,39 @@ import (
 	"postrider.dev/postrider/store"
 )
 
-// Attempts that go on at once, and deliveries in a claim: the product's.
+// Limits of the product: attempts at once, deliveries in a claim, and a claim's lease.
 const (
-	places   = 2000
+	slots    = 2000
 	maxClaim = 512
 	lease    = 45 * time.Second
 )
 
-// floor delivers.
+// floor claims deliveries and makes their attempts. It is the [activities.Process] of these.
 type floor struct {
 	store      *store.Store
 	activities *activities.Activities
-	places     chan struct{} // a token for each delivery whose attempt goes on
-	freed      chan struct{} // told when tokens came back
-	feeds      sync.Map      // what was claimed, by workflow
+	slots      chan struct{} // holds a token for each delivery under way
+	slotFreed  chan struct{} // signals that a token was taken out
+	feeds      sync.Map      // claimed deliveries, by workflow id
 	ids        *postrider.IDs
 	logger     *slog.Logger
 }
 
+// newFloor returns a floor with all slots free.
 func newFloor(db *store.Store, poster activities.Poster, ids *postrider.IDs, logger *slog.Logger) *floor {
-	f := &floor{store: db, ids: ids, places: make(chan struct{}, places), freed: make(chan struct{}, 1), logger: logger}
+	f := &floor{store: db, ids: ids, slots: make(chan struct{}, slots), slotFreed: make(chan struct{}, 1), logger: logger}
 	f.activities = activities.New(activities.Config{
-		Store: db, Poster: poster, Reporter: nobody{}, Metrics: activities.NewMetrics(prometheus.NewRegistry()), Logger: logger,
+		Store: db, Poster: poster, Reporter: noReporter{}, Metrics: activities.NewMetrics(prometheus.NewRegistry()), Logger: logger,
 		Now: time.Now, Random: mathrand.Float64, Process: f,
 	})
 	return f
 }
 
-// nobody is told about retries, which are not made here.
-type nobody struct{}
+// noReporter is the reporter of retries, which floor does not make.
+type noReporter struct{}
 
 // Report implements [activities.Reporter].
-func (nobody) Report(context.Context, string, string, activities.Reports) error {
+func (noReporter) Report(context.Context, string, string, activities.Reports) error {
 	return errors.New("there are no workflows")
 }
 
@@ -68,16 +69,16 @@ func (f *floor) Began(string) {}
 // Answered implements [activities.Process]: nothing is claimed ahead.
 func (f *floor) Answered(string) string { return "" }
 
-// Done implements [activities.Process]: it gives the delivery's place back.
+// Done implements [activities.Process]: it frees the delivery's slot.
 func (f *floor) Done(string) {
-	<-f.places
+	<-f.slots
 	select {
-	case f.freed <- struct{}{}:
+	case f.slotFreed <- struct{}{}:
 	default:
 	}
 }
 
-// feed brings what was claimed.
+// feed hands the deliveries of one claim to their activity.
 type feed struct {
 	store   *store.Store
 	claimed []postrider.Dispatch
@@ -106,7 +107,7 @@ func (f *floor) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		batch := postrider.BatchWorkflowID(f.ids.New(postrider.PrefixBatch))
 		claimed, err := f.store.Claim(ctx, postrider.ClaimRequest{
-			Limit: min(cap(f.places)-len(f.places), maxClaim), Lease: lease, WorkflowID: batch,
+			Limit: min(cap(f.slots)-len(f.slots), maxClaim), Lease: lease, WorkflowID: batch,
 		})
 		if err != nil {
 			return err
@@ -116,25 +117,26 @@ func (f *floor) run(ctx context.Context) error {
 			continue
 		}
 		for range claimed {
-			f.places <- struct{}{}
+			f.slots <- struct{}{}
 		}
 		f.feeds.Store(batch, &feed{store: f.store, claimed: claimed})
 		delivering.Go(func() {
 			if _, err := f.activities.Deliver(ctx, activities.DeliverInput{WorkflowID: batch}); err != nil && ctx.Err() == nil {
-				f.logger.LogAttrs(ctx, slog.LevelError, "deliveries are lost until their lease ends", slog.Any("error", err))
+				f.logger.LogAttrs(ctx, slog.LevelError,
+					"could not make attempts; the leases will expire and the deliveries will be claimed again", slog.Any("error", err))
 			}
 		})
 	}
 	return nil
 }
 
-// wait returns when there may be something to claim.
+// wait returns when a delivery may be due or a slot is free, after a second at the latest.
 func (f *floor) wait(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	select {
 	case <-ctx.Done():
-	case <-f.freed:
+	case <-f.slotFreed:
 	case <-f.store.Wake():
 	}
 }

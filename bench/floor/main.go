@@ -1,7 +1,3 @@
-// Command floor is Postrider without Temporal: the same API, store, signing and
-// egress, and between a claim and its attempts nothing. It retries nothing, and
-// what it holds when it is killed waits for its lease to end. So it is no product,
-// but what a machine could do at most, which the benchmark compares with.
 package main
 
 import (
@@ -16,7 +12,7 @@ import (
 
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/api"
-	"postrider.dev/postrider/bench/stand"
+	"postrider.dev/postrider/bench/harness"
 	"postrider.dev/postrider/cli"
 	"postrider.dev/postrider/egress"
 	"postrider.dev/postrider/store"
@@ -31,16 +27,16 @@ func main() {
 	cli.Main("floor", "Accepts and delivers webhooks without Temporal, to be measured.", &commands{})
 }
 
-// runCommand runs API and delivery.
+// runCommand runs the API and the deliveries.
 type runCommand struct {
-	stand.Settings
+	harness.Settings
 
 	EncryptionKeys string `env:"POSTRIDER_ENCRYPTION_KEYS" help:"Keys of a database that is there. Default: a new one."`
 }
 
 // Run implements the command.
 func (c *runCommand) Run(ctx context.Context) (err error) {
-	logger := slog.New(slog.NewTextHandler(os.Stderr, nil)) // as many lines as the product writes
+	logger := slog.New(slog.NewTextHandler(os.Stderr, nil)) // as the product logs, because logging costs CPU time
 	ids := postrider.NewIDs(time.Now, rand.Reader)
 	db, err := c.open(ctx, ids, logger)
 	if err != nil {
@@ -53,18 +49,18 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 	}
 	poster := egress.New(egress.Config{AllowNetworks: egress.StandaloneNetworks(), UserAgent: "Postrider/floor", Now: time.Now})
 	f := newFloor(db, poster, ids, logger)
-	handler := api.New(api.Config{ //nolint:contextcheck // requests bring their own contexts
+	handler := api.New(api.Config{
 		Store: db, CheckURL: poster.CheckURL, Now: time.Now, IDs: ids, Entropy: rand.Reader, Logger: logger,
 		Checks: []api.Check{{Name: "database", Run: db.Ping}}, Version: "floor",
 		OnAccepted: func(int, int) {}, OnRequest: func(api.RequestSummary) {},
 	})
-	parts, ctx := errgroup.WithContext(ctx)
-	parts.Go(func() error { return stand.Serve(ctx, c.Settings, key, handler) })
-	parts.Go(func() error { return f.run(ctx) })
-	return parts.Wait()
+	tasks, ctx := errgroup.WithContext(ctx)
+	tasks.Go(func() error { return harness.Serve(ctx, c.Settings, key, handler) })
+	tasks.Go(func() error { return f.run(ctx) })
+	return tasks.Wait()
 }
 
-// open opens the database and brings it up to date.
+// open opens the database and migrates it.
 func (c *runCommand) open(ctx context.Context, ids *postrider.IDs, logger *slog.Logger) (*store.Store, error) {
 	text := c.EncryptionKeys
 	if text == "" {
@@ -91,7 +87,7 @@ func (c *runCommand) open(ctx context.Context, ids *postrider.IDs, logger *slog.
 	return db, nil
 }
 
-// provision makes a key of the first workspace, and that where there is none.
+// provision creates an API key of the first workspace, and that workspace if there is none.
 func provision(ctx context.Context, db *store.Store, ids *postrider.IDs) (string, error) {
 	workspace, err := db.FirstWorkspace(ctx)
 	if postrider.CodeOf(err) == postrider.CodeNotFound {
@@ -101,7 +97,8 @@ func provision(ctx context.Context, db *store.Store, ids *postrider.IDs) (string
 	if err != nil {
 		return "", err
 	}
-	key, secret, err := postrider.APIKey{WorkspaceID: workspace.ID, Name: "floor", Scopes: postrider.Scopes()}.Issue(ids, rand.Reader, time.Now())
+	wanted := postrider.APIKey{WorkspaceID: workspace.ID, Name: "floor", Scopes: postrider.Scopes()}
+	key, secret, err := wanted.Issue(ids, rand.Reader, time.Now())
 	if err != nil {
 		return "", err
 	}

@@ -1,8 +1,3 @@
-// Command naive delivers webhooks by a plain Temporal design, which the benchmark
-// compares with: an endpoint that writes an event and its deliveries one row at a
-// time and starts a workflow for each the ordinary way; a workflow that runs one
-// ordinary activity under a retry policy; an activity that loads, signs, POSTs and
-// records in a transaction of its own. Temporal and PostgreSQL are as they come.
 package main
 
 import (
@@ -16,7 +11,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
-	"postrider.dev/postrider/bench/stand"
+	"postrider.dev/postrider/bench/harness"
 	"postrider.dev/postrider/cli"
 	"postrider.dev/postrider/standalone/embedded"
 )
@@ -31,12 +26,12 @@ func main() {
 }
 
 // runCommand runs Temporal, its worker, and the endpoint.
-type runCommand struct{ stand.Settings }
+type runCommand struct{ harness.Settings }
 
 // stopTimeout bounds the stop of the embedded server.
 const stopTimeout = 10 * time.Second
 
-// connections is the size of the pool to PostgreSQL.
+// connections is the size of the connection pool to PostgreSQL.
 const connections = 20
 
 // Run implements the command.
@@ -75,5 +70,5 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer w.Stop()
-	return stand.Serve(ctx, c.Settings, n.key, n.routes())
+	return harness.Serve(ctx, c.Settings, n.key, n.routes())
 }

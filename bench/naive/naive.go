@@ -18,7 +18,7 @@ import (
 
 const taskQueue = "deliveries"
 
-// tables are all that this design keeps.
+// tables is the schema of this design.
 const tables = `
 CREATE TABLE IF NOT EXISTS webhooks (id text PRIMARY KEY, url text NOT NULL, event_type text NOT NULL, secret text NOT NULL);
 CREATE INDEX IF NOT EXISTS webhooks_event_type ON webhooks (event_type);
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS attempts (delivery_id text NOT NULL, number integer N
 	duration_ms bigint NOT NULL, status_code integer NOT NULL, PRIMARY KEY (delivery_id, number));
 `
 
-// naive is the whole design.
+// naive is the API's handlers, the activity, and their connections.
 type naive struct {
 	db       *sql.DB
 	temporal client.Client
@@ -39,7 +39,8 @@ type naive struct {
 
 // start starts the workflow of a delivery.
 func (n *naive) start(ctx context.Context, deliveryID string) error {
-	_, err := n.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "delivery/" + deliveryID, TaskQueue: taskQueue}, deliver, deliveryID)
+	options := client.StartWorkflowOptions{ID: "delivery/" + deliveryID, TaskQueue: taskQueue}
+	_, err := n.temporal.ExecuteWorkflow(ctx, options, deliver, deliveryID)
 	return err
 }
 
@@ -53,7 +54,7 @@ func deliver(ctx workflow.Context, deliveryID string) error {
 	return workflow.ExecuteActivity(ctx, n.attempt, deliveryID).Get(ctx, nil)
 }
 
-// attempt is the activity: one POST, and its record.
+// attempt is the activity: it makes one POST and records it.
 func (n *naive) attempt(ctx context.Context, deliveryID string) error {
 	var url, secret, eventID string
 	var number int
@@ -75,7 +76,7 @@ func (n *naive) attempt(ctx context.Context, deliveryID string) error {
 	return err
 }
 
-// post makes the request and returns the answer's status, 0 without one.
+// post makes the request and returns the status of the answer, or 0 without an answer.
 func post(ctx context.Context, url, secret string, message signing.Message, deliveryID string) (int, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(message.Body))
 	if err != nil {
@@ -93,7 +94,7 @@ func post(ctx context.Context, url, secret string, message signing.Message, deli
 	return response.StatusCode, response.Body.Close()
 }
 
-// record writes an attempt and what it means for its delivery.
+// record stores an attempt and its delivery's new state.
 func (n *naive) record(ctx context.Context, deliveryID string, number int, began time.Time, status int) (err error) {
 	tx, err := n.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -105,7 +106,8 @@ func (n *naive) record(ctx context.Context, deliveryID string, number int, began
 		}
 	}()
 	now := time.Now()
-	if _, err := tx.ExecContext(ctx, "INSERT INTO attempts (delivery_id, number, started_at, duration_ms, status_code) VALUES ($1, $2, $3, $4, $5)",
+	if _, err := tx.ExecContext(ctx,
+		"INSERT INTO attempts (delivery_id, number, started_at, duration_ms, status_code) VALUES ($1, $2, $3, $4, $5)",
 		deliveryID, number, began, now.Sub(began).Milliseconds(), status); err != nil {
 		return err
 	}
@@ -113,7 +115,8 @@ func (n *naive) record(ctx context.Context, deliveryID string, number int, began
 	if status >= 200 && status <= 299 {
 		state = "succeeded"
 	}
-	if _, err := tx.ExecContext(ctx, "UPDATE deliveries SET state = $2, attempt_count = $3, finished_at = $4 WHERE id = $1", deliveryID, state, number, now); err != nil {
+	if _, err := tx.ExecContext(ctx, "UPDATE deliveries SET state = $2, attempt_count = $3, finished_at = $4 WHERE id = $1",
+		deliveryID, state, number, now); err != nil {
 		return err
 	}
 	return tx.Commit()

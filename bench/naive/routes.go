@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// routes are as much of Postrider's API as the benchmark uses.
+// routes returns the part of Postrider's API that the benchmark uses.
 func (n *naive) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
@@ -30,7 +30,7 @@ func (n *naive) routes() http.Handler {
 	})
 }
 
-// answer makes a handler of what returns an answer or an error.
+// answer returns an HTTP handler that encodes the value of handle as JSON.
 func answer(status int, handle func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		value, err := handle(r)
@@ -40,16 +40,17 @@ func answer(status int, handle func(*http.Request) (any, error)) http.HandlerFun
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(value) // who left needs no answer
+		_ = json.NewEncoder(w).Encode(value) // fails only when the client has gone
 	}
 }
 
+// newID returns a prefix and a UUIDv7, as Postrider's ids are.
 func newID(prefix string) string {
 	id := uuid.Must(uuid.NewV7())
 	return prefix + hex.EncodeToString(id[:])
 }
 
-// publish accepts an event, makes its deliveries and starts their workflows.
+// publish stores an event and its deliveries, and starts a workflow for each.
 func (n *naive) publish(r *http.Request) (any, error) {
 	ctx := r.Context()
 	var request struct {
@@ -64,7 +65,8 @@ func (n *naive) publish(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := n.db.ExecContext(ctx, "INSERT INTO events (id, type, body, created_at) VALUES ($1, $2, $3, $4)", id, request.Type, body, now); err != nil {
+	if _, err := n.db.ExecContext(ctx, "INSERT INTO events (id, type, body, created_at) VALUES ($1, $2, $3, $4)",
+		id, request.Type, body, now); err != nil {
 		return nil, err
 	}
 	webhooks, err := n.ids(ctx, "SELECT id FROM webhooks WHERE event_type = $1", request.Type)
@@ -73,7 +75,8 @@ func (n *naive) publish(r *http.Request) (any, error) {
 	}
 	for _, webhook := range webhooks {
 		delivery := newID("dlv_")
-		if _, err := n.db.ExecContext(ctx, "INSERT INTO deliveries (id, webhook_id, event_id, state, attempt_count, created_at) VALUES ($1, $2, $3, 'pending', 0, $4)",
+		if _, err := n.db.ExecContext(ctx,
+			"INSERT INTO deliveries (id, webhook_id, event_id, state, attempt_count, created_at) VALUES ($1, $2, $3, 'pending', 0, $4)",
 			delivery, webhook, id, now); err != nil {
 			return nil, err
 		}
@@ -84,7 +87,7 @@ func (n *naive) publish(r *http.Request) (any, error) {
 	return map[string]any{"id": id, "type": request.Type, "deliveries": len(webhooks), "duplicate": false}, nil
 }
 
-// ids reads a column of ids.
+// ids runs a query for one column of ids.
 func (n *naive) ids(ctx context.Context, query string, args ...any) (ids []string, err error) {
 	rows, err := n.db.QueryContext(ctx, query, args...)
 	if err != nil {
@@ -114,7 +117,7 @@ func (n *naive) createWebhook(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if len(request.Events) != 1 {
-		return nil, errors.New("one event type, please")
+		return nil, errors.New("events must have exactly one entry")
 	}
 	id := newID("wh_")
 	_, err = n.db.ExecContext(r.Context(), "INSERT INTO webhooks (id, url, event_type, secret) VALUES ($1, $2, $3, $4)",
@@ -146,7 +149,8 @@ func (n *naive) webhooks(r *http.Request) (any, error) {
 }
 
 func (n *naive) deliveries(r *http.Request) (any, error) {
-	found, err := n.ids(r.Context(), "SELECT id FROM deliveries WHERE webhook_id = $1 AND state = $2 LIMIT 1", r.PathValue("id"), r.URL.Query().Get("state"))
+	found, err := n.ids(r.Context(), "SELECT id FROM deliveries WHERE webhook_id = $1 AND state = $2 LIMIT 1",
+		r.PathValue("id"), r.URL.Query().Get("state"))
 	data := make([]map[string]string, 0, len(found))
 	for _, id := range found {
 		data = append(data, map[string]string{"id": id})

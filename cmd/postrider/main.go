@@ -1,5 +1,5 @@
-// Command postrider is Postrider for production: it links no Temporal server and no
-// SQLite, and runs against a Temporal cluster and a PostgreSQL that somebody runs.
+// Command postrider is Postrider for production. It needs a Temporal cluster and a PostgreSQL,
+// and links neither a Temporal server nor SQLite.
 package main
 
 import (
@@ -8,7 +8,7 @@ import (
 	"postrider.dev/postrider/cli"
 )
 
-// shutdownTimeout lets the longest attempt, 30 s, end and be recorded.
+// shutdownTimeout is long enough for the longest attempt, 30 s, to end and be recorded.
 const shutdownTimeout = 40 * time.Second
 
 // commands is the command line.
@@ -29,6 +29,7 @@ type commands struct {
 }
 
 func main() {
-	cli.Main("postrider", "Postrider delivers webhooks and does not lose them. It needs a PostgreSQL and a Temporal cluster; postrider-standalone needs neither.",
+	cli.Main("postrider", "Postrider delivers webhooks and does not lose them. "+
+		"It needs a PostgreSQL and a Temporal cluster; postrider-standalone needs neither.",
 		&commands{}, cli.Vars("none", shutdownTimeout))
 }

@@ -19,8 +19,8 @@ var update = flag.Bool("update", false, "write the table of settings into docs/o
 
 const operations = "../../docs/operations.md"
 
-// TestSettingsAreDocumented keeps the table of docs/operations.md what the code is;
-// `go test ./cmd/postrider -update` writes it.
+// TestSettingsAreDocumented guards that the table of docs/operations.md has every setting of the
+// code; `go test ./cmd/postrider -update` writes it.
 func TestSettingsAreDocumented(t *testing.T) {
 	t.Parallel()
 	const begin, end = "<!-- settings: generated from the code -->\n", "<!-- end of settings -->"
@@ -38,8 +38,7 @@ func TestSettingsAreDocumented(t *testing.T) {
 	require.Equal(t, want, string(text))
 }
 
-// table lists every setting that the environment can give, with the commands that
-// read it.
+// table renders every setting that has a variable, with the commands that read it.
 func table(t *testing.T) string {
 	t.Helper()
 	parser, err := kong.New(&commands{}, cli.Vars("none", shutdownTimeout))
@@ -51,7 +50,7 @@ func table(t *testing.T) string {
 			for _, f := range group {
 				for _, name := range f.Envs {
 					readers[name] = append(readers[name], "`"+strings.TrimPrefix(node.FullPath(), "postrider.test ")+"`")
-					if rows[name] != "" { // a later command may say less
+					if rows[name] != "" { // the first command that has the setting describes it
 						continue
 					}
 					preset := f.Default

@@ -5,14 +5,13 @@ import (
 	"time"
 )
 
-// The secrets that the demo's webhooks are given, where one is needed.
+// Secrets of the webhooks whose signing methods need one.
 const (
 	bearerToken   = "demo-token"
 	basicPassword = "demo:password"
 )
 
-// testCase is one webhook of the demo: what its receiver does, and what must come
-// of it.
+// testCase is one webhook of the demo, how its receiver behaves, and the expected outcome.
 type testCase struct {
 	name     string
 	webhook  map[string]any // fields of the request, without url and events
@@ -23,26 +22,26 @@ type testCase struct {
 
 // behaviour is how a receiver answers.
 type behaviour struct {
-	fail  int // this many requests get a 500 first; -1: every one
+	fail  int // the number of first requests that get a 500; -1 means every request
 	delay time.Duration
 }
 
-// outcome is what a webhook has seen and said at the end.
+// outcome is the events and requests that a receiver got, and what the API says about the
+// deliveries.
 type outcome struct {
-	events   int    // different events that arrived
-	requests int    // requests that arrived, repeated ones counted
+	events   int    // different events
+	requests int    // requests, repeated ones included
 	state    string // of every delivery
 	attempts int    // of every delivery
 	result   string // of every delivery's last attempt
 }
 
-// delivered is what must come of n events that a receiver takes at once.
+// delivered is the outcome of n events that the receiver accepts at the first attempt.
 func delivered(n int) outcome {
 	return outcome{events: n, requests: n, state: "succeeded", attempts: 1, result: "success"}
 }
 
-// publications are the events that the demo publishes: three for everybody, one of
-// them of a persona.
+// publications are the events that the demo publishes. One of the three has a persona.
 func publications() []map[string]any {
 	return []map[string]any{
 		{"type": "call.started", "data": map[string]any{"call": 1, "from": "+1 555 0100"}},
@@ -51,8 +50,7 @@ func publications() []map[string]any {
 	}
 }
 
-// cases are the demo's webhooks. Short waits keep the demo short; everything else
-// is as in real use.
+// cases are the demo's webhooks. Their waits are short, so that the demo is short.
 func cases() []testCase {
 	const all, one = 3, 1
 	return []testCase{
@@ -84,5 +82,5 @@ func cases() []testCase {
 	}
 }
 
-// failureStatus is what a receiver answers when it is told to fail.
+// failureStatus is a receiver's answer when it fails.
 const failureStatus = http.StatusInternalServerError

@@ -1,6 +1,3 @@
-// Package demo runs the whole job on real input: a Postrider of its own in a
-// temporary folder and on free ports, a receiver for each way that a webhook can be
-// signed and can fail, events for all of them, and a check of everything that came.
 package demo
 
 import (
@@ -14,10 +11,10 @@ import (
 	"postrider.dev/postrider/standalone/instance"
 )
 
-// limit is how long the demo waits for everything to have happened.
+// limit is how long the whole demo may take.
 const limit = time.Minute
 
-// pollInterval is how often it looks.
+// pollInterval is how often the demo asks for states.
 const pollInterval = 50 * time.Millisecond
 
 // Command is the demo as a command.
@@ -26,11 +23,10 @@ type Command struct {
 	Keep         bool `help:"Keep the temporary folder, with the log of what ran."`
 }
 
-// errDiffers ends the demo when anything was not as it should be.
+// errDiffers is the error of a demo whose outcome is not the expected one.
 var errDiffers = errors.New("something differs from what should have happened")
 
-// Run implements the command. It returns an error when anything differs from what
-// should have happened.
+// Run implements the command. It returns an error when an outcome is not the expected one.
 func (c *Command) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -52,6 +48,7 @@ func (c *Command) Run(ctx context.Context) error {
 	return errors.Join(err, postrider.Stop())
 }
 
+// start starts this binary as an instance in the folder.
 func start(ctx context.Context, dir string) (*instance.Instance, error) {
 	binary, err := os.Executable()
 	if err != nil {
@@ -70,16 +67,17 @@ func start(ctx context.Context, dir string) (*instance.Instance, error) {
 	return postrider, nil
 }
 
-// demo is one run.
+// demo is one execution: the instance and the receivers.
 type demo struct {
 	*instance.Instance
 	breakSigning bool
-	targets      []*target
+	receivers    []*testReceiver
 }
 
+// run creates receivers and webhooks, publishes, waits and reports.
 func (d *demo) run(ctx context.Context) error {
 	defer func() {
-		for _, t := range d.targets {
+		for _, t := range d.receivers {
 			t.server.CloseClientConnections()
 			t.server.Close()
 		}
@@ -89,7 +87,7 @@ func (d *demo) run(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	fmt.Printf("Registered %d webhooks.\n", len(d.targets))
+	fmt.Printf("Registered %d webhooks.\n", len(d.receivers))
 	for _, event := range publications() {
 		receipt, err := d.Publish(ctx, event)
 		if err != nil {
@@ -103,10 +101,10 @@ func (d *demo) run(ctx context.Context) error {
 	return d.report(ctx)
 }
 
-// subscribe makes a receiver and a webhook that points at it.
+// subscribe starts a receiver and creates the webhook for it.
 func (d *demo) subscribe(ctx context.Context, c testCase) error {
-	t := newTarget(c)
-	d.targets = append(d.targets, t)
+	t := newTestReceiver(c)
+	d.receivers = append(d.receivers, t)
 	fields := map[string]any{"url": t.server.URL + "/hook", "events": []string{"*"}, "name": c.name, "signing_method": c.method}
 	for name, value := range c.webhook {
 		fields[name] = value
@@ -132,7 +130,7 @@ func (d *demo) subscribe(ctx context.Context, c testCase) error {
 	return nil
 }
 
-// await waits until every delivery is finished, and says how many are not yet.
+// await waits until every delivery is finished. It prints the number of unfinished ones.
 func (d *demo) await(ctx context.Context) error {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
@@ -156,9 +154,10 @@ func (d *demo) await(ctx context.Context) error {
 	}
 }
 
+// waiting returns the number of unfinished deliveries.
 func (d *demo) waiting(ctx context.Context) (int, error) {
 	n := 0
-	for _, t := range d.targets {
+	for _, t := range d.receivers {
 		deliveries, err := d.Deliveries(ctx, t.id)
 		if err != nil {
 			return 0, err

@@ -11,13 +11,13 @@ import (
 	"postrider.dev/postrider/standalone/instance"
 )
 
-// report prints what came of every webhook and returns errDiffers when that is not
-// what should have.
+// report prints the outcome of every webhook. It returns errDiffers when one is not the expected
+// outcome.
 func (d *demo) report(ctx context.Context) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "\nWEBHOOK\tSIGNED\tEVENTS\tREQUESTS\tVERIFIED\tSTATE\tATTEMPTS\tLAST RESULT\tAS IT SHOULD")
 	var different []string
-	for _, t := range d.targets {
+	for _, t := range d.receivers {
 		got, problems, err := d.outcome(ctx, t)
 		if err != nil {
 			return err
@@ -36,7 +36,8 @@ func (d *demo) report(ctx context.Context) error {
 		if got != t.want || len(problems) > 0 {
 			right = "NO"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%d\t%s\t%s\n", t.name, t.method, got.events, got.requests, verified, got.state, got.attempts, got.result, right)
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%d\t%s\t%s\n",
+			t.name, t.method, got.events, got.requests, verified, got.state, got.attempts, got.result, right)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -48,13 +49,14 @@ func (d *demo) report(ctx context.Context) error {
 		}
 		return errDiffers
 	}
-	fmt.Printf("All %d webhooks got what they should; signatures and credentials were checked without Postrider's own code.\n", len(d.targets))
+	fmt.Printf("All %d webhooks got what they should; signatures and credentials were checked without Postrider's own code.\n",
+		len(d.receivers))
 	return nil
 }
 
-// outcome puts together what the receiver saw and what the API says. Where a
-// webhook's deliveries differ from each other, their words are joined by "/".
-func (d *demo) outcome(ctx context.Context, t *target) (outcome, []string, error) {
+// outcome returns the outcome of a receiver and its webhook, and the problems that were found.
+// When the deliveries of a webhook have different states or results, "/" joins them.
+func (d *demo) outcome(ctx context.Context, t *testReceiver) (outcome, []string, error) {
 	events, requests, problems := t.arrived()
 	got := outcome{events: events, requests: requests}
 	deliveries, err := d.Deliveries(ctx, t.id)
@@ -76,8 +78,8 @@ func (d *demo) outcome(ctx context.Context, t *target) (outcome, []string, error
 	return got, problems, nil
 }
 
-// disagreements compares the delivery in the database with its workflow's history.
-// The database is told first, so the workflow gets a moment to agree.
+// disagreements compares a delivery in the database with its workflow's history. An attempt is in
+// the database first, so the workflow gets some time.
 func (d *demo) disagreements(ctx context.Context, delivery instance.Delivery) []string {
 	ctx, cancel := context.WithTimeout(ctx, agreement)
 	defer cancel()
@@ -99,6 +101,7 @@ func (d *demo) disagreements(ctx context.Context, delivery instance.Delivery) []
 // agreement is how long a workflow may lag behind the database.
 const agreement = 5 * time.Second
 
+// disagreement returns the difference between a delivery and its history, or "".
 func (d *demo) disagreement(ctx context.Context, delivery instance.Delivery) string {
 	history, err := d.History(ctx, delivery.ID)
 	switch {
@@ -113,6 +116,7 @@ func (d *demo) disagreement(ctx context.Context, delivery instance.Delivery) str
 	return ""
 }
 
+// lastResult returns the result of the last attempt.
 func lastResult(d instance.Delivery) string {
 	if len(d.Attempts) == 0 {
 		return "none"
@@ -120,7 +124,7 @@ func lastResult(d instance.Delivery) string {
 	return d.Attempts[len(d.Attempts)-1].Result
 }
 
-// words are the different ones of those added, in order.
+// words is a list of different words, in the order in which they were added first.
 type words []string
 
 func (w *words) add(word string) {

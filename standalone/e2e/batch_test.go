@@ -14,9 +14,8 @@ import (
 	"postrider.dev/postrider/workflows"
 )
 
-// TestBatch has one workflow carry the first attempts of many deliveries. To a client
-// they are as any others: the query answers for each, and what did not succeed goes on
-// by itself.
+// TestBatch guards that deliveries whose first attempts one workflow carries look like any others
+// to a client: the query answers for each, and failed ones are retried.
 func TestBatch(t *testing.T) {
 	t.Parallel()
 	i := startWith(t, t.TempDir(), []string{"POSTRIDER_BATCHING=always"})
@@ -36,7 +35,7 @@ func TestBatch(t *testing.T) {
 	carriers := map[string]int{}
 	for _, d := range succeeded {
 		carriers[*d.WorkflowID]++
-		require.Eventually(t, func() bool { // until the workflow itself has ended, the database answers
+		require.Eventually(t, func() bool { // the database answers until the workflow has ended
 			history, err := i.History(t.Context(), d.ID)
 			return err == nil && history.Source == "workflow" && history.State == "succeeded" && len(history.Attempts) == 1 &&
 				*history.WorkflowID == *d.WorkflowID && history.RunID != nil
@@ -68,8 +67,8 @@ func TestBatch(t *testing.T) {
 	}
 }
 
-// TestFailedForGood has many deliveries fail at their first and only attempt: no workflow
-// is started to say so, and operators find them among the failed ones all the same.
+// TestFailedForGood guards that operators find deliveries that fail at their first and only
+// attempt among the failed workflows, though no further workflow is started for them.
 func TestFailedForGood(t *testing.T) {
 	t.Parallel()
 	i := startWith(t, t.TempDir(), []string{"POSTRIDER_BATCHING=always"})
@@ -92,8 +91,7 @@ func TestFailedForGood(t *testing.T) {
 	replay(t, c, *failed[0].WorkflowID, "batch_v2_exhausted")
 }
 
-// exhausted searches for failed workflows, as operators do, and returns the deliveries
-// that their errors name.
+// exhausted lists failed workflows, as operators do, and returns the deliveries in their errors.
 func exhausted(t *testing.T, c client.Client) map[string]workflows.Failure {
 	t.Helper()
 	found := map[string]workflows.Failure{}
@@ -113,7 +111,7 @@ func exhausted(t *testing.T, c client.Client) map[string]workflows.Failure {
 	return found
 }
 
-// allInState waits until so many of a webhook's deliveries are in the state.
+// allInState waits until n deliveries of a webhook are in the state, and returns them.
 func allInState(t *testing.T, i *instance.Instance, webhookID, state string, n int) []instance.Delivery {
 	t.Helper()
 	var found []instance.Delivery

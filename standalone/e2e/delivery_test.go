@@ -23,7 +23,7 @@ import (
 	"postrider.dev/postrider/workflows"
 )
 
-// TestDeliveries tries deliveries of all fates on one instance, at the same time.
+// TestDeliveries tests deliveries with every outcome on one instance, at the same time.
 func TestDeliveries(t *testing.T) {
 	t.Parallel()
 	i := start(t, t.TempDir())
@@ -45,7 +45,7 @@ func TestDeliveries(t *testing.T) {
 	}
 }
 
-// answering is a receiver that always answers the same, and counts.
+// answering starts a receiver that answers every request with the status and counts requests.
 func answering(t *testing.T, status int) (url string, requests *atomic.Int64) {
 	t.Helper()
 	requests = new(atomic.Int64)
@@ -57,8 +57,8 @@ func answering(t *testing.T, status int) (url string, requests *atomic.Int64) {
 	return server.URL, requests
 }
 
-// topic is an event type of a test's own, so that tests on one instance do not get
-// each other's events.
+// topic returns an event type for this test alone, so that tests on one instance do not get each
+// other's events.
 func topic(t *testing.T) string {
 	t.Helper()
 	return "e2e." + strings.Map(func(r rune) rune {
@@ -85,7 +85,7 @@ func testAttempts(t *testing.T, i *instance.Instance) {
 			var waits []time.Duration
 			for n := 1; n < len(d.Attempts); n++ {
 				require.Equal(t, n+1, d.Attempts[n].Number)
-				// The wait, at least: 100 ms, doubled each time, less 20 % of jitter.
+				// The shortest wait: 100 ms, doubled for each attempt, less 20 % jitter.
 				least := time.Duration(float64(100*time.Millisecond<<(n-1)) * (1 - postrider.Jitter))
 				waits = append(waits, at(t, d.Attempts[n].StartedAt).Sub(at(t, d.Attempts[n-1].StartedAt)))
 				require.GreaterOrEqual(t, waits[n-1], least)
@@ -131,7 +131,7 @@ func testTimeout(t *testing.T, i *instance.Instance) {
 	t.Helper()
 	release := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		select { // for longer than the timeout, but not for ever
+		select { // wait until the client gives up
 		case <-r.Context().Done():
 		case <-release:
 		}
@@ -211,8 +211,8 @@ func testQuery(t *testing.T, i *instance.Instance) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	// Attempts at about 0, 3, 9 s: the first wait is the workflow's timer, the second
-	// the activity's backoff.
+	// Attempts are made at about 0, 3 and 9 s. The first wait is a timer of the workflow, the
+	// second one is the activity's backoff.
 	w := webhook(t, i, server.URL, map[string]any{"events": []string{topic(t)}, "backoff_ms": 3000})
 	publish(t, i, topic(t), nil)
 	id := only(t, i, w.ID).ID
@@ -238,7 +238,7 @@ func testQuery(t *testing.T, i *instance.Instance) {
 	broken.Store(false)
 	require.Equal(t, "succeeded", finished(t, i, w.ID).State)
 	var h instance.Delivery
-	require.Eventually(t, func() bool { // while a workflow is busy, the database answers
+	require.Eventually(t, func() bool { // the database answers while the workflow is busy
 		var err error
 		h, err = i.History(t.Context(), id)
 		return err == nil && h.Source == "workflow" && h.State == "succeeded"
@@ -262,10 +262,7 @@ func testNothingSecretInTemporal(t *testing.T, i *instance.Instance) {
 	d := finished(t, i, w.ID)
 
 	var text strings.Builder
-	events := temporal(t, i).GetWorkflowHistory(t.Context(), postrider.DeliveryWorkflowID(d.ID), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	for events.HasNext() {
-		event, err := events.Next()
-		require.NoError(t, err)
+	for event := range eventsOf(t, temporal(t, i), postrider.DeliveryWorkflowID(d.ID)) {
 		text.WriteString(readable(t, protojson.Format(event)))
 	}
 	require.Contains(t, text.String(), d.ID)
@@ -275,7 +272,7 @@ func testNothingSecretInTemporal(t *testing.T, i *instance.Instance) {
 	}
 }
 
-// readable puts the payloads in the place of their base64.
+// readable replaces payloads in base64 by their text.
 func readable(t *testing.T, event string) string {
 	t.Helper()
 	return regexp.MustCompile(`"data":\s*"([^"]*)"`).ReplaceAllStringFunc(event, func(field string) string {
@@ -315,7 +312,7 @@ func testSearchAttributes(t *testing.T, i *instance.Instance) {
 	publish(t, i, topic(t), nil)
 	d := finished(t, i, w.ID)
 	c := temporal(t, i)
-	require.Eventually(t, func() bool { // visibility is told after the fact
+	require.Eventually(t, func() bool { // visibility is updated later
 		found, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{
 			Query: "PostriderWebhook = '" + w.ID + "' AND PostriderEventType = '" + topic(t) + "'",
 		})

@@ -26,7 +26,7 @@ import (
 
 var record = flag.String("record", "", "folder to write the recorded histories to, for the replay test of package workflows")
 
-// fate is a way that a delivery can go, with the receiver that makes it go so.
+// fate is one way in which a delivery can end, and the receiver that causes it.
 type fate struct {
 	fields map[string]any
 	answer func(request int64) int // status of the n-th request
@@ -62,8 +62,8 @@ func fates() map[string]fate {
 	}
 }
 
-// TestHistories lets deliveries go every way on a real server and replays what it
-// recorded. With -record it keeps the recordings.
+// TestHistories guards that workflows replay: it runs a delivery of each fate on a real server and
+// replays its history. With -record it stores the histories.
 func TestHistories(t *testing.T) {
 	t.Parallel()
 	i := startWith(t, t.TempDir(), []string{"POSTRIDER_BATCHING=never"})
@@ -94,8 +94,8 @@ func TestHistories(t *testing.T) {
 	}
 }
 
-// TestMaintenance finds the maintenance where operators do: a schedule in Temporal,
-// which ran as soon as it was made.
+// TestMaintenance guards that the maintenance is a schedule in Temporal, and that it runs as soon
+// as the schedule is created.
 func TestMaintenance(t *testing.T) {
 	t.Parallel()
 	c := temporal(t, start(t, t.TempDir()))
@@ -129,6 +129,7 @@ func eventsOf(t *testing.T, c client.Client, workflowID string) iter.Seq[*histor
 	}
 }
 
+// replay replays the history of a workflow. With -record it stores the history under the name.
 func replay(t *testing.T, c client.Client, workflowID, name string) {
 	t.Helper()
 	history := historypb.History{Events: slices.Collect(eventsOf(t, c, workflowID))}
@@ -138,7 +139,7 @@ func replay(t *testing.T, c client.Client, workflowID, name string) {
 	if *record != "" {
 		text, err := protojson.MarshalOptions{Multiline: true, Indent: " "}.Marshal(&history)
 		require.NoError(t, err)
-		text = regexp.MustCompile(`("identity":\s*)"[^"]*"`).ReplaceAll(text, []byte(`$1"recorder"`)) // no host's name
+		text = regexp.MustCompile(`("identity":\s*)"[^"]*"`).ReplaceAll(text, []byte(`$1"recorder"`)) // without the name of the host
 		text = regexp.MustCompile(`("name":\s*)"[^"]*:[0-9a-f-]{36}"`).ReplaceAll(text, []byte(`$1"recorder"`))
 		require.NoError(t, os.WriteFile(filepath.Join(*record, name+".json"), append(text, '\n'), 0o600))
 	}

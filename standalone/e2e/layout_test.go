@@ -18,8 +18,8 @@ import (
 	"postrider.dev/postrider/store/pgtest"
 )
 
-// layout is Postrider as it runs in production: processes of the production binary
-// around a PostgreSQL and a Temporal server that are processes of their own.
+// layout is Postrider as in production: processes of the production binary, a PostgreSQL and a
+// Temporal server.
 type layout struct {
 	instance.Client // of the first API process
 
@@ -30,8 +30,8 @@ type layout struct {
 	processes int
 }
 
-// member is one process of the production binary.
-type member struct {
+// process is a process of the production binary, and a client of its API.
+type process struct {
 	*instance.Process
 	instance.Client // of an API process
 
@@ -39,8 +39,7 @@ type member struct {
 	log     string // path
 }
 
-// newLayout starts PostgreSQL and Temporal and prepares both, by the commands that
-// an operator would give, in their order.
+// newLayout starts PostgreSQL and Temporal, and prepares both by an operator's commands.
 func newLayout(t *testing.T) *layout {
 	t.Helper()
 	l := &layout{dir: t.TempDir()}
@@ -68,8 +67,7 @@ func newLayout(t *testing.T) *layout {
 	return l
 }
 
-// command runs a command of the production binary to its end and returns what it
-// printed on standard output.
+// command runs a command of the production binary and returns its standard output.
 func (l *layout) command(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := l.try(t, nil, args...)
@@ -77,8 +75,8 @@ func (l *layout) command(t *testing.T, args ...string) string {
 	return strings.TrimSpace(out)
 }
 
-// try is command for one that may fail, with settings on top of the others. Its
-// error is what the command said.
+// try runs a command that may fail, with more environment variables. The error has the command's
+// standard error.
 func (l *layout) try(t *testing.T, env []string, args ...string) (string, error) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), production, args...)
@@ -91,7 +89,7 @@ func (l *layout) try(t *testing.T, env []string, args ...string) (string, error)
 	return out.String(), nil
 }
 
-// startTemporal starts the Temporal server, always at the same address.
+// startTemporal starts the Temporal server. A later start has the same address.
 func (l *layout) startTemporal(t *testing.T) {
 	t.Helper()
 	var err error
@@ -104,6 +102,7 @@ func (l *layout) startTemporal(t *testing.T) {
 	l.endWithTest(t, l.temporal)
 }
 
+// setting returns the value of an environment variable.
 func (l *layout) setting(name string) string {
 	for _, setting := range l.env {
 		if value, found := strings.CutPrefix(setting, name+"="); found {
@@ -113,48 +112,48 @@ func (l *layout) setting(name string) string {
 	return ""
 }
 
-// run starts a process of the production binary and returns when it has started;
-// an API process, when it is ready.
-func (l *layout) run(t *testing.T, args ...string) *member {
+// run starts a process of the production binary and returns when it has started. An API process
+// is also ready then.
+func (l *layout) run(t *testing.T, args ...string) *process {
 	t.Helper()
 	l.processes++
 	log := l.logFile(t, fmt.Sprintf("%s-%d", args[0], l.processes))
-	process, err := instance.Spawn(production, args, l.env, log)
+	spawned, err := instance.Spawn(production, args, l.env, log)
 	require.NoError(t, err)
-	l.endWithTest(t, process)
-	m := &member{Process: process, log: log.Name()}
-	m.Key = l.Key
-	require.Eventually(t, func() bool { return m.started(t) }, patience, tick)
-	if m.API != "" {
-		require.Eventually(t, func() bool { return m.Ready(t.Context()) }, patience, tick)
+	l.endWithTest(t, spawned)
+	p := &process{Process: spawned, log: log.Name()}
+	p.Key = l.Key
+	require.Eventually(t, func() bool { return p.started(t) }, patience, tick)
+	if p.API != "" {
+		require.Eventually(t, func() bool { return p.Ready(t.Context()) }, patience, tick)
 		if l.API == "" {
-			l.API = m.API
+			l.API = p.API
 		}
 	}
-	return m
+	return p
 }
 
-// started looks in the process's log for where it answers.
-func (m *member) started(t *testing.T) bool {
+// started reports whether the process has logged its addresses, and reads them.
+func (p *process) started(t *testing.T) bool {
 	t.Helper()
-	text, err := os.ReadFile(m.log)
+	text, err := os.ReadFile(p.log)
 	require.NoError(t, err)
 	select {
-	case <-m.Exited():
+	case <-p.Exited():
 		require.Fail(t, "the process ended", "%s", text)
 	default:
 	}
 	for line := range bytes.Lines(text) {
 		var entry struct{ Msg, API, Metrics string }
 		if json.Unmarshal(line, &entry) == nil && entry.Msg == "started" {
-			m.API, m.metrics = entry.API, entry.Metrics
+			p.API, p.metrics = entry.API, entry.Metrics
 			return true
 		}
 	}
 	return false
 }
 
-// logFile returns a log that is shown when the test failed.
+// logFile returns a file for a log. A failed test shows the log.
 func (l *layout) logFile(t *testing.T, name string) *os.File {
 	t.Helper()
 	file, err := os.OpenFile(filepath.Join(l.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -168,11 +167,13 @@ func (l *layout) logFile(t *testing.T, name string) *os.File {
 	return file
 }
 
+// endWithTest stops the process when the test ends.
 func (l *layout) endWithTest(t *testing.T, process *instance.Process) {
 	t.Helper()
 	t.Cleanup(func() { _ = process.Stop() })
 }
 
+// freePort returns a port that is free at the moment.
 func freePort(t *testing.T) string {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -183,8 +184,8 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// await returns when it is so.
-func await(t *testing.T, so func() bool) {
+// await waits until the condition is true.
+func await(t *testing.T, condition func() bool) {
 	t.Helper()
-	require.Eventually(t, so, patience, 100*time.Millisecond)
+	require.Eventually(t, condition, patience, 100*time.Millisecond)
 }

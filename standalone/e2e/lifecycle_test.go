@@ -21,43 +21,42 @@ import (
 	"postrider.dev/postrider/standalone/instance"
 )
 
-// crowd is a receiver that takes a while, and remembers how often each event came.
-type crowd struct {
+// slowReceiver is a receiver that answers after a delay, and counts requests by event.
+type slowReceiver struct {
 	*httptest.Server
 
 	mu   sync.Mutex
 	seen map[string]int
 }
 
-func newCrowd(t *testing.T, delay time.Duration) *crowd {
+func newSlowReceiver(t *testing.T, delay time.Duration) *slowReceiver {
 	t.Helper()
-	c := &crowd{seen: map[string]int{}}
-	c.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		c.mu.Lock()
-		c.seen[r.Header.Get("webhook-id")]++
-		c.mu.Unlock()
+	receiver := &slowReceiver{seen: map[string]int{}}
+	receiver.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		receiver.mu.Lock()
+		receiver.seen[r.Header.Get("webhook-id")]++
+		receiver.mu.Unlock()
 		late, cancel := context.WithTimeout(r.Context(), delay)
 		defer cancel()
 		<-late.Done()
 	}))
-	t.Cleanup(c.Close)
-	return c
+	t.Cleanup(receiver.Close)
+	return receiver
 }
 
-// counts returns how many events came, and how many requests.
-func (c *crowd) counts() (events, requests int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, n := range c.seen {
+// counts returns the numbers of different events and of requests.
+func (r *slowReceiver) counts() (events, requests int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range r.seen {
 		requests += n
 	}
-	return len(c.seen), requests
+	return len(r.seen), requests
 }
 
-// TestKill kills the process while 300 deliveries are under way, each in a workflow of
-// its own or many in one, and starts it again on the same data: every accepted event
-// arrives. Those whose request was on its way arrive twice; more than that would be a
-// mistake.
+// TestKill guards that no accepted event is lost when the process is killed while 300 deliveries
+// are under way, with every setting of batching. Only events whose request was under way at that
+// moment may arrive twice.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	for _, batching := range []string{"always", "auto", "never"} {
@@ -73,7 +72,7 @@ func killUnderLoad(t *testing.T, env []string) {
 	const deliveries = 300
 	dir := t.TempDir()
 	i := startWith(t, dir, env)
-	receiver := newCrowd(t, time.Second)
+	receiver := newSlowReceiver(t, time.Second)
 	w := webhook(t, i, receiver.URL, map[string]any{"max_in_flight": 1000})
 
 	var events []map[string]any
@@ -103,11 +102,11 @@ func killUnderLoad(t *testing.T, env []string) {
 		require.Positive(t, receiver.seen[event.ID])
 	}
 	require.LessOrEqual(t, requests-arrived, underWay)
-	t.Logf("%d deliveries under way when the process was killed, %d of them on the wire; all arrived, %d twice", deliveries, underWay, requests-arrived)
+	t.Logf("%d deliveries under way when the process was killed, %d of them on the wire; all arrived, %d twice",
+		deliveries, underWay, requests-arrived)
 }
 
-// TestRestart stops an instance as an operator does and starts it again: keys,
-// webhooks, waiting deliveries and histories are all there.
+// TestRestart guards that keys, webhooks, waiting deliveries and histories survive a restart.
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -123,7 +122,7 @@ func TestRestart(t *testing.T) {
 	key := i.Key
 	require.NoError(t, i.Stop(), "SIGTERM is a clean end")
 	_, err := os.Stat(filepath.Join(dir, "endpoints.json"))
-	require.ErrorIs(t, err, fs.ErrNotExist, "nobody is told to look where nothing is")
+	require.ErrorIs(t, err, fs.ErrNotExist, "clients must not find the addresses of an ended process")
 
 	i = start(t, dir)
 	require.Equal(t, key, i.Key)
@@ -144,7 +143,7 @@ func TestSecretFilesAreTheOwnersOnly(t *testing.T) {
 	}
 }
 
-// TestRefusals tries starts that must fail, each with an error that says what to do.
+// TestRefusals guards that a start with a wrong setting fails with an error that names the setting.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -199,21 +198,21 @@ func TestMetrics(t *testing.T) {
 		"postrider_accept_to_delivered_seconds_count 1",
 		"postrider_backlog_pending 0",
 		"postrider_backlog_oldest_age_seconds 0",
-		`operation="StartWorkflowExecution"`, // the SDK's
+		`operation="StartWorkflowExecution"`, // a metric of the SDK
 	}
 	var text string
-	require.Eventually(t, func() bool { // counted a moment after the commit
+	require.Eventually(t, func() bool { // metrics are counted after the commit
 		text = get(t, i.Metrics+"/metrics")
 		return !slices.ContainsFunc(wanted, func(line string) bool { return !strings.Contains(text, line) })
 	}, patience, tick, "want %s", wanted)
-	require.NotContains(t, text, w.ID, "no label's value is a customer's")
+	require.NotContains(t, text, w.ID, "no customer chooses the value of a label")
 	for _, path := range []string{"/healthz", "/readyz"} {
 		get(t, i.API+path)
 		get(t, i.Metrics+path)
 	}
 }
 
-// get returns the body of a page that must answer 200.
+// get returns the body of an answer, which must be a 200.
 func get(t *testing.T, url string) string {
 	t.Helper()
 	response, err := http.Get(url)

@@ -1,5 +1,19 @@
-// Package e2e tries the real binary from outside, as its users do: HTTP to the API,
-// HTTP receivers, the Temporal client, signals to the process.
+// Package e2e tests the real binaries from outside, as their users do: by HTTP to the API, HTTP
+// receivers, a Temporal client, and signals to processes. TestMain builds both binaries.
+//
+//   - start and startWith (this file) run a postrider-standalone.
+//   - layout (layout_test.go) runs production: processes of the production binary, a PostgreSQL
+//     and a Temporal server.
+//   - webhook, publish, only and finished (this file) are the steps that most tests need.
+//   - replay (histories_test.go) replays the history of a workflow that a test has run, and
+//     records it with -record.
+//
+// Invariants: receivers verify or count every request. Tests wait for a state with a deadline and
+// never sleep, except where an outage has a length. Every process ends with its test. A test
+// shows the logs of its processes when it fails.
+//
+// The tests must not use internals of Postrider's packages: they read states from the API, from
+// Temporal, and from the receivers. A test of one package belongs into that package.
 package e2e
 
 import (
@@ -25,13 +39,14 @@ var (
 	production string // postrider
 )
 
-// patience is how long anything may take that has no time of its own.
+// patience is how long a test waits for a state, unless the state has a time limit of its own.
 const patience = 3 * time.Minute
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
 
+// run builds the binaries, runs the tests and looks for goroutines that are left.
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "postrider-e2e-")
 	if err != nil {
@@ -55,7 +70,7 @@ func run(m *testing.M) int {
 	return code
 }
 
-// build builds a package of the module in dir, as it is shipped.
+// build builds a package of the module in dir with the flags of a release.
 func build(dir, binary, pkg string) error {
 	command := exec.Command("go", "build", "-C", dir, "-trimpath", "-o", binary, pkg)
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -63,17 +78,17 @@ func build(dir, binary, pkg string) error {
 	return command.Run()
 }
 
-// tick is how often a test looks again.
+// tick is how often a test checks a state.
 const tick = 20 * time.Millisecond
 
-// start starts an instance on a folder and stops it when the test ends. Its log is
-// shown when the test failed.
+// start starts an instance on a folder, and stops it when the test ends. A failed test shows the
+// instance's log.
 func start(t *testing.T, dataDir string) *instance.Instance {
 	t.Helper()
 	return startWith(t, dataDir, nil)
 }
 
-// startWith is start with settings from the environment.
+// startWith is start with more environment variables.
 func startWith(t *testing.T, dataDir string, env []string) *instance.Instance {
 	t.Helper()
 	log, err := os.OpenFile(filepath.Join(dataDir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -96,6 +111,7 @@ func startWith(t *testing.T, dataDir string, env []string) *instance.Instance {
 	return i
 }
 
+// tail returns the end of a log.
 func tail(text []byte) []byte {
 	const most = 20_000
 	return text[max(len(text)-most, 0):]
@@ -110,7 +126,7 @@ func temporal(t *testing.T, i *instance.Instance) client.Client {
 	return c
 }
 
-// caller is a client of an API: of a whole instance, or of one process of many.
+// caller is a client of an API, of an instance or of one API process.
 type caller interface {
 	CreateWebhook(ctx context.Context, fields map[string]any) (instance.Webhook, error)
 	Publish(ctx context.Context, fields map[string]any) (instance.Receipt, error)
@@ -118,8 +134,8 @@ type caller interface {
 	Delivery(ctx context.Context, id string) (instance.Delivery, error)
 }
 
-// webhook creates a webhook for the receiver, for all events unless the fields say
-// otherwise.
+// webhook creates a webhook for the receiver. It gets all events and retries soon, unless the
+// fields say otherwise.
 func webhook(t *testing.T, i caller, url string, fields map[string]any) instance.Webhook {
 	t.Helper()
 	all := map[string]any{"url": url, "events": []string{"*"}, "backoff_ms": 100}
@@ -139,7 +155,7 @@ func publish(t *testing.T, i caller, eventType string, data any) instance.Receip
 	return receipt
 }
 
-// only returns the one delivery of a webhook.
+// only returns the single delivery of a webhook.
 func only(t *testing.T, i caller, webhookID string) instance.Delivery {
 	t.Helper()
 	var found []instance.Delivery
@@ -151,8 +167,7 @@ func only(t *testing.T, i caller, webhookID string) instance.Delivery {
 	return found[0]
 }
 
-// finished waits for the end of a webhook's one delivery and returns it with its
-// attempts.
+// finished waits until a webhook's single delivery is finished, and returns it with its attempts.
 func finished(t *testing.T, i caller, webhookID string) instance.Delivery {
 	t.Helper()
 	id := only(t, i, webhookID).ID

@@ -13,8 +13,8 @@ import (
 	"postrider.dev/postrider/store/pgtest"
 )
 
-// TestStandaloneOnPostgres keeps everything in PostgreSQL, Temporal's state too: a
-// process that is killed while it retries finds its retries again.
+// TestStandaloneOnPostgres guards that everything is in PostgreSQL, Temporal's state too: retries
+// go on after the process was killed.
 func TestStandaloneOnPostgres(t *testing.T) {
 	t.Parallel()
 	server, err := pgtest.Start(t.Context())
@@ -47,7 +47,7 @@ func TestStandaloneOnPostgres(t *testing.T) {
 	i = startWith(t, dir, env)
 	d := finished(t, i, w.ID)
 	require.Equal(t, "succeeded", d.State)
-	require.Eventually(t, func() bool { // while a workflow is busy, the database answers
+	require.Eventually(t, func() bool { // the database answers while the workflow is busy
 		history, err := i.History(t.Context(), id)
 		return err == nil && history.Source == "workflow" && len(history.Attempts) == d.AttemptCount
 	}, patience, tick)

@@ -17,69 +17,69 @@ import (
 	"postrider.dev/postrider/standalone/instance"
 )
 
-// gauge is a receiver that takes a while, fails as often as it is told to, and
-// counts what is under way and what came.
-type gauge struct {
+// countingReceiver is a receiver that answers after a delay and fails some requests. It counts
+// requests, and notes how many were under way at once.
+type countingReceiver struct {
 	*httptest.Server
 
 	mu       sync.Mutex
 	inFlight int
-	most     int            // under way at once
-	came     map[string]int // attempts that it answered with success, by delivery
+	most     int            // most requests under way at once
+	came     map[string]int // successful requests, by delivery
 	requests int
-	times    []time.Time // of the requests
+	times    []time.Time // when each request came
 }
 
-// newGauge returns a receiver that answers after delay, and fails a request if
-// failing says so of its number.
-func newGauge(t *testing.T, delay time.Duration, failing func(request int) bool) *gauge {
+// newCountingReceiver starts a receiver. failing decides by the number of a request whether it
+// fails; nil means that no request fails.
+func newCountingReceiver(t *testing.T, delay time.Duration, failing func(request int) bool) *countingReceiver {
 	t.Helper()
-	g := &gauge{came: map[string]int{}}
-	g.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fails := g.begin(failing)
+	receiver := &countingReceiver{came: map[string]int{}}
+	receiver.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fails := receiver.begin(failing)
 		late, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), delay)
 		<-late.Done()
 		cancel()
-		g.end(r.Header.Get("postrider-delivery-id"), fails)
+		receiver.end(r.Header.Get("postrider-delivery-id"), fails)
 		if fails {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
 	}))
-	t.Cleanup(g.Close)
-	return g
+	t.Cleanup(receiver.Close)
+	return receiver
 }
 
-func (g *gauge) begin(failing func(int) bool) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.inFlight++
-	g.most = max(g.most, g.inFlight)
-	g.requests++
-	g.times = append(g.times, time.Now())
-	return failing != nil && failing(g.requests)
+func (r *countingReceiver) begin(failing func(int) bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.inFlight++
+	r.most = max(r.most, r.inFlight)
+	r.requests++
+	r.times = append(r.times, time.Now())
+	return failing != nil && failing(r.requests)
 }
 
-func (g *gauge) end(deliveryID string, failed bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.inFlight--
+func (r *countingReceiver) end(deliveryID string, failed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.inFlight--
 	if !failed {
-		g.came[deliveryID]++
+		r.came[deliveryID]++
 	}
 }
 
-// arrived returns how many deliveries came, and how many of them more than once.
-func (g *gauge) arrived() (deliveries, twice int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, n := range g.came {
+// arrived returns the number of deliveries that succeeded, and of requests that repeated one.
+func (r *countingReceiver) arrived() (deliveries, twice int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range r.came {
 		twice += n - 1
 	}
-	return len(g.came), twice
+	return len(r.came), twice
 }
 
-// publishMany publishes n events, each of the type that typeOf gives its number, in
-// batches, over the clients in turn.
+// publishMany publishes n events in batches, over the clients in turn. typeOf returns the type of
+// an event by its number.
 func publishMany(t *testing.T, clients []*instance.Client, n int, typeOf func(int) string) {
 	t.Helper()
 	const batch = 50
@@ -93,19 +93,19 @@ func publishMany(t *testing.T, clients []*instance.Client, n int, typeOf func(in
 	}
 }
 
-// TestManyProcesses runs two APIs and three workers, kills one worker and stops
-// another in the middle of 2,000 deliveries to 20 webhooks: all arrive, and only
-// what the killed one had under way may arrive twice.
+// TestManyProcesses guards that all deliveries arrive when one of three workers is stopped and
+// another one is killed in the middle of 2,000 deliveries. Only deliveries that were under way in
+// the killed worker may arrive twice.
 func TestManyProcesses(t *testing.T) {
 	t.Parallel()
 	const deliveries, webhooks, inFlight = 2000, 20, 64
 	l := newLayout(t)
 	apis := []*instance.Client{&l.run(t, "api").Client, &l.run(t, "api").Client}
-	var workers []*member
+	var workers []*process
 	for range 3 {
 		workers = append(workers, l.run(t, "worker", "--max-in-flight", strconv.Itoa(inFlight)))
 	}
-	receiver := newGauge(t, 200*time.Millisecond, nil)
+	receiver := newCountingReceiver(t, 200*time.Millisecond, nil)
 	for n := range webhooks {
 		webhook(t, &l.Client, receiver.URL, map[string]any{"events": []string{fmt.Sprintf("load.n%d", n)}, "max_in_flight": 100})
 	}
@@ -114,7 +114,7 @@ func TestManyProcesses(t *testing.T) {
 	await(t, func() bool { n, _ := receiver.arrived(); return n > deliveries/5 })
 	require.NoError(t, workers[0].Stop())
 	_, twice := receiver.arrived()
-	require.Zero(t, twice, "a worker that stops hands over and repeats nothing")
+	require.Zero(t, twice, "a worker that stops lets its attempts end")
 	await(t, func() bool { n, _ := receiver.arrived(); return n > deliveries*2/5 })
 	require.NoError(t, workers[1].Kill())
 
@@ -125,7 +125,7 @@ func TestManyProcesses(t *testing.T) {
 	t.Logf("%d deliveries over 3 workers, one stopped and one killed: all arrived, %d twice", arrived, twice)
 }
 
-// finished returns how many deliveries have ended, of all webhooks.
+// finished returns the number of finished deliveries of all webhooks.
 func (l *layout) finished(t *testing.T) int {
 	t.Helper()
 	var page struct {
@@ -141,16 +141,16 @@ func (l *layout) finished(t *testing.T) int {
 	return total
 }
 
-// TestOutages restarts PostgreSQL and then kills Temporal for 20 seconds while
-// events are published all the time: each publish is accepted or refused with a
-// 503 that says when to try again, and everything accepted arrives by itself.
+// TestOutages guards that accepted events arrive after a restart of PostgreSQL and an outage of
+// Temporal, while events are published all the time. Each publish must be accepted, or refused
+// with a 503.
 func TestOutages(t *testing.T) {
 	t.Parallel()
 	l := newLayout(t)
 	l.run(t, "api")
 	l.run(t, "worker")
 	l.run(t, "worker")
-	receiver := newGauge(t, 0, nil)
+	receiver := newCountingReceiver(t, 0, nil)
 	webhook(t, &l.Client, receiver.URL, nil)
 
 	var accepted, refused atomic.Int64
@@ -159,7 +159,7 @@ func TestOutages(t *testing.T) {
 	for range 4 {
 		publishers.Go(func() {
 			for publishing.Err() == nil {
-				l.publishOnce(t, &accepted, &refused) //nolint:contextcheck // a publish under way is not broken off
+				l.publishOnce(t, &accepted, &refused) //nolint:contextcheck // the end of the test must not interrupt a publish
 				pause, cancel := context.WithTimeout(publishing, 20*time.Millisecond)
 				<-pause.Done()
 				cancel()
@@ -179,7 +179,7 @@ func TestOutages(t *testing.T) {
 	<-without.Done()
 	cancel()
 	before := accepted.Load()
-	reach(50) // Temporal is away still, and publishing goes on
+	reach(50) // publishing goes on while Temporal is away
 	t.Logf("%d accepted while Temporal was away", accepted.Load()-before)
 	l.startTemporal(t)
 	reach(100)
@@ -191,7 +191,7 @@ func TestOutages(t *testing.T) {
 	t.Logf("%d accepted, %d refused with 503, %d arrived, %d of them twice", accepted.Load(), refused.Load(), arrived, twice)
 }
 
-// publishOnce publishes an event and counts what became of it.
+// publishOnce publishes an event and counts whether it was accepted or refused.
 func (l *layout) publishOnce(t *testing.T, accepted, refused *atomic.Int64) {
 	t.Helper()
 	_, err := l.Publish(t.Context(), map[string]any{"type": "load.outage", "data": nil})
@@ -206,8 +206,8 @@ func (l *layout) publishOnce(t *testing.T, accepted, refused *atomic.Int64) {
 	}
 }
 
-// TestLimitsAcrossWorkers holds webhooks' limits over three workers, retries included,
-// and where attempts hand their places on.
+// TestLimitsAcrossWorkers guards that three workers together keep each webhook's limits, for
+// retries too, and when attempts hand their slots over.
 func TestLimitsAcrossWorkers(t *testing.T) {
 	t.Parallel()
 	l := newLayout(t)
@@ -215,11 +215,11 @@ func TestLimitsAcrossWorkers(t *testing.T) {
 	for range 3 {
 		l.run(t, "worker")
 	}
-	few := newGauge(t, 50*time.Millisecond, func(request int) bool { return request%4 == 0 })
+	few := newCountingReceiver(t, 50*time.Millisecond, func(request int) bool { return request%4 == 0 })
 	webhook(t, &l.Client, few.URL, map[string]any{"events": []string{"load.few"}, "max_in_flight": 5, "max_retries": 10})
-	slow := newGauge(t, 0, nil)
+	slow := newCountingReceiver(t, 0, nil)
 	webhook(t, &l.Client, slow.URL, map[string]any{"events": []string{"load.slow"}, "rate_limit": 20})
-	quick := newGauge(t, 2*time.Millisecond, nil)
+	quick := newCountingReceiver(t, 2*time.Millisecond, nil)
 	webhook(t, &l.Client, quick.URL, map[string]any{"events": []string{"load.quick"}, "max_in_flight": 4})
 	publishMany(t, []*instance.Client{&l.Client}, 900, func(i int) string { return []string{"load.few", "load.slow", "load.quick"}[i%3] })
 
@@ -232,12 +232,13 @@ func TestLimitsAcrossWorkers(t *testing.T) {
 	require.LessOrEqual(t, few.most, 5)
 	require.LessOrEqual(t, quick.most, 4)
 	perSecond := rate(slow.times, 10*time.Second)
-	t.Logf("max_in_flight 5: %d at once at most, over %d requests; rate_limit 20: %.1f a second over the first 10 s", few.most, few.requests, perSecond)
+	t.Logf("max_in_flight 5: %d at once at most, over %d requests; rate_limit 20: %.1f a second over the first 10 s",
+		few.most, few.requests, perSecond)
 	require.LessOrEqual(t, perSecond, 22.0)
 }
 
-// TestWorkerDeployment upgrades a worker by promoting the new version: deliveries
-// that the one before had begun go on with it.
+// TestWorkerDeployment guards that deliveries go on with a new version of the worker after it was
+// promoted.
 func TestWorkerDeployment(t *testing.T) {
 	t.Parallel()
 	l := newLayout(t)
@@ -246,7 +247,7 @@ func TestWorkerDeployment(t *testing.T) {
 	before := l.run(t, "worker", "--build-id", "one")
 	l.command(t, "temporal", "promote", "--build-id", "one")
 	var well atomic.Bool
-	receiver := newGauge(t, 0, func(int) bool { return !well.Load() })
+	receiver := newCountingReceiver(t, 0, func(int) bool { return !well.Load() })
 	w := webhook(t, &l.Client, receiver.URL, map[string]any{"max_retries": 10, "backoff_ms": 1000})
 	publish(t, &l.Client, "call.ended", nil)
 	id := only(t, &l.Client, w.ID).ID
@@ -263,7 +264,7 @@ func TestWorkerDeployment(t *testing.T) {
 	await(t, func() bool { n, _ := receiver.arrived(); return n == 2 })
 }
 
-// rate returns how many of the times a second there are in the span from the first.
+// rate returns how many times a second there are in the span after the first time.
 func rate(times []time.Time, span time.Duration) float64 {
 	n := 0
 	for _, at := range times {

@@ -13,8 +13,8 @@ import (
 	"postrider.dev/postrider/standalone/instance"
 )
 
-// mixed is a receiver that refuses every first attempt, and then goes by the event's
-// number: it accepts the third attempt, none, or asks to wait for an hour.
+// mixed starts a receiver that refuses every first attempt. Later it depends on the event's number
+// whether it accepts the third attempt, refuses all, or asks for a wait of one hour.
 func mixed(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -37,8 +37,9 @@ func mixed(t *testing.T) string {
 	return server.URL
 }
 
-// TestRetriesTogether has workflows carry retries that end in unlike ways: who is asked to
-// wait leaves them for another, which ends when the webhook is deleted.
+// TestRetriesTogether guards that one workflow can carry retries that end differently. Deliveries
+// whose receiver asks for a long wait leave it for another workflow, which is cancelled when the
+// webhook is deleted.
 func TestRetriesTogether(t *testing.T) {
 	t.Parallel()
 	i := startWith(t, t.TempDir(), []string{"POSTRIDER_BATCHING=always"})
@@ -66,7 +67,7 @@ func TestRetriesTogether(t *testing.T) {
 	}
 	replay(t, c, *failed[0].WorkflowID, "retry_v2_fates")
 
-	// The others wait in another workflow by now.
+	// The other deliveries are in another workflow by now.
 	var waiting []instance.Delivery
 	require.Eventually(t, func() bool {
 		waiting = allInState(t, i, w.ID, "retrying", each)

@@ -13,8 +13,8 @@ import (
 	"postrider.dev/postrider/store/pgtest"
 )
 
-// refuser is a receiver that refuses everything, and remembers how often each delivery came.
-type refuser struct {
+// refusingReceiver is a receiver that refuses every request and counts requests by delivery.
+type refusingReceiver struct {
 	*httptest.Server
 
 	mu       sync.Mutex
@@ -22,9 +22,9 @@ type refuser struct {
 	requests int
 }
 
-func newRefuser(t *testing.T) *refuser {
+func newRefusingReceiver(t *testing.T) *refusingReceiver {
 	t.Helper()
-	r := &refuser{seen: map[string]int{}}
+	r := &refusingReceiver{seen: map[string]int{}}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -36,15 +36,15 @@ func newRefuser(t *testing.T) *refuser {
 	return r
 }
 
-func (r *refuser) count() int {
+func (r *refusingReceiver) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.requests
 }
 
-// TestKillInAStorm kills the process, and the Temporal in it, while hundreds of deliveries
-// are retried: after a start on the same data each has made the attempts that its policy
-// says. Only what was under way may be made twice, which max_in_flight bounds.
+// TestKillInAStorm guards that each delivery makes exactly the attempts of its policy when the
+// process, with its Temporal, is killed while hundreds of deliveries are retried. Only attempts
+// that were under way may be made twice, at most max_in_flight.
 func TestKillInAStorm(t *testing.T) {
 	t.Parallel()
 	server, err := pgtest.Start(t.Context())
@@ -67,7 +67,7 @@ func killInAStorm(t *testing.T, env []string) {
 	const deliveries, attempts, maxInFlight = 150, 3, 32
 	dir := t.TempDir()
 	i := startWith(t, dir, env)
-	receiver := newRefuser(t)
+	receiver := newRefusingReceiver(t)
 	w := webhook(t, i, receiver.URL, map[string]any{"max_retries": attempts - 1, "backoff_ms": 500, "max_in_flight": maxInFlight})
 	var events []map[string]any
 	for n := range deliveries {

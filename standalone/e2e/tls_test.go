@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// authority signs certificates.
+// authority is a certificate authority.
 type authority struct {
 	t           *testing.T
 	key         *ecdsa.PrivateKey
@@ -50,7 +50,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-// issue returns a certificate for 127.0.0.1, server's and client's alike.
+// issue returns a certificate for 127.0.0.1, for servers and clients.
 func (a *authority) issue(key *ecdsa.PrivateKey, serial int64) []byte {
 	a.t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
@@ -67,16 +67,16 @@ func (a *authority) pool() *x509.CertPool {
 	return pool
 }
 
-// writePEM puts a file in place as a whole, as what renews certificates does.
+// writePEM replaces a file at once, as tools that renew certificates do.
 func writePEM(t *testing.T, path, kind string, der []byte) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(path+".new", pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 	require.NoError(t, os.Rename(path+".new", path))
 }
 
-// gate is a Temporal frontend that wants mTLS: it ends TLS in front of one that
-// speaks none, and knows the serial numbers of its clients' certificates.
-type gate struct {
+// tlsProxy is a Temporal frontend with mTLS: a proxy in front of a frontend without TLS. It counts
+// connections by the serial number of the client's certificate.
+type tlsProxy struct {
 	net.Listener
 
 	behind string
@@ -84,10 +84,10 @@ type gate struct {
 
 	mu      sync.Mutex
 	open    map[net.Conn]bool
-	serials map[int64]int // connections made, by serial number
+	serials map[int64]int // connections by serial number
 }
 
-func newGate(t *testing.T, trusted *authority, behind string) *gate {
+func newTLSProxy(t *testing.T, trusted *authority, behind string) *tlsProxy {
 	t.Helper()
 	key := newKey(t)
 	config := &tls.Config{
@@ -96,105 +96,106 @@ func newGate(t *testing.T, trusted *authority, behind string) *gate {
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	g := &gate{Listener: listener, behind: behind, open: map[net.Conn]bool{}, serials: map[int64]int{}}
-	g.served.Go(func() {
+	p := &tlsProxy{Listener: listener, behind: behind, open: map[net.Conn]bool{}, serials: map[int64]int{}}
+	p.served.Go(func() {
 		for {
 			client, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			g.served.Go(func() { g.serve(tls.Server(client, config)) })
+			p.served.Go(func() { p.serve(tls.Server(client, config)) })
 		}
 	})
 	t.Cleanup(func() {
 		_ = listener.Close()
-		g.cut()
-		g.served.Wait()
+		p.cut()
+		p.served.Wait()
 	})
-	return g
+	return p
 }
 
-// serve lets one connection through when its certificate is right.
-func (g *gate) serve(client *tls.Conn) {
+// serve forwards one connection when its certificate is valid.
+func (p *tlsProxy) serve(client *tls.Conn) {
 	defer client.Close()
 	if client.Handshake() != nil {
 		return
 	}
-	frontend, err := net.Dial("tcp", g.behind)
+	frontend, err := net.Dial("tcp", p.behind)
 	if err != nil {
 		return
 	}
 	defer frontend.Close()
-	g.mu.Lock()
-	g.open[client] = true
-	g.serials[client.ConnectionState().PeerCertificates[0].SerialNumber.Int64()]++
-	g.mu.Unlock()
+	p.mu.Lock()
+	p.open[client] = true
+	p.serials[client.ConnectionState().PeerCertificates[0].SerialNumber.Int64()]++
+	p.mu.Unlock()
 	defer func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		delete(g.open, client)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.open, client)
 	}()
-	g.served.Go(func() {
+	p.served.Go(func() {
 		defer client.Close()
 		_, _ = io.Copy(client, frontend)
 	})
 	_, _ = io.Copy(frontend, client)
 }
 
-// cut breaks every connection.
-func (g *gate) cut() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for client := range g.open {
+// cut closes every connection.
+func (p *tlsProxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for client := range p.open {
 		_ = client.Close()
 	}
 }
 
-// seen returns how many connections came with the certificate.
-func (g *gate) seen(serial int64) int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.serials[serial]
+// seen returns the number of connections with the certificate.
+func (p *tlsProxy) seen(serial int64) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.serials[serial]
 }
 
-// TestTemporalOverMTLS runs every kind of process against a Temporal that asks for a
-// client's certificate, which is renewed while they run.
+// TestTemporalOverMTLS guards that every kind of process reaches a Temporal with mTLS, and uses a
+// client certificate that is renewed while it runs.
 func TestTemporalOverMTLS(t *testing.T) {
 	t.Parallel()
 	l := newLayout(t)
 	trusted, other := newAuthority(t), newAuthority(t)
-	g := newGate(t, trusted, l.setting("POSTRIDER_TEMPORAL_ADDRESS"))
+	p := newTLSProxy(t, trusted, l.setting("POSTRIDER_TEMPORAL_ADDRESS"))
 	key, cert, keyFile := newKey(t), filepath.Join(l.dir, "client.pem"), filepath.Join(l.dir, "client.key")
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	require.NoError(t, err)
 	writePEM(t, keyFile, "PRIVATE KEY", der)
 	writePEM(t, cert, "CERTIFICATE", trusted.issue(key, 100))
 	l.env = append(l.env,
-		"POSTRIDER_TEMPORAL_ADDRESS="+g.Addr().String(), "POSTRIDER_TEMPORAL_NAMESPACE=secured",
+		"POSTRIDER_TEMPORAL_ADDRESS="+p.Addr().String(), "POSTRIDER_TEMPORAL_NAMESPACE=secured",
 		"POSTRIDER_TEMPORAL_TLS_CA="+trusted.file, "POSTRIDER_TEMPORAL_TLS_CERT="+cert, "POSTRIDER_TEMPORAL_TLS_KEY="+keyFile)
 
 	for reason, setting := range map[string][]string{
 		"certificate signed by unknown authority": {"POSTRIDER_TEMPORAL_TLS_CA=" + other.file},
 		"not valid for any names":                 {"POSTRIDER_TEMPORAL_TLS_SERVER_NAME=temporal.example"},
-		// A TLS 1.3 server refuses a client that speaks already, so its reason may be lost.
+		// In TLS 1.3 the client may send data before the server refuses its certificate, so the
+		// reason can be lost.
 		"gave up": {"POSTRIDER_TEMPORAL_TLS_CERT=", "POSTRIDER_TEMPORAL_TLS_KEY="},
 	} {
 		_, err := l.try(t, setting, "temporal", "setup", "--timeout", "2s")
-		require.ErrorContains(t, err, "temporal at "+g.Addr().String())
+		require.ErrorContains(t, err, "temporal at "+p.Addr().String())
 		require.ErrorContains(t, err, reason)
 	}
 	l.command(t, "temporal", "setup")
 	l.run(t, "api")
 	l.run(t, "worker")
-	receiver := newGauge(t, 0, nil)
+	receiver := newCountingReceiver(t, 0, nil)
 	webhook(t, &l.Client, receiver.URL, nil)
 	publish(t, &l.Client, "call.ended", nil)
 	await(t, func() bool { n, _ := receiver.arrived(); return n == 1 })
 
-	require.Zero(t, g.seen(101))
+	require.Zero(t, p.seen(101))
 	writePEM(t, cert, "CERTIFICATE", trusted.issue(key, 101))
-	g.cut()
+	p.cut()
 	publish(t, &l.Client, "call.ended", nil)
 	await(t, func() bool { n, _ := receiver.arrived(); return n == 2 })
-	await(t, func() bool { return g.seen(101) >= 2 }) // the API and the worker
+	await(t, func() bool { return p.seen(101) >= 2 }) // the API and the worker
 }

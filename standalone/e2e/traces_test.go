@@ -21,7 +21,7 @@ import (
 	"postrider.dev/postrider/standalone/instance"
 )
 
-// collector is an OpenTelemetry receiver that keeps the spans it gets.
+// collector is an OpenTelemetry receiver that keeps spans.
 type collector struct {
 	*httptest.Server
 
@@ -51,12 +51,12 @@ func newCollector(t *testing.T) *collector {
 	return c
 }
 
-// env makes a process send its spans here, and soon.
+// env returns the variables that make a process send its spans here soon.
 func (c *collector) env() []string {
 	return []string{"POSTRIDER_TRACES_ENDPOINT=" + c.URL, "OTEL_BSP_SCHEDULE_DELAY=100"}
 }
 
-// trace returns the spans of the caller's trace by name, in the order of their start.
+// trace returns the spans of the caller's trace by name, sorted by their start.
 func (c *collector) trace() map[string][]*tracepb.Span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,7 +72,7 @@ func (c *collector) trace() map[string][]*tracepb.Span {
 	return named
 }
 
-// failingTwice is a receiver that keeps the requests' headers.
+// failingTwice starts a receiver that fails two requests and keeps the headers of all.
 func failingTwice(t *testing.T) (url string, headers func() []http.Header) {
 	t.Helper()
 	var mu sync.Mutex
@@ -94,10 +94,11 @@ const (
 	callersSpan  = "b7ad6b7169203331"
 )
 
-// publishTraced publishes an event as a caller does that traces.
+// publishTraced publishes an event with the headers of a caller that traces.
 func publishTraced(t *testing.T, c *instance.Client) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.API+"/api/v1/events", bytes.NewBufferString(`{"type":"call.ended","data":{"card":"PAYLOAD-TEXT"}}`))
+	body := bytes.NewBufferString(`{"type":"call.ended","data":{"card":"PAYLOAD-TEXT"}}`)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.API+"/api/v1/events", body)
 	require.NoError(t, err)
 	for name, value := range map[string]string{
 		"X-API-Key": c.Key, "Content-Type": "application/json",
@@ -111,9 +112,8 @@ func publishTraced(t *testing.T, c *instance.Client) {
 	require.Equal(t, http.StatusAccepted, response.StatusCode)
 }
 
-// TestTraceAcrossProcesses follows one trace from a caller through an API process,
-// and a worker that starts only when the API has gone, to the receiver, retries
-// included.
+// TestTraceAcrossProcesses guards that one trace leads from a caller through an API process and a
+// worker to the receiver, retries included. The worker starts after the API process has ended.
 func TestTraceAcrossProcesses(t *testing.T) {
 	t.Parallel()
 	collected := newCollector(t)
@@ -169,8 +169,8 @@ func TestTraceAcrossProcesses(t *testing.T) {
 	}
 }
 
-// TestTraceStaysHere is a process that traces and was not asked to tell receivers.
-// What it leaves in Temporal is a traceparent, and replays with tracing and without.
+// TestTraceStaysHere guards that receivers get no trace headers by default, and that Temporal gets
+// only a traceparent, with which histories replay.
 func TestTraceStaysHere(t *testing.T) {
 	t.Parallel()
 	collected := newCollector(t)

@@ -9,15 +9,14 @@ import (
 	"time"
 )
 
-// claimKey is the advisory lock that stands for "a Temporal server runs on this
-// database": any number that nothing else uses.
+// claimKey is the number of the advisory lock. Any number is right that no other program uses.
 const claimKey = 7265840131
 
-// claimCheck is how often a claim is looked after.
+// claimCheck is how often a claim is checked.
 const claimCheck = 5 * time.Second
 
-// claim holds an advisory lock of PostgreSQL for as long as a connection of its own
-// lives.
+// claim is an advisory lock of PostgreSQL, by which one Temporal server at a time uses a database.
+// The lock lasts as long as the connection that took it.
 type claim struct {
 	db     *sql.DB
 	logger *slog.Logger
@@ -26,7 +25,7 @@ type claim struct {
 	kept   sync.WaitGroup
 }
 
-// try takes the lock, or reports that another process has it.
+// try tries to take the lock. It returns false when another process has it.
 func (c *claim) try(ctx context.Context) (bool, error) {
 	conn, err := c.db.Conn(ctx)
 	if err != nil {
@@ -41,8 +40,8 @@ func (c *claim) try(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// keep looks after the lock until the claim ends: with its connection, as when
-// PostgreSQL is restarted, the lock is lost, and is taken again.
+// keep takes the lock again whenever its connection is lost, for example by a restart of
+// PostgreSQL, until the claim ends.
 func (c *claim) keep(ctx context.Context) {
 	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.kept.Go(func() {
@@ -58,6 +57,7 @@ func (c *claim) keep(ctx context.Context) {
 	})
 }
 
+// check tests the connection, and takes the lock again when the connection is lost.
 func (c *claim) check(ctx context.Context) {
 	if c.conn != nil {
 		if c.conn.PingContext(ctx) == nil {
@@ -69,20 +69,20 @@ func (c *claim) check(ctx context.Context) {
 	taken, err := c.try(ctx)
 	switch {
 	case taken:
-		c.logger.LogAttrs(ctx, slog.LevelInfo, "temporal's database is claimed again")
+		c.logger.LogAttrs(ctx, slog.LevelInfo, "claimed Temporal's database again")
 	case err != nil:
-		c.logger.LogAttrs(ctx, slog.LevelWarn, "temporal's database is away", slog.Any("error", err))
+		c.logger.LogAttrs(ctx, slog.LevelWarn, "cannot reach Temporal's database", slog.Any("error", err))
 	default:
-		c.logger.LogAttrs(ctx, slog.LevelError, "another process runs temporal on this database: stop one of them")
+		c.logger.LogAttrs(ctx, slog.LevelError, "another process runs Temporal on this database: stop one of the two")
 	}
 }
 
-// end gives the lock up.
+// end releases the lock.
 func (c *claim) end() error {
 	c.stop()
 	c.kept.Wait()
 	if c.conn != nil {
-		_ = c.conn.Close() // back to the pool, which is closed next
+		_ = c.conn.Close() // returns it to the pool, which is closed next
 	}
 	return c.db.Close()
 }

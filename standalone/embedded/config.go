@@ -11,7 +11,7 @@ import (
 	"go.temporal.io/server/common/metrics"
 )
 
-// Defaults of a [Config]'s zero fields.
+// Defaults for zero fields of a [Config].
 const (
 	DefaultFrontendListen = "127.0.0.1:7233"
 	DefaultUIListen       = "127.0.0.1:8233"
@@ -19,54 +19,51 @@ const (
 	DefaultRetention      = 72 * time.Hour
 )
 
-// MinRetention is the shortest time that Temporal lets a namespace keep closed
-// workflows.
+// MinRetention is the shortest retention of closed workflows that Temporal accepts.
 const MinRetention = 24 * time.Hour
 
-// Config is what [Start] needs to know. Only Dir must be set.
+// Config is the configuration of a [Server]. Only Dir is required.
 type Config struct {
-	// Dir is the data directory; it is made when it does not exist. Two servers
-	// must not share one at the same time.
+	// Dir is the data directory. Start creates it. Two servers must not use it at the same time.
 	Dir string
 
-	// DatabaseURL is the postgres:// URL of a database beside which Temporal makes two
-	// of its own, named after it: NAME_temporal and NAME_temporal_visibility. "" keeps
-	// everything in a file in Dir.
+	// DatabaseURL is the postgres:// URL of a database NAME. Temporal creates and uses
+	// NAME_temporal and NAME_temporal_visibility on the same server. With "", it uses a SQLite
+	// file in Dir.
 	DatabaseURL string
 
-	// Plain leaves the server and PostgreSQL as Temporal's own set-up makes them: its
-	// dynamic configuration's defaults, the plugin on lib/pq, every index of the
-	// visibility table. It is for benchmarks to compare with.
+	// Plain keeps Temporal's own defaults: its dynamic configuration, the plugin on lib/pq, and
+	// every index of the visibility table. Benchmarks compare with it.
 	Plain bool
 
-	// FrontendListen is where clients and workers connect: an IP address and a
-	// port, of which 0 picks a free one.
+	// FrontendListen is the address for clients and workers: an IP address and a port. Port 0
+	// picks a free one.
 	FrontendListen string
 
-	// UIListen is where the web UI listens, in the same form.
+	// UIListen is the address of the web UI, in the same form.
 	UIListen string
 
-	// Namespace is made on the first start, unless Bare.
+	// Namespace is created at the first start, unless Bare is set.
 	Namespace string
 
-	// Bare leaves namespaces alone: none is made, none is brought up to date.
+	// Bare leaves namespaces alone: Start neither creates nor updates one.
 	Bare bool
 
-	// Retention is how long a closed workflow can still be queried, at least
-	// [MinRetention]. A later start with another value changes it.
+	// Retention is how long a closed workflow can be queried, at least [MinRetention]. A later
+	// start with another value changes it.
 	Retention time.Duration
 
-	// SearchAttributes are the namespace's custom search attributes and their
-	// types. A start adds those that are missing and removes none.
+	// SearchAttributes are the namespace's custom search attributes and their types. Start adds
+	// missing ones and never removes any.
 	SearchAttributes map[string]enumspb.IndexedValueType
 
-	// Logger gets the server's own lines, from LogLevel on; nil drops them.
+	// Logger gets the server's log records from LogLevel on; nil drops them.
 	Logger *slog.Logger
 
-	// LogLevel is [slog.LevelWarn] when nil.
+	// LogLevel is the least level of the server's log records; nil means [slog.LevelWarn].
 	LogLevel slog.Leveler
 
-	// Metrics gets the server's own metrics; nil drops them.
+	// Metrics gets the server's metrics; nil drops them.
 	Metrics metrics.Handler
 }
 

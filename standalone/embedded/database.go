@@ -7,22 +7,22 @@ import (
 	"go.temporal.io/server/common/config"
 )
 
-// ErrOtherSchema says that the database was made by a version of the server with
-// other tables.
+// ErrOtherSchema means that another version of the server, with other tables, has made the
+// database.
 var ErrOtherSchema = errors.New("temporal's database has another version's tables")
 
-// database is where the server keeps what it must not lose.
+// database is the storage of the server: a SQLite file, or two databases on PostgreSQL.
 type database interface {
-	// prepare makes the database and its tables where they are missing, brings them
-	// up to date, and claims them for this process.
+	// prepare creates and migrates the database and its tables, and claims them for this
+	// process.
 	prepare(ctx context.Context) error
-	// executions and visibility are the server's two stores.
+	// executions and visibility return the configurations of the server's two stores.
 	executions() *config.SQL
 	visibility() *config.SQL
-	// shards is the number of history shards of a new database. It cannot be changed
-	// afterwards: the server goes by what the database was made with.
+	// shards returns the number of history shards of a new database. It cannot be changed
+	// later: the server uses the number that the database was created with.
 	shards() int32
-	// release ends what prepare began, when the server has stopped.
+	// release ends the claim, after the server has stopped.
 	release(ctx context.Context) error
 }
 

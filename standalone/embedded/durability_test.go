@@ -12,8 +12,8 @@ import (
 	"go.temporal.io/server/common/resolver"
 )
 
-// probe opens the plugin's connection, the very one that a running server of the
-// same store uses: there is one in a process.
+// probe returns the connection of a running server with the same store, because the plugin has
+// one connection in a process.
 func probe(t *testing.T, cfg Config) sqlplugin.AdminDB {
 	t.Helper()
 	db, err := tsql.NewSQLAdminDB(sqlplugin.DbKindUnknown, storeConfig(cfg.databasePath()),
@@ -23,8 +23,8 @@ func probe(t *testing.T, cfg Config) sqlplugin.AdminDB {
 	return db
 }
 
-// Guards against a pragma that the plugin would not pass on, or passes in a form
-// that SQLite ignores: it answers no error to either.
+// TestConnectionIsDurable guards against a pragma that the plugin does not set, or that SQLite
+// ignores. SQLite returns no error for either.
 func TestConnectionIsDurable(t *testing.T) {
 	t.Parallel()
 	cfg := Config{Dir: t.TempDir(), FrontendListen: "127.0.0.1:0", UIListen: "127.0.0.1:0"}
@@ -32,10 +32,10 @@ func TestConnectionIsDurable(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Stop(context.WithoutCancel(t.Context()))) })
 
-	// The plugin's handle can only execute, so the database itself is asked to
-	// remember what the connection says.
+	// The plugin's handle cannot query, so tables in the database check the values.
 	db := probe(t, cfg)
-	require.NoError(t, db.Exec("CREATE TEMP TABLE seen AS SELECT j.journal_mode, s.synchronous FROM pragma_journal_mode j, pragma_synchronous s"))
+	require.NoError(t, db.Exec("CREATE TEMP TABLE seen AS "+
+		"SELECT j.journal_mode, s.synchronous FROM pragma_journal_mode j, pragma_synchronous s"))
 	require.NoError(t, db.Exec("CREATE TEMP TABLE held (ok INT CHECK (ok = 1))"))
 	require.NoError(t, db.Exec("INSERT INTO held SELECT journal_mode = 'wal' AND synchronous = 2 FROM seen"))
 	require.Error(t, db.Exec("INSERT INTO held VALUES (0)"), "the check is in force")

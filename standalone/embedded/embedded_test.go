@@ -36,8 +36,7 @@ const (
 
 var customer = temporal.NewSearchAttributeKeyKeyword("customer")
 
-// greet makes its greeting in a local activity, the shape of a delivery's first
-// attempt.
+// greet runs a local activity, as workflows do for the first attempt of a delivery.
 func greet(ctx workflow.Context, name string) (string, error) {
 	greeting := ""
 	err := workflow.SetQueryHandler(ctx, "greeting", func() (string, error) { return greeting, nil })
@@ -51,7 +50,7 @@ func greet(ctx workflow.Context, name string) (string, error) {
 
 func makeGreeting(_ context.Context, name string) (string, error) { return "hello " + name, nil }
 
-// nap waits long enough that the server is stopped and started meanwhile.
+// nap waits while the test stops and starts the server.
 func nap(ctx workflow.Context) (string, error) {
 	if err := workflow.Sleep(ctx, 3*time.Second); err != nil {
 		return "", err
@@ -111,7 +110,8 @@ func TestWorkflowsOutliveTheServer(t *testing.T) {
 	outlive(t, testConfig(t.TempDir()))
 }
 
-// outlive stops a server in the middle of a workflow and starts it again.
+// outlive stops a server in the middle of a workflow and starts it again. The workflow must go
+// on.
 func outlive(t *testing.T, cfg embedded.Config) {
 	t.Helper()
 	ctx := t.Context()
@@ -138,8 +138,8 @@ func outlive(t *testing.T, cfg embedded.Config) {
 	require.Equal(t, "awake", woke)
 }
 
-// greetWorld runs a workflow to its end: a worker stopped in the middle of a local
-// activity leaves the workflow's goroutines behind.
+// greetWorld runs a workflow to its end. A worker that is stopped in the middle of a local activity
+// would leave goroutines of the workflow.
 func greetWorld(t *testing.T, c client.Client, o client.StartWorkflowOptions) {
 	t.Helper()
 	run, err := c.ExecuteWorkflow(t.Context(), o, greet, "world")
@@ -294,8 +294,7 @@ func TestStopLeavesNoListenerAndOneFile(t *testing.T) {
 	}
 }
 
-// A stopping server's parts lose each other, workers that still poll most of all;
-// none of that is worth a line.
+// TestStopIsQuiet guards that a stop logs nothing, though the services lose each other.
 func TestStopIsQuiet(t *testing.T) {
 	t.Parallel()
 	var lines lockedBuffer

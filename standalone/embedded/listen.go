@@ -18,7 +18,7 @@ const (
 	ListenerUI       = "temporal ui"
 )
 
-// PortTakenError says that another process listens where the server should.
+// PortTakenError means that another process listens on an address of the server.
 type PortTakenError struct {
 	Listener string // [ListenerFrontend] or [ListenerUI]
 	Address  string // as configured
@@ -31,6 +31,7 @@ func (e *PortTakenError) Error() string {
 
 func (e *PortTakenError) Unwrap() error { return e.Err }
 
+// listen listens on the address of a named listener.
 func listen(ctx context.Context, name, address string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
@@ -43,10 +44,9 @@ func listen(ctx context.Context, name, address string) (net.Listener, error) {
 	return l, nil
 }
 
-// Ports that no system in use gives to outgoing connections (Linux starts at
-// 32768, the IANA range and macOS at 49152). The server opens its listeners by
-// itself, a moment after they were found to be free; with a port from here that
-// moment is safe from every connection made meanwhile.
+// A range of ports that systems do not use for outgoing connections (Linux begins at 32768, IANA
+// and macOS at 49152). The server opens its listeners some time after the ports were found free.
+// In this range no outgoing connection can take a port meanwhile.
 const (
 	firstPort = 20000
 	lastPort  = 32000
@@ -71,16 +71,17 @@ func listenFree(ctx context.Context, name string, ip netip.Addr) (net.Listener, 
 	return nil, failure
 }
 
-// listeners are held while the database is made ready, so that a taken port is
-// known before anything heavy starts, and no port is given out twice.
+// listeners reserve the ports while the database is prepared. A taken port is reported before
+// anything else starts, and no port is used twice.
 type listeners struct {
 	ui       net.Listener
 	frontend net.Listener
-	internal []net.Listener // of history, matching and worker
+	internal []net.Listener // for history, matching and worker
 }
 
 func loopback() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
 
+// openListeners opens all listeners. It closes them when one cannot be opened.
 func openListeners(ctx context.Context, cfg Config) (_ *listeners, err error) {
 	ls := &listeners{}
 	defer func() {
@@ -104,6 +105,7 @@ func openListeners(ctx context.Context, cfg Config) (_ *listeners, err error) {
 	return ls, nil
 }
 
+// listenFrontend listens on the frontend's address, which can be a port alone.
 func listenFrontend(ctx context.Context, address string) (net.Listener, error) {
 	tcp, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
@@ -119,7 +121,7 @@ func listenFrontend(ctx context.Context, address string) (net.Listener, error) {
 	return listen(ctx, ListenerFrontend, net.JoinHostPort(ip.String(), strconv.Itoa(tcp.Port)))
 }
 
-// releaseServer closes those that the server opens again by itself.
+// releaseServer closes the listeners that the server will open itself.
 func (ls *listeners) releaseServer() {
 	if ls.frontend != nil {
 		_ = ls.frontend.Close()
@@ -136,14 +138,14 @@ func (ls *listeners) close() {
 	}
 }
 
-// addrOf returns where l listens.
+// addrOf returns the address of a listener.
 func addrOf(l net.Listener) netip.AddrPort {
 	tcp, _ := l.Addr().(*net.TCPAddr)
 	a := tcp.AddrPort()
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-// dialable returns the address at which a listener on this machine is reached.
+// dialable returns an address by which this machine reaches a listener.
 func dialable(l net.Listener) string {
 	a := addrOf(l)
 	if a.Addr().IsUnspecified() {

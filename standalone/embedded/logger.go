@@ -11,9 +11,9 @@ import (
 	"go.temporal.io/server/common/log/tag"
 )
 
-// serverLog hands the server's lines to slog.
+// serverLog is the server's logger. It passes records to slog.
 type serverLog struct {
-	ctx    context.Context // of values only; the server's calls have none
+	ctx    context.Context // for its values, because the server's calls have no context
 	logger *slog.Logger
 }
 
@@ -28,11 +28,11 @@ func newServerLog(ctx context.Context, logger *slog.Logger, level slog.Leveler) 
 	return serverLog{ctx: context.WithoutCancel(ctx), logger: slog.New(handler)}
 }
 
-// levelFatal is of lines after which the server cannot go on.
+// levelFatal is the level of records after which the server cannot go on.
 const levelFatal = slog.LevelError + 4
 
-// logLevel is the configured level until the server is told to stop. From then
-// on its parts complain that the others have gone, which is what was asked for.
+// logLevel is the configured level until the server stops. During a stop the services log that
+// they have lost each other, which no operator needs to know.
 type logLevel struct {
 	configured slog.Leveler
 	stopping   atomic.Bool
@@ -45,11 +45,12 @@ func (l *logLevel) Level() slog.Level {
 	return l.configured.Level()
 }
 
-// idle reports whether a warning asks for nothing: that the frontend has no HTTP
-// port comes with every start, and nothing here needs Nexus; that a page is too
-// large comes with every history shown in the web UI, which gets a smaller one.
-func idle(msg string) bool {
-	return strings.HasPrefix(msg, "HTTP API port has not been set") || strings.HasPrefix(msg, "GetHistory page size is larger than threshold")
+// needless reports whether a warning needs no action. The frontend warns at every start that it
+// has no HTTP port, which only Nexus would need. It warns about the page size of every history in
+// the web UI, which then gets a smaller page.
+func needless(msg string) bool {
+	return strings.HasPrefix(msg, "HTTP API port has not been set") ||
+		strings.HasPrefix(msg, "GetHistory page size is larger than threshold")
 }
 
 func (l serverLog) Debug(msg string, tags ...tag.Tag) { l.log(slog.LevelDebug, msg, tags) }
@@ -57,7 +58,7 @@ func (l serverLog) Info(msg string, tags ...tag.Tag)  { l.log(slog.LevelInfo, ms
 func (l serverLog) Warn(msg string, tags ...tag.Tag)  { l.log(slog.LevelWarn, msg, tags) }
 func (l serverLog) Error(msg string, tags ...tag.Tag) { l.log(slog.LevelError, msg, tags) }
 
-// DPanic is an error that panics in the server's own development only.
+// DPanic logs an error. It would panic only in development of the server.
 func (l serverLog) DPanic(msg string, tags ...tag.Tag) { l.log(slog.LevelError, msg, tags) }
 
 func (l serverLog) Panic(msg string, tags ...tag.Tag) {
@@ -65,9 +66,8 @@ func (l serverLog) Panic(msg string, tags ...tag.Tag) {
 	panic(fatalError(describe(msg, tags)))
 }
 
-// Fatal must not return. It panics, where other loggers end the process, so that
-// [Start] can turn what happens under it into an error; a service that dies
-// later still takes the process with it.
+// Fatal must not return. Other loggers end the process; this one panics, so that [Start] can
+// return an error. A later failure of a service still ends the process.
 func (l serverLog) Fatal(msg string, tags ...tag.Tag) {
 	l.log(levelFatal, msg, tags)
 	panic(fatalError(describe(msg, tags)))
@@ -77,16 +77,16 @@ func (l serverLog) With(tags ...tag.Tag) log.Logger {
 	return serverLog{ctx: l.ctx, logger: slog.New(l.logger.Handler().WithAttrs(attributes(tags)))}
 }
 
-// SLog gives the server's parts that log by slog the same way out.
+// SLog returns the logger for parts of the server that use slog.
 func (l serverLog) SLog() *slog.Logger { return l.logger }
 
 func (l serverLog) log(level slog.Level, msg string, tags []tag.Tag) {
-	if l.logger.Enabled(l.ctx, level) && !idle(msg) {
+	if l.logger.Enabled(l.ctx, level) && !needless(msg) {
 		l.logger.LogAttrs(l.ctx, level, msg, attributes(tags)...) //nolint:sloglint // the message is the server's
 	}
 }
 
-// fatalError is the panic value of a line after which the server cannot go on.
+// fatalError is the panic value of Panic and Fatal.
 type fatalError string
 
 func (e fatalError) Error() string { return string(e) }

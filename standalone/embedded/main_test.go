@@ -6,10 +6,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-// What a stopped server leaves behind in its process, none of it started here:
-// pollers of its own system workers that sleep before a last try, its clients'
-// connections to itself, and the one database connection that its SQLite plugin
-// keeps for the life of the process.
+// TestMain ignores goroutines that Temporal's code leaves after a stop: pollers of its system
+// workers that sleep before a last attempt, connections of its clients to itself, and the
+// database connection that its SQLite plugin keeps until the process ends.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("go.temporal.io/sdk/internal.(*baseWorker).pollTask"),

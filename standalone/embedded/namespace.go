@@ -25,9 +25,9 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// ensureNamespace makes the namespace, or brings an existing one up to date. It
-// runs before the server does: asked of a running one, a new namespace or search
-// attribute is known only after its caches have been refreshed.
+// ensureNamespace creates or updates the namespace. It works on the database, before the server
+// starts: a running server would know a new namespace or search attribute only after its caches
+// were refreshed.
 func ensureNamespace(ctx context.Context, cfg Config, store config.SQL) error {
 	serializer := serialization.NewSerializer()
 	factory := tsql.NewFactory(store, resolver.NewNoopResolver(), clusterName, log.NewNoopLogger(), metrics.NoopMetricsHandler, serializer)
@@ -103,9 +103,9 @@ func applySettings(ns *persistencespb.NamespaceConfig, cfg Config) error {
 	return err
 }
 
-// addAliases gives each wanted search attribute that has none a column of its
-// type. On SQL a custom search attribute is a name for one of the columns that
-// every visibility table has, three of most types; aliases maps column to name.
+// addAliases gives each wanted search attribute without a column a free column of its type. In
+// SQL, the visibility table has some columns of each type for custom search attributes, three of
+// most types. aliases maps columns to names.
 func addAliases(aliases map[string]string, wanted map[string]enumspb.IndexedValueType) (map[string]string, error) {
 	columns := sadefs.GetDBIndexSearchAttributes(nil).GetCustomSearchAttributes()
 	columnOf := make(map[string]string, len(aliases))

@@ -17,19 +17,18 @@ import (
 	pgplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/postgresql"
 )
 
-// Connections of one service's stores. The server has four services with a pool of
-// each kind, so with Postrider's own 24 they stay under PostgreSQL's usual 100.
+// Connections of one service. The server has four services with a pool for each store. Together
+// with Postrider's 24 connections that is below PostgreSQL's default limit of 100.
 const (
 	executionsConns = 10
 	visibilityConns = 5
 )
 
-// postgresShards lets history writes of as many workflows at a time go on side by
-// side. More shards cost memory and idle work, and one machine's cores are few.
+// postgresShards is how many workflows can write history at the same time. More shards would cost
+// memory and idle work without a benefit on one machine.
 const postgresShards = 4
 
-// postgresDatabase is two databases on a PostgreSQL server, beside the one whose
-// URL is given.
+// postgresDatabase is Temporal's two databases, on the PostgreSQL server of Postrider's database.
 type postgresDatabase struct {
 	url    *url.URL
 	plain  bool
@@ -77,19 +76,19 @@ func (d *postgresDatabase) store(suffix string, conns int) *config.SQL {
 	}
 }
 
-// open opens a database of the server.
+// open opens a database on the server.
 func (d *postgresDatabase) open(name string) (*sql.DB, error) {
 	u := *d.url
 	u.Path = "/" + name
 	db, err := sql.Open("pgx", u.String())
 	if err != nil {
-		return nil, errors.New("the database URL is not one that PostgreSQL's driver takes")
+		return nil, errors.New("the database URL is not valid for PostgreSQL's driver")
 	}
 	return db, nil
 }
 
-// prepare makes the databases and their tables and claims them: two servers on one
-// would overwrite each other's workflows.
+// prepare creates the databases, claims them and migrates their tables. Without the claim, two
+// servers would overwrite each other's workflows.
 func (d *postgresDatabase) prepare(ctx context.Context) error {
 	for _, suffix := range []string{"_temporal", "_temporal_visibility"} {
 		if err := d.create(ctx, d.name(suffix)); err != nil {
@@ -110,10 +109,10 @@ func (d *postgresDatabase) prepare(ctx context.Context) error {
 const (
 	insufficientPrivilege = "42501"
 	duplicateDatabase     = "42P04"
-	uniqueViolation       = "23505" // what two that create one at the same time get
+	uniqueViolation       = "23505" // also when two processes create the same database
 )
 
-// create makes a database where there is none.
+// create creates a database unless it exists.
 func (d *postgresDatabase) create(ctx context.Context, name string) (err error) {
 	db, err := d.open(strings.Trim(d.url.Path, "/"))
 	if err != nil {
@@ -137,13 +136,14 @@ func (d *postgresDatabase) create(ctx context.Context, name string) (err error) 
 	case refused.Code == duplicateDatabase, refused.Code == uniqueViolation:
 		return nil
 	case refused.Code == insufficientPrivilege:
-		return fmt.Errorf(`the role %[2]q may not create databases: have somebody who may run CREATE DATABASE %[1]q OWNER %[2]q, for %[3]s and %[4]s`,
+		return fmt.Errorf("the role %[2]q may not create databases: "+
+			"have somebody who may run CREATE DATABASE %[1]q OWNER %[2]q, for %[3]s and %[4]s",
 			name, d.url.User.Username(), d.name("_temporal"), d.name("_temporal_visibility"))
 	}
 	return fmt.Errorf("create database %s: %w", name, err)
 }
 
-// release gives the databases up.
+// release ends the claim.
 func (d *postgresDatabase) release(context.Context) error {
 	if d.claim == nil {
 		return nil
@@ -151,11 +151,11 @@ func (d *postgresDatabase) release(context.Context) error {
 	return d.claim.end()
 }
 
-// claimPatience is how long a claim waits for the one before to end: PostgreSQL
-// takes a moment to see that a killed process is gone.
+// claimPatience is how long take waits for an earlier claim to end. PostgreSQL needs some time to
+// notice that a killed process is gone.
 const claimPatience = 10 * time.Second
 
-// take claims the databases.
+// take claims the databases. It returns an error when another process keeps its claim.
 func (d *postgresDatabase) take(ctx context.Context) (*claim, error) {
 	db, err := d.open(d.name("_temporal"))
 	if err != nil {
@@ -177,7 +177,9 @@ func (d *postgresDatabase) take(ctx context.Context) (*claim, error) {
 		<-pause.Done()
 		end()
 		if bound.Err() != nil {
-			return nil, errors.Join(fmt.Errorf("database %s: another process runs Temporal on it; stop that one, or give this one another database", d.name("_temporal")), db.Close())
+			err := fmt.Errorf("database %s: another process runs Temporal on it; stop that one, or give this one another database",
+				d.name("_temporal"))
+			return nil, errors.Join(err, db.Close())
 		}
 	}
 }

@@ -27,8 +27,8 @@ func (d *postgresDatabase) migrate(ctx context.Context) error {
 	return d.trim(ctx)
 }
 
-// migrateStore runs the server's own migrations. Each says for itself when it is
-// done, so that one that was broken off goes on at the next start.
+// migrateStore runs the server's own migrations. The database notes each completed migration, so
+// that the next start goes on after an interruption.
 func migrateStore(store *config.SQL, name, version string) error {
 	conn, err := toolsql.NewConnection(store, log.NewNoopLogger())
 	if err != nil {
@@ -36,9 +36,9 @@ func migrateStore(store *config.SQL, name, version string) error {
 	}
 	defer conn.Close()
 	found, err := conn.ReadSchemaVersion()
-	if err != nil { // there are no tables yet, or not even this one
+	if err != nil { // the table of versions is missing or empty
 		if err := schema.NewSetupSchemaTask(conn, &schema.SetupConfig{InitialVersion: "0.0"}, log.NewNoopLogger()).Run(); err != nil {
-			return fmt.Errorf("set database %s up: %w", store.DatabaseName, err)
+			return fmt.Errorf("create tables of database %s: %w", store.DatabaseName, err)
 		}
 		found = "0.0"
 	}
@@ -46,7 +46,7 @@ func migrateStore(store *config.SQL, name, version string) error {
 		return errors.Join(err, fmt.Errorf("%w: %s has schema %s, this server knows %s", ErrOtherSchema, store.DatabaseName, found, version))
 	}
 	if err := schema.NewUpdateSchemaTask(conn, &schema.UpdateConfig{SchemaName: name}, log.NewNoopLogger()).Run(); err != nil {
-		return fmt.Errorf("bring database %s up to date: %w", store.DatabaseName, err)
+		return fmt.Errorf("migrate database %s: %w", store.DatabaseName, err)
 	}
 	return nil
 }
@@ -60,11 +60,10 @@ func newerThan(found, known string) (bool, error) {
 	return a.GT(b), err
 }
 
-// trim drops the indexes of the visibility table that serve sorting and filtering
-// by everything a workflow could have. There are over seventy, and one insert into
-// all of them costs more than the rest of a delivery's workflow. What lists of
-// workflows need stays: the primary key, default_idx and by_execution_time. Other
-// filters read through what those find.
+// trim drops most indexes of the visibility table. It has over seventy, for sorting and filtering
+// by every field, and inserting into all of them costs more than the rest of a delivery's
+// workflow. The primary key, default_idx and by_execution_time stay, which lists of workflows
+// need. Other filters scan the rows that these find.
 func (d *postgresDatabase) trim(ctx context.Context) (err error) {
 	db, err := d.open(d.name("_temporal_visibility"))
 	if err != nil {

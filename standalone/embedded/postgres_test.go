@@ -29,7 +29,7 @@ func postgresConfig(t *testing.T, address string) embedded.Config {
 	return cfg
 }
 
-// database opens one of the databases that Temporal made.
+// database opens one of Temporal's databases.
 func database(t *testing.T, address, suffix string) *sql.DB {
 	t.Helper()
 	u, err := url.Parse(address)
@@ -53,18 +53,20 @@ func TestPostgres(t *testing.T) { //nolint:tparallel // what follows the subtest
 
 	visibility := database(t, address, "_temporal_visibility")
 	var indexes string
-	err := visibility.QueryRowContext(t.Context(), "SELECT string_agg(indexname, ' ' ORDER BY indexname) FROM pg_indexes WHERE tablename = 'executions_visibility'").Scan(&indexes)
+	err := visibility.QueryRowContext(t.Context(),
+		"SELECT string_agg(indexname, ' ' ORDER BY indexname) FROM pg_indexes WHERE tablename = 'executions_visibility'").Scan(&indexes)
 	require.NoError(t, err)
 	require.Equal(t, "by_execution_time default_idx executions_visibility_pkey", indexes)
 
-	// Tables of a server to come are not this one's to touch.
+	// Tables of a later version must not be changed.
 	_, err = visibility.ExecContext(t.Context(), "UPDATE schema_version SET curr_version = '99.0'")
 	require.NoError(t, err)
 	_, err = embedded.Start(t.Context(), cfg)
 	require.ErrorIs(t, err, embedded.ErrOtherSchema)
 }
 
-// TestPostgresHalfMade goes on where a process was killed that made the databases.
+// TestPostgresHalfMade guards that a start goes on when an earlier one was killed while it created
+// the databases.
 func TestPostgresHalfMade(t *testing.T) {
 	t.Parallel()
 	address := onPostgres(t)
@@ -72,7 +74,9 @@ func TestPostgresHalfMade(t *testing.T) {
 	require.NoError(t, err)
 	_, err = database(t, address, "").ExecContext(t.Context(), `CREATE DATABASE "`+strings.Trim(u.Path, "/")+`_temporal"`)
 	require.NoError(t, err)
-	_, err = database(t, address, "_temporal").ExecContext(t.Context(), "CREATE TABLE schema_version (version_partition INT NOT NULL, db_name VARCHAR(255) NOT NULL, creation_time TIMESTAMP, curr_version VARCHAR(64), min_compatible_version VARCHAR(64), PRIMARY KEY (version_partition, db_name))")
+	_, err = database(t, address, "_temporal").ExecContext(t.Context(), `CREATE TABLE schema_version (
+		version_partition INT NOT NULL, db_name VARCHAR(255) NOT NULL, creation_time TIMESTAMP, curr_version VARCHAR(64),
+		min_compatible_version VARCHAR(64), PRIMARY KEY (version_partition, db_name))`)
 	require.NoError(t, err)
 	server, err := embedded.Start(t.Context(), postgresConfig(t, address))
 	require.NoError(t, err)

@@ -1,12 +1,3 @@
-// Package embedded runs a Temporal server and its web UI inside this process, on a
-// SQLite file or on PostgreSQL.
-//
-// It is the real server: frontend, history, matching and worker services, each
-// with its listener on the loopback interface. Every commit is synced, so a process
-// that is killed finds everything again. Nothing is fetched from the internet.
-//
-// One server owns a data directory or a database at a time. Ports may differ
-// between starts.
 package embedded
 
 import (
@@ -30,7 +21,7 @@ type Server struct {
 	cfg      Config
 	frontend string
 	uiAddr   net.Addr
-	database database // nil until it is prepared
+	database database // nil before it is prepared
 	temporal temporal.Server
 	conn     *grpc.ClientConn
 	ui       *webUI
@@ -40,9 +31,8 @@ type Server struct {
 	stopErr  error
 }
 
-// Start starts the server and the web UI and returns when both answer. It
-// returns a [*PortTakenError] for a taken port and [ErrOtherSchema] for a data
-// directory that this version cannot use.
+// Start starts the server and the web UI, and returns when both answer. It returns a
+// [*PortTakenError] for a taken port, and [ErrOtherSchema] for a database of another version.
 func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	cfg, err = cfg.withDefaults()
 	if err != nil {
@@ -76,7 +66,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	return s, err
 }
 
-// prepare makes the database ready for the server to start on.
+// prepare prepares the database and the namespace, before the server starts.
 func (s *Server) prepare(ctx context.Context) (database, error) {
 	db, err := databaseOf(s.cfg)
 	if err != nil {
@@ -100,8 +90,8 @@ func (s *Server) FrontendAddress() string { return s.frontend }
 // UIURL returns the web UI's address.
 func (s *Server) UIURL() string { return "http://" + s.uiAddr.String() }
 
-// Healthy asks the frontend for a namespace, which it reads from the database. It
-// waits for a frontend that is not up yet, until ctx ends.
+// Healthy asks the frontend for a namespace, which the frontend reads from the database. It waits
+// for a frontend that has not started yet, until ctx is done.
 func (s *Server) Healthy(ctx context.Context) error {
 	request := &workflowservice.DescribeNamespaceRequest{Namespace: s.cfg.Namespace}
 	if s.cfg.Bare {
@@ -114,15 +104,15 @@ func (s *Server) Healthy(ctx context.Context) error {
 	return nil
 }
 
-// Stop closes the web UI, then the server, its worker first and its history
-// last, and leaves one complete database file. Clients and workers of the
-// caller should be stopped before. It returns ctx's error when ctx ends first;
-// later calls return what the first did.
+// Stop stops the web UI and then the server, its worker first and its history last. With SQLite
+// it leaves one complete file. The caller stops its clients and workers before. Stop returns
+// ctx's error when ctx is done first. Later calls return the result of the first.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Do(func() { s.stopErr = s.stop(ctx) })
 	return s.stopErr
 }
 
+// stop stops the parts that have started, in reverse order.
 func (s *Server) stop(ctx context.Context) (err error) {
 	if s.ui != nil {
 		err = s.ui.stop(ctx)
@@ -148,8 +138,8 @@ func (s *Server) stop(ctx context.Context) (err error) {
 	return errors.Join(err, s.database.release(ctx))
 }
 
-// startTemporal starts the services. The server opens its listeners itself, so
-// they are given back a moment before.
+// startTemporal starts the services. The server opens its listeners itself, so the reserved ones
+// are closed just before.
 func (s *Server) startTemporal(ctx context.Context, cfg *config.Config, ls *listeners) (_ temporal.Server, err error) {
 	defer func() {
 		switch failure := recover().(type) {
@@ -183,8 +173,9 @@ func (s *Server) startTemporal(ctx context.Context, cfg *config.Config, ls *list
 	return server, nil
 }
 
+// dial returns a connection to the frontend.
 func dial(address string) (*grpc.ClientConn, error) {
-	const maxMessage = 64 << 20 // histories with large payloads are pages of this size at most
+	const maxMessage = 64 << 20 // the largest page of a history with large payloads
 	return grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))

@@ -11,8 +11,7 @@ import (
 	"go.temporal.io/server/common/primitives"
 )
 
-// clusterName is kept in the database and cannot be changed for an existing one.
-// Addresses can.
+// clusterName is stored in the database and cannot be changed later.
 const clusterName = "active"
 
 // Names of the two stores, within the configuration.
@@ -21,11 +20,12 @@ const (
 	visibilityStore = "visibility"
 )
 
-// internalServices are reached by each other only.
+// internalServices are the services that only other services connect to.
 var internalServices = []primitives.ServiceName{ //nolint:gochecknoglobals // a constant list
 	primitives.HistoryService, primitives.MatchingService, primitives.WorkerService,
 }
 
+// serverConfig returns the static configuration of the server.
 func serverConfig(db database, ls *listeners) *config.Config {
 	frontend := dialable(ls.frontend)
 	services := map[string]config.Service{
@@ -71,8 +71,8 @@ func service(l net.Listener) config.Service {
 	}}
 }
 
-// hosts tells the services where the others are, in place of gossip: there is
-// one of each.
+// hosts returns the addresses of the services. The server needs no gossip, because it has one of
+// each.
 func hosts(ls *listeners) map[primitives.ServiceName]static.Hosts {
 	hosts := map[primitives.ServiceName]static.Hosts{
 		primitives.FrontendService: static.SingleLocalHost(dialable(ls.frontend)),
@@ -83,13 +83,14 @@ func hosts(ls *listeners) map[primitives.ServiceName]static.Hosts {
 	return hosts
 }
 
-// unlimited stands for no limit: the server's defaults share a cluster between
-// tenants, here the machine is the limit.
+// unlimited replaces the server's default rate limits, which share a cluster between tenants. Here
+// only the machine is the limit.
 const unlimited = 1_000_000
 
 // timerShift is far below the shortest backoff, 100 ms.
 const timerShift = 10 * time.Millisecond
 
+// dynamicSettings returns the dynamic configuration; plain keeps the defaults.
 func dynamicSettings(plain bool) dynamicconfig.StaticClient {
 	if plain {
 		return dynamicconfig.StaticClient{dynamicconfig.EnableServerVersionCheck.Key(): false}
@@ -108,33 +109,33 @@ func dynamicSettings(plain bool) dynamicconfig.StaticClient {
 		dynamicconfig.VisibilityPersistenceMaxReadQPS.Key():                     unlimited,
 		dynamicconfig.VisibilityPersistenceMaxWriteQPS.Key():                    unlimited,
 
-		// Timers fire up to this much late, for hosts whose clocks differ. Here is one
-		// host, and by default it would make every short backoff a second.
+		// Timers may fire late by this, because clocks of hosts differ. There is one host here,
+		// and the default would make every short backoff last a second.
 		dynamicconfig.TimerProcessorMaxTimeShift.Key(): timerShift,
 
-		// On by default in this version; what deliveries rest on is said here.
+		// Deliveries rely on these, so they do not depend on the version's defaults.
 		dynamicconfig.EnableEagerWorkflowStart.Key():     true,
 		dynamicconfig.EnableActivityEagerExecution.Key(): true,
 
-		// The server would ask the internet for news of itself.
+		// The server would ask the internet for new versions.
 		dynamicconfig.EnableServerVersionCheck.Key(): false,
 
-		// One process has nothing to spread a task queue over.
+		// Partitions spread a task queue over processes, and here is one process.
 		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
 		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
 
-		// Closed workflows stay in the cache for an hour: 128,000 and 128 MiB by
-		// default, which is more memory than the rest of the process takes.
+		// Closed workflows stay in the caches for an hour. The defaults, 128,000 workflows and
+		// 128 MiB, would take more memory than the rest of the process.
 		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():     8192,
 		dynamicconfig.EventsHostLevelCacheMaxSizeBytes.Key(): 32 << 20,
 
-		// No payload is kept outside the history, so there is none to look for in all events.
+		// All payloads are in the history, so events need not be searched for external ones.
 		dynamicconfig.ExternalPayloadsEnabled.Key(): false,
 
-		// The rate limit itself is off, so nobody wants to know what it would do.
+		// The rate limit is off, so its effect need not be computed.
 		dynamicconfig.TaskSchedulerEnableRateLimiterShadowMode.Key(): false,
 
-		// Idle cost: namespaces hardly change, and nobody reads these signals.
+		// These cost CPU at rest. Namespaces hardly change, and nothing reads the signals.
 		dynamicconfig.NamespaceCacheRefreshInterval.Key():             10 * time.Second,
 		dynamicconfig.PersistenceHealthSignalMetricsEnabled.Key():     false,
 		dynamicconfig.PersistenceHealthSignalAggregationEnabled.Key(): false,

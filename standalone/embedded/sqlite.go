@@ -17,20 +17,19 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
-// sqliteDatabase is a file.
+// sqliteDatabase is a SQLite file, which holds both stores.
 type sqliteDatabase struct{ path string }
 
-// sqliteShards: history writes go through one connection, so more would only add
-// queues that wait.
+// sqliteShards is one, because all history writes go through one connection.
 const sqliteShards = 1
 
 func (d *sqliteDatabase) executions() *config.SQL { return storeConfig(d.path) }
 func (d *sqliteDatabase) visibility() *config.SQL { return storeConfig(d.path) }
 func (d *sqliteDatabase) shards() int32           { return sqliteShards }
 
-// pragmas are set on every connection. WAL with synchronous=FULL syncs the log
-// before a commit returns, so that what Temporal acknowledged survives a power
-// cut, see https://www.sqlite.org/pragma.html#pragma_synchronous.
+// pragmas are set on every connection. WAL with synchronous=FULL syncs the log before a commit
+// returns, so that acknowledged state survives a power failure
+// (https://www.sqlite.org/pragma.html#pragma_synchronous).
 func pragmas() map[string]string {
 	return map[string]string{
 		"journal_mode": "WAL",
@@ -41,9 +40,9 @@ func pragmas() map[string]string {
 	}
 }
 
-// storeConfig is the server's one store, for executions and visibility alike. It
-// keeps to a single connection, the plugin's default: its transactions begin as
-// readers, and two that both go on to write would fail each other as busy.
+// storeConfig is the configuration of both stores. It uses the plugin's default of one connection:
+// the plugin's transactions begin as readers, and of two that go on to write, one would fail as
+// busy.
 func storeConfig(path string) *config.SQL {
 	attributes := pragmas()
 	attributes["mode"] = "rwc"
@@ -54,8 +53,7 @@ func storeConfig(path string) *config.SQL {
 	}
 }
 
-// openDatabase opens the file beside the server: before it starts or after it
-// has stopped.
+// openDatabase opens the file before the server starts or after it has stopped.
 func openDatabase(path string) (*sql.DB, error) {
 	query := url.Values{"_txlock": {"immediate"}}
 	for name, value := range pragmas() {
@@ -64,11 +62,11 @@ func openDatabase(path string) (*sql.DB, error) {
 	return sql.Open("sqlite", "file:"+path+"?"+query.Encode())
 }
 
-// prepare makes the directory, the file and its tables where they are missing. The
-// tables are made in one transaction: a crash leaves all or none.
+// prepare creates the directory, the file and its tables unless they exist. One transaction
+// creates all tables, so that a crash leaves all of them or an empty file.
 func (d *sqliteDatabase) prepare(ctx context.Context) (err error) {
 	if err := os.MkdirAll(filepath.Dir(d.path), 0o700); err != nil {
-		return fmt.Errorf("make data directory: %w", err)
+		return fmt.Errorf("create data directory: %w", err)
 	}
 	statements, version, err := schemaStatements()
 	if err != nil {
@@ -99,13 +97,13 @@ func (d *sqliteDatabase) prepare(ctx context.Context) (err error) {
 	statements = append(statements, fmt.Sprintf("PRAGMA user_version = %d", version))
 	for _, statement := range statements {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
-			return fmt.Errorf("make tables: %w", err)
+			return fmt.Errorf("create tables: %w", err)
 		}
 	}
 	return tx.Commit()
 }
 
-// statementList collects what the server's schema set-up would execute.
+// statementList collects the statements of the server's schema set-up.
 type statementList struct {
 	sqlplugin.AdminDB // only Exec is called
 
@@ -117,9 +115,9 @@ func (l *statementList) Exec(statement string, _ ...any) error {
 	return nil
 }
 
-// schemaStatements returns what makes the server's tables, and a number for
-// their version: the server does not migrate SQLite, so a changed schema must
-// be noticed before it is used on an older file.
+// schemaStatements returns the statements that create the server's tables, and a number for their
+// version. The server does not migrate SQLite, so an older file must be recognised before it is
+// used.
 func schemaStatements() ([]string, int32, error) {
 	var list statementList
 	if err := sqlite.SetupSchemaOnDB(&list); err != nil {
@@ -132,8 +130,8 @@ func schemaStatements() ([]string, int32, error) {
 	return list.statements, int32(sum.Sum32()&0x7fffffff | 1), nil // masked to 31 bits; never 0, which means "no tables"
 }
 
-// release moves the write-ahead log into the database file. The plugin keeps its
-// connection for the life of the process, so no close does this.
+// release moves the write-ahead log into the database file. Closing does not do this, because the
+// plugin keeps its connection until the process ends.
 func (d *sqliteDatabase) release(ctx context.Context) (err error) {
 	db, err := openDatabase(d.path)
 	if err != nil {

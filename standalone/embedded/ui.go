@@ -22,17 +22,17 @@ import (
 	"google.golang.org/grpc"
 )
 
-// webUI serves Temporal's web UI. It puts together the parts of its server
-// rather than running that: the original opens its own listener, ends the
-// process when the port is taken, and keeps its connection to the frontend open
-// after it was stopped.
+// webUI serves Temporal's web UI. It uses the parts of the UI's server, and not that server: it
+// would open its own listener, end the process when the port is taken, and keep a connection to
+// the frontend after its stop.
 type webUI struct {
 	server *http.Server
-	done   chan error // gets Serve's error
+	done   chan error // receives the result of Serve
 }
 
 const uiHeaderTimeout = 10 * time.Second
 
+// startUI serves the web UI on the listener.
 func startUI(l net.Listener, conn *grpc.ClientConn, namespace string, logger *slog.Logger) (*webUI, error) {
 	handler, err := uiHandler(conn, namespace)
 	if err != nil {
@@ -48,7 +48,7 @@ func startUI(l net.Listener, conn *grpc.ClientConn, namespace string, logger *sl
 	return u, nil
 }
 
-// stop lets running requests end until ctx does.
+// stop lets open requests end, until ctx is done.
 func (u *webUI) stop(ctx context.Context) error {
 	err := u.server.Shutdown(ctx)
 	if err != nil {
@@ -60,12 +60,13 @@ func (u *webUI) stop(ctx context.Context) error {
 	return err
 }
 
+// uiHandler returns the pages and the API of the web UI.
 func uiHandler(conn *grpc.ClientConn, namespace string) (*echo.Echo, error) {
 	cfg, err := uiconfig.NewConfigProviderWithRefresh(&uiconfig.Config{
 		TemporalGRPCAddress: conn.Target(),
 		EnableUI:            true,
 		DefaultNamespace:    namespace,
-		DisableNewsFetch:    true, // no internet
+		DisableNewsFetch:    true, // it would connect to the internet
 		Distribution:        "server",
 		CORS:                uiconfig.CORS{CookieInsecure: true}, // served over plain HTTP
 	})
@@ -82,7 +83,7 @@ func uiHandler(conn *grpc.ClientConn, namespace string) (*echo.Echo, error) {
 	}
 
 	e := echo.New()
-	// No CORS: the pages call their own origin, and no other page may.
+	// There is no CORS, because pages of other origins must not call the API.
 	e.Use(middleware.Recover(), middleware.Gzip(), middleware.Secure(),
 		csrf.EnsureTokenCookie(false), middleware.CSRFWithConfig(csrf.MiddlewareConfig(cfg, false)))
 

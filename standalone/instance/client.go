@@ -9,13 +9,13 @@ import (
 	"net/http"
 )
 
-// Client talks to an API with one key.
+// Client makes requests to an API with one key.
 type Client struct {
 	API string // base URL
 	Key string
 }
 
-// Ready reports whether the API says that it is ready.
+// Ready reports whether the API answers that it is ready.
 func (c *Client) Ready(ctx context.Context) bool {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.API+"/readyz", nil)
 	if err != nil {
@@ -29,9 +29,9 @@ func (c *Client) Ready(ctx context.Context) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// Call makes a request to the API with the key. A body that is not nil
-// is sent as JSON, and the answer is read into answer unless that is nil. It
-// returns a [*StatusError] for any status that is not 2xx.
+// Call makes a request to the API with the key. It sends a body that is not nil as JSON, and
+// decodes the answer into an answer that is not nil. It returns a [*StatusError] for every status
+// that is not 2xx.
 func (c *Client) Call(ctx context.Context, method, path string, body, answer any) error {
 	var payload io.Reader
 	if body != nil {
@@ -73,10 +73,10 @@ type StatusError struct {
 	Body   string
 }
 
-// Error tells the status and the problem document.
+// Error returns the status and the problem document.
 func (e *StatusError) Error() string { return fmt.Sprintf("status %d: %s", e.Status, e.Body) }
 
-// Webhook is what clients of this package read of a webhook.
+// Webhook is the part of a webhook that callers read.
 type Webhook struct {
 	ID             string  `json:"id"`
 	Status         string  `json:"status"`
@@ -120,7 +120,7 @@ func (c *Client) Publish(ctx context.Context, fields map[string]any) (Receipt, e
 	return r, err
 }
 
-// Delivery is what clients of this package read of a delivery and of its history.
+// Delivery is the part of a delivery and its history that callers read.
 type Delivery struct {
 	ID            string    `json:"id"`
 	WebhookID     string    `json:"webhook_id"`
@@ -136,7 +136,7 @@ type Delivery struct {
 	Attempts      []Attempt `json:"attempts"`
 }
 
-// Attempt is what clients of this package read of an attempt.
+// Attempt is the part of an attempt that callers read.
 type Attempt struct {
 	Number     int     `json:"number"`
 	StartedAt  string  `json:"started_at"`
@@ -146,7 +146,7 @@ type Attempt struct {
 	Error      *string `json:"error"`
 }
 
-// Deliveries lists a webhook's newest deliveries, up to 200.
+// Deliveries returns a webhook's newest deliveries, at most 200.
 func (c *Client) Deliveries(ctx context.Context, webhookID string) ([]Delivery, error) {
 	var page struct {
 		Data []Delivery `json:"data"`
@@ -162,7 +162,7 @@ func (c *Client) Delivery(ctx context.Context, id string) (Delivery, error) {
 	return d, err
 }
 
-// History asks for a delivery's history.
+// History reads a delivery's history.
 func (c *Client) History(ctx context.Context, id string) (Delivery, error) {
 	var d Delivery
 	err := c.Call(ctx, http.MethodGet, "/api/v1/deliveries/"+id+"/history", nil, &d)

@@ -2,5 +2,6 @@ package instance
 
 import "syscall"
 
-// dieWithParent keeps an instance from outliving a test that was killed.
+// dieWithParent makes Linux kill the child when this process ends, for example when a test is
+// killed.
 func dieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -4,5 +4,5 @@ package instance
 
 import "syscall"
 
-// dieWithParent asks for nothing: only Linux can tie a child's life to its parent's.
+// dieWithParent returns no attributes: only Linux can kill a child when its parent ends.
 func dieWithParent() *syscall.SysProcAttr { return nil }

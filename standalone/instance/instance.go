@@ -1,6 +1,3 @@
-// Package instance runs a postrider-standalone of its own, as another process on
-// free ports, and talks to it as any client would. The demo, the end-to-end tests
-// and the benchmarks use it, so that what they try is the real binary.
 package instance
 
 import (
@@ -20,8 +17,8 @@ import (
 type Options struct {
 	Binary  string    // path of postrider-standalone
 	DataDir string    // kept between starts; the caller removes it
-	Args    []string  // flags on top of those for free ports
-	Env     []string  // NAME=value, on top of this process's environment
+	Args    []string  // flags, added to the flags for free ports
+	Env     []string  // NAME=value, added to this process's environment
 	Log     io.Writer // gets the process's output; nil drops it
 }
 
@@ -36,15 +33,15 @@ type Instance struct {
 	Profile    string // base URL of Go's profiles; "" unless a flag asked for them
 }
 
-// pollInterval is how often a starting instance is looked at.
+// pollInterval is how often Start checks whether the instance is ready.
 const pollInterval = 20 * time.Millisecond
 
-// Start starts an instance and returns when it is ready to accept and deliver. It
-// returns an error when ctx is done before, or the process ends.
+// Start starts an instance and returns when it is ready to accept and deliver. It returns an error
+// when the process ends or ctx is done first.
 func Start(ctx context.Context, options Options) (*Instance, error) {
 	endpoints := filepath.Join(options.DataDir, "endpoints.json")
 	if err := os.Remove(endpoints); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err // left by one that was killed
+		return nil, err // the file of a process that was killed
 	}
 	args := append([]string{
 		"run", "--data-dir", options.DataDir,
@@ -61,6 +58,7 @@ func Start(ctx context.Context, options Options) (*Instance, error) {
 	return i, nil
 }
 
+// becomeReady waits until the instance is ready, and reads its addresses and its API key.
 func (i *Instance) becomeReady(ctx context.Context, dataDir, endpoints string) error {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
@@ -80,7 +78,7 @@ func (i *Instance) becomeReady(ctx context.Context, dataDir, endpoints string) e
 	}
 }
 
-// readEndpoints reads where a running instance answers, as it says itself.
+// readEndpoints reads the addresses that the instance has written.
 func (i *Instance) readEndpoints(path string) error {
 	text, err := os.ReadFile(path) //nolint:gosec // a path of our own
 	if err != nil {

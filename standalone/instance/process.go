@@ -12,13 +12,14 @@ import (
 type Process struct {
 	command *exec.Cmd
 	exited  chan struct{}
-	exit    error // once exited is closed
+	exit    error // valid when exited is closed
 }
 
-// Spawn starts a program. env is NAME=value, on top of this process's environment;
-// log gets the output, nil drops it. On Linux the child does not outlive this process.
+// Spawn starts a program. env is NAME=value, added to this process's environment. log gets the
+// output; nil drops it. On Linux the child does not outlive this process.
 func Spawn(binary string, args, env []string, log io.Writer) (*Process, error) {
-	p := &Process{command: exec.Command(binary, args...), exited: make(chan struct{})} //nolint:gosec,noctx // our own binary; Stop and Kill end it
+	command := exec.Command(binary, args...) //nolint:gosec,noctx // our own binary; Stop and Kill end it
+	p := &Process{command: command, exited: make(chan struct{})}
 	p.command.Env = append(os.Environ(), env...)
 	p.command.Stdout, p.command.Stderr = log, log
 	p.command.SysProcAttr = dieWithParent()
@@ -32,17 +33,17 @@ func Spawn(binary string, args, env []string, log io.Writer) (*Process, error) {
 	return p, nil
 }
 
-// PID is the process id.
+// PID returns the process id.
 func (p *Process) PID() int { return p.command.Process.Pid }
 
 // Exited is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// Stop asks the process to stop, as SIGTERM does, and waits for its end. It returns
-// an error when that end was not a clean one.
+// Stop sends SIGTERM and waits for the end. It returns an error when the process did not end
+// cleanly.
 func (p *Process) Stop() error { return p.end(syscall.SIGTERM) }
 
-// Kill ends the process without giving it a chance, as kill -9 does.
+// Kill sends SIGKILL and waits for the end.
 func (p *Process) Kill() error {
 	var killed *exec.ExitError
 	if err := p.end(syscall.SIGKILL); !errors.As(err, &killed) {
@@ -51,6 +52,7 @@ func (p *Process) Kill() error {
 	return nil
 }
 
+// end sends the signal, unless the process has ended, and waits for the end.
 func (p *Process) end(signal syscall.Signal) error {
 	if err := p.command.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err

@@ -17,7 +17,7 @@ func capacityTests() map[string]func(*testing.T, *Bundle) {
 		"receivers nobody knows get so many each":         capacityUnknown,
 		"receivers that are not proven share":             capacityUnproven,
 		"slow receivers get a workflow of their own kind": capacitySlow,
-		"what is claimed ahead gets places of others":     capacityAhead,
+		"what is claimed ahead gets permits of others":    capacityAhead,
 		"nobody claims ahead of retries or a rate":        capacityNotAhead,
 	}
 }
@@ -29,14 +29,14 @@ func (b *Bundle) underCapacity(t *testing.T, capacity postrider.Capacity) map[st
 	request.Limit, request.Capacity = 100, &capacity
 	claimed, err := b.Claim(t.Context(), request)
 	require.NoError(t, err)
-	of := map[string][]postrider.Dispatch{}
+	byWebhook := map[string][]postrider.Dispatch{}
 	for _, d := range claimed {
-		of[d.WebhookID] = append(of[d.WebhookID], d)
+		byWebhook[d.WebhookID] = append(byWebhook[d.WebhookID], d)
 	}
-	return of
+	return byWebhook
 }
 
-// ready makes webhooks with so many deliveries each and returns their ids in order.
+// ready makes webhooks with the given number of deliveries each and returns their ids in order.
 func (b *Bundle) ready(t *testing.T, webhooks, each int) []string {
 	t.Helper()
 	ids := make([]string, webhooks)
@@ -138,7 +138,7 @@ func capacityAhead(t *testing.T, b *Bundle) {
 	require.Empty(t, begin)
 	require.Equal(t, ids[9:10], wait)
 	begin, wait = b.claimAhead(t, w.ID, ahead(w.ID, 0, 0))
-	require.Empty(t, append(begin, wait...), "another process has no place that it could hand on")
+	require.Empty(t, append(begin, wait...), "another process has no attempt under way that could pass its permit on")
 
 	succeeded := func(id, successor string) postrider.Outcome {
 		o := b.Outcome(t, id, 1, postrider.StateSucceeded)
@@ -146,12 +146,12 @@ func capacityAhead(t *testing.T, b *Bundle) {
 		return o
 	}
 	require.NoError(t, b.Record(ctx, []postrider.Outcome{succeeded(ids[0], ids[3])}))
-	require.Empty(t, b.Claimed(t, 10), "the place is its successor's")
-	// A successor may be recorded before the one whose place it had, and hand it on.
+	require.Empty(t, b.Claimed(t, 10), "the permit is its successor's")
+	// A successor may be recorded before the attempt whose permit it took over, and pass it on.
 	require.NoError(t, b.Record(ctx, []postrider.Outcome{succeeded(ids[4], ids[5])}))
 	require.NoError(t, b.Record(ctx, []postrider.Outcome{succeeded(ids[1], ids[4])}))
 	require.Empty(t, b.Claimed(t, 10))
-	// Nothing is new to what was recorded before, but that the place was handed on.
+	// A record that is a repetition passes the permit on all the same.
 	require.NoError(t, b.Record(ctx, []postrider.Outcome{succeeded(ids[2], "")}))
 	require.Equal(t, postrider.CodeConflict, postrider.CodeOf(b.Record(ctx, []postrider.Outcome{succeeded(ids[2], ids[6])})))
 	require.Empty(t, b.Claimed(t, 10))
@@ -160,12 +160,12 @@ func capacityAhead(t *testing.T, b *Bundle) {
 
 	carried, err := b.Carried(ctx, "batch/one")
 	require.NoError(t, err)
-	require.Equal(t, ids[3:4], carried, "the others have no place")
+	require.Equal(t, ids[3:4], carried, "the others have no permit")
 	require.NoError(t, b.Release(ctx, ids[7:10]))
 	require.NoError(t, b.Record(ctx, []postrider.Outcome{succeeded(ids[3], "")}))
 	require.Equal(t, ids[7:8], b.Claimed(t, 10)[w.ID])
 	b.Clock.Advance(2 * lease)
-	require.Equal(t, ids[7:9], b.Claimed(t, 10)[w.ID], "what waited is as any other now; one place is kept for the retry")
+	require.Equal(t, ids[7:9], b.Claimed(t, 10)[w.ID], "rows that were claimed ahead are ready again; one permit is kept for the retry")
 }
 
 func capacityNotAhead(t *testing.T, b *Bundle) {
@@ -179,6 +179,6 @@ func capacityNotAhead(t *testing.T, b *Bundle) {
 	b.Clock.Advance(time.Minute)
 	ids := b.PublishTo(t, retried.ID, 10)
 	begin, wait := b.claimAhead(t, retried.ID, ahead(retried.ID, 2, 0))
-	require.Equal(t, ids[:3], begin, "one place is kept for the retry")
+	require.Equal(t, ids[:3], begin, "one permit is kept for the retry")
 	require.Empty(t, wait)
 }

@@ -135,7 +135,7 @@ func claimAttempted(t *testing.T, b *Bundle) {
 	require.Equal(t, "batch/one", b.read(t, ids[1]).WorkflowID, "who made the latest attempt")
 	claimed, err = b.Claim(ctx, batch("two"))
 	require.NoError(t, err)
-	require.Len(t, claimed, 3, "what failed holds no place of its webhook's")
+	require.Len(t, claimed, 3, "what failed holds no permit of its webhook's")
 	require.Equal(t, ids[4], claimed[0].ID)
 
 	made := b.handovers(t, 10)
@@ -143,7 +143,7 @@ func claimAttempted(t *testing.T, b *Bundle) {
 	d := b.read(t, ids[1])
 	require.Equal(t, postrider.StateRetrying, d.State)
 	require.Equal(t, made[0].WorkflowID, d.WorkflowID)
-	require.False(t, b.permitted(t, d), "the webhook has all its places taken")
+	require.False(t, b.permitted(t, d), "the webhook has all its permits taken")
 	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, ids[4], 1, postrider.StateSucceeded)}))
 	require.True(t, b.permitted(t, d))
 
@@ -327,7 +327,7 @@ func claimBacklog(t *testing.T, b *Bundle) {
 	for len(b.Claimed(t, 10)) > 0 { // as much as may be at once
 	}
 
-	// A retry is part of it while nobody carries it.
+	// A retry counts while no workflow carries it.
 	late := left(t, b, b.NewWebhook(t).ID, 1, time.Minute)
 	before, err := b.Backlog(t.Context())
 	require.NoError(t, err)

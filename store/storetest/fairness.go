@@ -171,12 +171,12 @@ func fairWorkspaces(t *testing.T, b *Bundle) {
 	for range 6 {
 		claimed, err := b.Claim(t.Context(), postrider.ClaimRequest{Limit: 10, Lease: lease})
 		require.NoError(t, err)
-		of := map[string]int{}
+		byWorkspace := map[string]int{}
 		for _, d := range claimed {
-			of[d.WorkspaceID]++
+			byWorkspace[d.WorkspaceID]++
 			served[d.WebhookID]++
 		}
-		require.Equal(t, map[string]int{crowd: 5, small: 5}, of)
+		require.Equal(t, map[string]int{crowd: 5, small: 5}, byWorkspace)
 	}
 	require.Len(t, served, 31, "webhooks of the crowd take turns")
 	require.Equal(t, 30, served[webhookID])
@@ -184,8 +184,8 @@ func fairWorkspaces(t *testing.T, b *Bundle) {
 	claimed := b.Claimed(t, 100)
 	require.Len(t, claimed[webhookID], 10)
 	total := 0
-	for _, of := range claimed {
-		total += len(of)
+	for _, ids := range claimed {
+		total += len(ids)
 	}
 	require.Equal(t, 100, total)
 }
@@ -215,8 +215,8 @@ func fairBlockedWorkspaces(t *testing.T, b *Bundle) {
 	}
 	first := b.Claimed(t, 100)
 	for more := b.Claimed(t, 100); len(more) > 0; more = b.Claimed(t, 100) {
-		for id, of := range more {
-			first[id] = append(first[id], of...)
+		for id, ids := range more {
+			first[id] = append(first[id], ids...)
 		}
 	}
 	require.Len(t, first, 70)
@@ -231,7 +231,7 @@ func fairBlockedWorkspaces(t *testing.T, b *Bundle) {
 	require.Empty(t, b.Claimed(t, 1))
 }
 
-// Retries that are due keep up to half of their own webhook's places, and no other's.
+// Retries that are due keep up to half of their own webhook's permits, and no other's.
 func fairRetries(t *testing.T, b *Bundle) {
 	five := func(w *postrider.Webhook) { w.MaxInFlight = 5 }
 	failing, other := b.NewWebhook(t, five), b.NewWebhook(t, five)

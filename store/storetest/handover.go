@@ -30,7 +30,7 @@ func handoverTests() map[string]func(*testing.T, *Bundle) {
 	}
 }
 
-// handovers hands over up to so many deliveries.
+// handovers hands over deliveries, up to the limit.
 func (b *Bundle) handovers(t *testing.T, limit int) []postrider.Handover {
 	t.Helper()
 	made, err := b.ClaimRetries(t.Context(), postrider.HandoverRequest{Limit: limit, Lease: lease})
@@ -40,13 +40,13 @@ func (b *Bundle) handovers(t *testing.T, limit int) []postrider.Handover {
 
 // members returns the deliveries of each carrier.
 func members(made []postrider.Handover) [][]string {
-	of := make([][]string, len(made))
+	carried := make([][]string, len(made))
 	for i, h := range made {
 		for _, d := range h.Deliveries {
-			of[i] = append(of[i], d.ID)
+			carried[i] = append(carried[i], d.ID)
 		}
 	}
-	return of
+	return carried
 }
 
 // left publishes n events to the webhook, whose first attempts fail in a batch that they
@@ -86,14 +86,14 @@ func handoverGroups(t *testing.T, b *Bundle) {
 	others := left(t, b, other.ID, 2, time.Second)
 	// A policy of its own.
 	_, err := b.UpdateWebhook(ctx, b.Workspace, w.ID, func(e *postrider.WebhookEdit) error {
-		e.Webhook.Policy.BackoffMS++
+		e.Webhook.BackoffMS++
 		return nil
 	})
 	require.NoError(t, err)
 	patient := left(t, b, w.ID, 1, time.Second)
 	// Another number of attempts.
 	_, err = b.UpdateWebhook(ctx, b.Workspace, w.ID, func(e *postrider.WebhookEdit) error {
-		e.Webhook.Policy.BackoffMS--
+		e.Webhook.BackoffMS--
 		return nil
 	})
 	require.NoError(t, err)
@@ -105,8 +105,8 @@ func handoverGroups(t *testing.T, b *Bundle) {
 	made := b.handovers(t, 100)
 	want := [][]string{alike, later, patient, tried, others}
 	got := members(made)
-	for _, of := range got {
-		slices.Sort(of)
+	for _, ids := range got {
+		slices.Sort(ids)
 	}
 	require.ElementsMatch(t, want, got)
 	carriers := map[string]bool{}
@@ -281,19 +281,19 @@ func handoverFair(t *testing.T, b *Bundle) {
 	left(t, b, small, 20, time.Second)
 	b.Workspace = home
 	for range 4 {
-		of := map[string]int{}
+		byWorkspace := map[string]int{}
 		for _, h := range b.handovers(t, 10) {
 			for _, d := range h.Deliveries {
-				of[d.WorkspaceID]++
+				byWorkspace[d.WorkspaceID]++
 				require.Equal(t, d.WorkspaceID != home, d.WebhookID == small)
 			}
 		}
-		require.Len(t, of, 2)
-		require.Equal(t, 5, of[home])
+		require.Len(t, byWorkspace, 2)
+		require.Equal(t, 5, byWorkspace[home])
 	}
 	rest := 0
-	for _, of := range members(b.handovers(t, 1000)) {
-		rest += len(of)
+	for _, ids := range members(b.handovers(t, 1000)) {
+		rest += len(ids)
 	}
 	require.Equal(t, 80, rest)
 }

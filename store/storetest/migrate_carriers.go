@@ -44,7 +44,7 @@ func (s *tables) exec(t *testing.T, query string, args ...any) {
 	require.NoError(t, err, query)
 }
 
-// at returns a time after the start as it is stored, null for none.
+// at returns a time after the start as it is stored, null for 0.
 func at(after time.Duration) any {
 	if after == 0 {
 		return nil
@@ -165,7 +165,7 @@ func migrateToCarriers(t *testing.T, b *Bundle) {
 			before{state: "retrying", next: time.Second, workflow: "OWN", kind: "retry", leased: true, hold: time.Minute},
 			after{kind: "retry", late: true, due: time.Second, carrier: "OWN"},
 		},
-		"refused a place": {
+		"refused a permit": {
 			before{state: "retrying", next: time.Second, workflow: "OWN", kind: "retry", hold: time.Minute},
 			after{kind: "retry", late: true, due: time.Second, carrier: "OWN"},
 		},
@@ -219,8 +219,8 @@ func migrateToCarriers(t *testing.T, b *Bundle) {
 	claimed := b.Claimed(t, 100)[w.ID]
 	require.ElementsMatch(t, []string{ids["first attempt ready"], ids["given back"], ids["handed over, then given"]}, claimed)
 	handed := []string{}
-	for _, of := range members(b.handovers(t, 100)) {
-		handed = append(handed, of...)
+	for _, some := range members(b.handovers(t, 100)) {
+		handed = append(handed, some...)
 	}
 	require.ElementsMatch(t, []string{ids["to be handed over"], ids["about to be handed over"]}, handed)
 	require.True(t, b.permitted(t, b.read(t, ids["waits in its own"])))
@@ -232,10 +232,10 @@ func migrateToCarriers(t *testing.T, b *Bundle) {
 		ids["first attempt leased to its own"], ids["first attempt leased to a batch"], ids["waits for its time"], ids["handed over to its own"],
 	})
 	lost := []string{}
-	for _, of := range members(b.handovers(t, 100)) {
-		lost = append(lost, of...)
+	for _, some := range members(b.handovers(t, 100)) {
+		lost = append(lost, some...)
 	}
-	require.Subset(t, lost, []string{ids["is late in its own"], ids["in an attempt of its own"], ids["refused a place"]})
+	require.Subset(t, lost, []string{ids["is late in its own"], ids["in an attempt of its own"], ids["refused a permit"]})
 }
 
 // named returns the workflow, the delivery's own for OWN.
@@ -331,8 +331,8 @@ func migrateFromCarriers(t *testing.T, b *Bundle) {
 func (b *Bundle) claimOne(t *testing.T) []string {
 	t.Helper()
 	var ids []string
-	for _, of := range b.Claimed(t, 1) {
-		ids = append(ids, of...)
+	for _, claimed := range b.Claimed(t, 1) {
+		ids = append(ids, claimed...)
 	}
 	return ids
 }

@@ -14,16 +14,16 @@ import (
 
 func permitTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
-		"retries count towards max_in_flight":           permitInFlight,
-		"a retry that is due is kept a place":           permitKept,
-		"retries leave half to first attempts":          permitHalf,
-		"a retry's place ends by itself":                permitExpires,
-		"retries wait for their turn under a rate":      permitRate,
-		"many that ask at once share what there is":     permitMany,
-		"max_in_flight holds for retries of all":        permitProcesses,
-		"a first attempt left to a retry has its place": permitFirst,
-		"only the carrier gets a place":                 permitElsewhere,
-		"a released place leaves the retry its carrier": permitReleased,
+		"retries count towards max_in_flight":            permitInFlight,
+		"a retry that is due is kept a permit":           permitKept,
+		"retries leave half to first attempts":           permitHalf,
+		"a retry's permit ends by itself":                permitExpires,
+		"retries wait for their turn under a rate":       permitRate,
+		"many that ask at once share what there is":      permitMany,
+		"max_in_flight holds for retries of all":         permitProcesses,
+		"a first attempt left to a retry has its permit": permitFirst,
+		"only the carrier gets a permit":                 permitElsewhere,
+		"a released permit leaves the retry its carrier": permitReleased,
 	}
 }
 
@@ -74,10 +74,10 @@ func permitInFlight(t *testing.T, b *Bundle) {
 	late := retrying(t, b, w.ID, 3)
 	fresh := b.PublishTo(t, w.ID, 2)
 	require.True(t, b.permitted(t, late[0]))
-	require.True(t, b.permitted(t, late[0]), "its own place does not stand in its way")
-	require.Equal(t, fresh[:1], b.Claimed(t, 10)[w.ID], "one place is left")
+	require.True(t, b.permitted(t, late[0]), "its own permit does not stand in its way")
+	require.Equal(t, fresh[:1], b.Claimed(t, 10)[w.ID], "one permit is left")
 	require.False(t, b.permitted(t, late[1]))
-	require.True(t, b.permitted(t, late[0]), "it has its place still")
+	require.True(t, b.permitted(t, late[0]), "it has its permit still")
 	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{b.Outcome(t, late[0].ID, 2, postrider.StateSucceeded)}))
 	require.True(t, b.permitted(t, late[1]))
 	require.False(t, b.permitted(t, late[2]))
@@ -117,7 +117,7 @@ func permitHalf(t *testing.T, b *Bundle) {
 	}
 	fresh := b.PublishTo(t, w.ID, 10)
 	require.False(t, b.permitted(t, late[3]), "they have more than half")
-	require.True(t, b.permitted(t, late[0]), "but none loses its place")
+	require.True(t, b.permitted(t, late[0]), "but none loses its permit")
 	require.Equal(t, fresh[:1], b.Claimed(t, 10)[w.ID], "what they took before first attempts waited stays theirs")
 	finish := func(d postrider.Delivery) {
 		require.NoError(t, b.Record(t.Context(), []postrider.Outcome{b.Outcome(t, d.ID, 2, postrider.StateSucceeded)}))
@@ -142,7 +142,7 @@ func permitExpires(t *testing.T, b *Bundle) {
 	made := b.handovers(t, 10)
 	require.Len(t, made, 1, "the other has its carrier")
 	require.Equal(t, [][]string{{late[0].ID}}, members(made))
-	require.True(t, b.permitted(t, late[1]), "the place is free")
+	require.True(t, b.permitted(t, late[1]), "the permit is free")
 	permit, err := b.AcquirePermit(t.Context(), asking(late[0]))
 	require.NoError(t, err)
 	require.Equal(t, postrider.Permit{Elsewhere: true}, permit)
@@ -179,7 +179,7 @@ func permitRate(t *testing.T, b *Bundle) {
 	b.Clock.Advance(3 * time.Second)
 	require.Equal(t, fresh, b.Claimed(t, 10)[w.ID])
 
-	// A place begins when its wait is over, and lasts from then on.
+	// A permit begins when its wait is over, and lasts from then on.
 	b.Clock.Advance(hold - time.Second - time.Microsecond)
 	require.Equal(t, [][]string{{late[0].ID, late[1].ID}}, members(b.handovers(t, 10)))
 }
@@ -215,7 +215,8 @@ func permitMany(t *testing.T, b *Bundle) {
 	}
 	require.Equal(t, most, granted)
 	slices.Sort(waits)
-	require.Equal(t, []time.Duration{0, 500 * time.Millisecond, time.Second, 1500 * time.Millisecond, 2 * time.Second}, waits, "each has its own turn")
+	const half = 500 * time.Millisecond
+	require.Equal(t, []time.Duration{0, half, 2 * half, 3 * half, 4 * half}, waits, "each has its own turn")
 	require.Len(t, refused, each-len(waits))
 	for _, wait := range refused {
 		require.Equal(t, 2500*time.Millisecond, wait)
@@ -255,7 +256,7 @@ func permitFirst(t *testing.T, b *Bundle) {
 	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = 1 })
 	id := b.PublishTo(t, w.ID, 1)[0]
 	require.Len(t, b.Claimed(t, 10)[w.ID], 1)
-	require.True(t, b.permitted(t, b.read(t, id)), "the place that it was claimed with")
+	require.True(t, b.permitted(t, b.read(t, id)), "the permit that it was claimed with")
 	b.Clock.Advance(hold - time.Microsecond)
 	require.Empty(t, b.Claimed(t, 10), "its hold is the newer one")
 	require.NoError(t, b.ReleasePermit(t.Context(), id), "what a claim leased, only the claim's owner gives back")
@@ -284,7 +285,7 @@ func permitElsewhere(t *testing.T, b *Bundle) {
 		require.NoError(t, err)
 		require.Equal(t, postrider.Permit{Elsewhere: true}, permit, name)
 	}
-	require.Zero(t, b.count(ctx, t, "SELECT COUNT(*) FROM outbox WHERE leased"), "nobody has a place")
+	require.Zero(t, b.count(ctx, t, "SELECT COUNT(*) FROM outbox WHERE leased"), "nobody has a permit")
 	require.True(t, b.permitted(t, made[0].Deliveries[0]))
 	require.True(t, b.permitted(t, late[3]))
 
@@ -308,7 +309,7 @@ func permitReleased(t *testing.T, b *Bundle) {
 	require.Empty(t, b.handovers(t, 10))
 	drain(b.Wake())
 	require.NoError(t, b.ReleasePermit(ctx, late.ID))
-	require.True(t, woken(b.Wake()), "what waits for the place can be claimed")
+	require.True(t, woken(b.Wake()), "what waits for the permit can be claimed")
 	require.NoError(t, b.ReleasePermit(ctx, late.ID))
 	b.Clock.Advance(postrider.CarrierGrace - time.Microsecond)
 	require.Empty(t, b.handovers(t, 10))

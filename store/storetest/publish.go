@@ -247,7 +247,8 @@ func deliveryLists(t *testing.T, b *Bundle) {
 	}
 	require.Len(t, b.Claimed(t, 100)[w.ID], 5)
 	require.NoError(t, b.Record(ctx, []postrider.Outcome{
-		b.Outcome(t, mine[0], 1, postrider.StateFailed), b.Outcome(t, mine[1], 1, postrider.StateRetrying), b.Outcome(t, mine[2], 1, postrider.StateSucceeded),
+		b.Outcome(t, mine[0], 1, postrider.StateFailed), b.Outcome(t, mine[1], 1, postrider.StateRetrying),
+		b.Outcome(t, mine[2], 1, postrider.StateSucceeded),
 	}))
 	list := func(f postrider.DeliveryFilter, p postrider.Page) ([]string, string) {
 		found, err := b.Deliveries(ctx, b.Workspace, f, p)
@@ -272,9 +273,11 @@ func deliveryLists(t *testing.T, b *Bundle) {
 		"succeeded":  {postrider.DeliveryFilter{WebhookID: w.ID, State: postrider.StateSucceeded}, mine[2:3]},
 		"delivering": {postrider.DeliveryFilter{WebhookID: w.ID, State: postrider.StateDelivering}, mine[3:]},
 		"type":       {postrider.DeliveryFilter{WebhookID: w.ID, EventType: "b"}, []string{mine[1], mine[3]}},
-		"times":      {postrider.DeliveryFilter{WebhookID: w.ID, Since: Start().Add(time.Minute), Until: Start().Add(3 * time.Minute)}, mine[2:4]},
-		"both":       {postrider.DeliveryFilter{WebhookID: w.ID, EventID: events[0]}, mine[4:]},
-		"no event":   {postrider.DeliveryFilter{EventID: "unknown"}, []string{}},
+		"times": {
+			postrider.DeliveryFilter{WebhookID: w.ID, Since: Start().Add(time.Minute), Until: Start().Add(3 * time.Minute)}, mine[2:4],
+		},
+		"both":     {postrider.DeliveryFilter{WebhookID: w.ID, EventID: events[0]}, mine[4:]},
+		"no event": {postrider.DeliveryFilter{EventID: "unknown"}, []string{}},
 	} {
 		got, _ := list(c.filter, postrider.Page{})
 		require.Equal(t, c.want, got, name)

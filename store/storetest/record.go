@@ -49,7 +49,9 @@ func recordRoundTrip(t *testing.T, b *Bundle) {
 	require.Empty(t, b.handovers(t, 1))
 
 	second := b.Outcome(t, id, 2, postrider.StateSucceeded)
-	second.Attempt = postrider.Attempt{Number: 2, StartedAt: Start().Add(time.Minute), DurationMS: 20, StatusCode: ref(204), Result: postrider.ResultSuccess}
+	second.Attempt = postrider.Attempt{
+		Number: 2, StartedAt: Start().Add(time.Minute), DurationMS: 20, StatusCode: ref(204), Result: postrider.ResultSuccess,
+	}
 	require.NoError(t, b.Record(ctx, []postrider.Outcome{second}))
 	d, err = b.Delivery(ctx, b.Workspace, id)
 	require.NoError(t, err)
@@ -95,23 +97,24 @@ func recordStats(t *testing.T, b *Bundle) {
 		b.Outcome(t, ids[0], 1, postrider.StateRetrying), b.Outcome(t, ids[1], 1, postrider.StateFailed),
 	}))
 	at := Start().Add(12 * time.Millisecond)
-	stats := func() postrider.WebhookStats {
+	counted := func(total, failed int64, lastError string) {
 		read, err := b.Webhook(ctx, b.Workspace, w.ID)
 		require.NoError(t, err)
-		return read.Stats
+		want := postrider.WebhookStats{TotalDeliveries: total, FailedDeliveries: failed, LastDeliveryAt: &at, LastError: &lastError}
+		require.Equal(t, want, read.Stats)
 	}
-	require.Equal(t, postrider.WebhookStats{TotalDeliveries: 1, FailedDeliveries: 1, LastDeliveryAt: &at, LastError: ref("attempt 1: 500 Internal Server Error")}, stats())
+	counted(1, 1, "attempt 1: 500 Internal Server Error")
 
 	// An earlier end does not turn back last_delivery_at, a success keeps last_error.
 	b.Clock.Advance(-time.Minute)
 	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, ids[2], 1, postrider.StateSucceeded)}))
-	require.Equal(t, postrider.WebhookStats{TotalDeliveries: 2, FailedDeliveries: 1, LastDeliveryAt: &at, LastError: ref("attempt 1: 500 Internal Server Error")}, stats())
+	counted(2, 1, "attempt 1: 500 Internal Server Error")
 	b.Clock.Advance(2 * time.Minute)
 	cancelled := b.Outcome(t, ids[3], 1, postrider.StateCancelled)
 	cancelled.Attempt.Error = nil
 	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, ids[0], 2, postrider.StateFailed), cancelled}))
 	at = Start().Add(time.Minute + 12*time.Millisecond)
-	require.Equal(t, postrider.WebhookStats{TotalDeliveries: 3, FailedDeliveries: 2, LastDeliveryAt: &at, LastError: ref("attempt 2: 500 Internal Server Error")}, stats())
+	counted(3, 2, "attempt 2: 500 Internal Server Error")
 }
 
 func recordConcurrent(t *testing.T, b *Bundle) {
@@ -274,7 +277,9 @@ func deleteCancels(t *testing.T, b *Bundle) {
 	require.NoError(t, err)
 	require.Len(t, claimed, 4)
 	done, late, leased, released := ids[0], ids[1], ids[2], ids[3]
-	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, done, 1, postrider.StateSucceeded), b.Outcome(t, late, 1, postrider.StateRetrying)}))
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{
+		b.Outcome(t, done, 1, postrider.StateSucceeded), b.Outcome(t, late, 1, postrider.StateRetrying),
+	}))
 	require.NoError(t, b.Release(ctx, []string{released}))
 	b.Clock.Advance(time.Second)
 	require.NoError(t, b.DeleteWebhook(ctx, b.Workspace, w.ID))
@@ -297,7 +302,8 @@ func deleteCancels(t *testing.T, b *Bundle) {
 	}
 	require.Contains(t, together[:2], cancelled[carrier[0].WorkflowID])
 	require.Equal(t, map[string]string{
-		carrier[0].WorkflowID: cancelled[carrier[0].WorkflowID], "delivery/" + late: late, "delivery/" + leased: leased, "delivery/" + released: released,
+		carrier[0].WorkflowID: cancelled[carrier[0].WorkflowID], "delivery/" + late: late,
+		"delivery/" + leased: leased, "delivery/" + released: released,
 	}, cancelled, "all that carry, or may, and carry nothing else")
 
 	// They are claimed as the rest is: for a time, and until it was done.
@@ -323,12 +329,13 @@ func deleteCancels(t *testing.T, b *Bundle) {
 	require.NoError(t, err)
 	require.Equal(t, postrider.StateCancelled, targets[0].Delivery.State)
 	require.Equal(t, postrider.StateSucceeded, targets[1].Delivery.State)
-	history, err := b.Deliveries(ctx, b.Workspace, postrider.DeliveryFilter{WebhookID: w.ID, State: postrider.StateCancelled}, postrider.Page{})
+	filter := postrider.DeliveryFilter{WebhookID: w.ID, State: postrider.StateCancelled}
+	history, err := b.Deliveries(ctx, b.Workspace, filter, postrider.Page{})
 	require.NoError(t, err)
 	require.Len(t, history.Items, len(unfinished))
 }
 
-// cancellations claims up to so many workflows that are to be cancelled.
+// cancellations claims workflows that are to be cancelled, up to the limit.
 func (b *Bundle) cancellations(t *testing.T, limit int) []postrider.Cancellation {
 	t.Helper()
 	claimed, err := b.ClaimCancellations(t.Context(), limit, lease)
@@ -337,7 +344,8 @@ func (b *Bundle) cancellations(t *testing.T, limit int) []postrider.Cancellation
 	return claimed
 }
 
-// A webhook that had a great many deliveries under way holds up nobody when it is deleted.
+// Deleting a webhook with many deliveries under way must leave claims their whole limit, and
+// cancellations are claimed in parts.
 func deleteQuota(t *testing.T, b *Bundle) {
 	doomed := b.NewWebhook(t)
 	b.PublishTo(t, doomed.ID, 20)

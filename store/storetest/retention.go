@@ -48,7 +48,8 @@ func (b *Bundle) retain(t *testing.T, before time.Time) postrider.Removed {
 func (b *Bundle) left(t *testing.T) (events, deliveries, attempts int) {
 	t.Helper()
 	ctx := t.Context()
-	return b.count(ctx, t, "SELECT COUNT(*) FROM events"), b.count(ctx, t, "SELECT COUNT(*) FROM deliveries"), b.count(ctx, t, "SELECT COUNT(*) FROM attempts")
+	return b.count(ctx, t, "SELECT COUNT(*) FROM events"), b.count(ctx, t, "SELECT COUNT(*) FROM deliveries"),
+		b.count(ctx, t, "SELECT COUNT(*) FROM attempts")
 }
 
 func retainOld(t *testing.T, b *Bundle) {

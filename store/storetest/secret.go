@@ -84,8 +84,8 @@ func secretLater(t *testing.T, b *Bundle) {
 func secretMoved(t *testing.T, b *Bundle) {
 	one, two := b.NewWebhook(t), b.NewWebhook(t)
 	raw := b.Raw(t)
-	_, err := raw.ExecContext(t.Context(), `UPDATE secret_versions SET ciphertext = (SELECT ciphertext FROM secret_versions WHERE secret_id = $1)
-		WHERE secret_id = $2`, *one.SecretID, *two.SecretID)
+	_, err := raw.ExecContext(t.Context(), `UPDATE secret_versions
+		SET ciphertext = (SELECT ciphertext FROM secret_versions WHERE secret_id = $1) WHERE secret_id = $2`, *one.SecretID, *two.SecretID)
 	require.NoError(t, err)
 	_, err = b.Secret(t.Context(), b.Workspace, two.ID)
 	require.ErrorContains(t, err, "cannot be decrypted")
@@ -144,7 +144,7 @@ func secretTargets(t *testing.T, b *Bundle) {
 	require.Equal(t, w.URL, targets[0].URL)
 	require.Equal(t, postrider.WebhookActive, targets[0].WebhookStatus)
 	require.Equal(t, map[string]string{"X-One": "1"}, targets[0].Headers)
-	require.Equal(t, postrider.SigningHMACSHA256, targets[0].SigningMethod)
+	require.Equal(t, postrider.SigningMethod("hmac_sha256"), targets[0].SigningMethod)
 	require.JSONEq(t, `{"id":"`+targets[0].Delivery.EventID+`"}`, string(targets[0].Body))
 	require.False(t, targets[0].EventExpired)
 	b.Clock.Advance(time.Minute)

@@ -1,5 +1,3 @@
-// Package storetest is the conformance suite of package store: what every database
-// must do, run on each.
 package storetest
 
 import (
@@ -29,9 +27,9 @@ const lease = 45 * time.Second
 func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 	t.Helper()
 	for _, part := range []map[string]func(*testing.T, *Bundle){
-		workspaceTests(), webhookTests(), secretTests(), publishTests(), audienceTests(), repeatTests(), groupTests(),
-		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(), lifecycleTests(),
-		propertyTests(),
+		workspaceTests(), webhookTests(), secretTests(), publishTests(), matchTests(), idempotencyTests(), groupTests(),
+		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(),
+		lifecycleTests(), propertyTests(),
 	} {
 		for name, test := range part {
 			t.Run(name, func(t *testing.T) {
@@ -62,7 +60,7 @@ func (c *Clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// Bundle is what a test works with: a store on a fresh database, with a workspace.
+// Bundle is a store on a fresh database, with a workspace, for one test.
 type Bundle struct {
 	*store.Store
 	URL       string
@@ -97,7 +95,7 @@ func (b *Bundle) Open(tb testing.TB, keys string) *store.Store {
 	return s
 }
 
-// Raw opens the database itself, to look at what is stored.
+// Raw opens the database itself, to look at the stored rows.
 func (b *Bundle) Raw(tb testing.TB) *sqlx.DB {
 	tb.Helper()
 	driver, address := "sqlite", strings.TrimPrefix(b.URL, "sqlite:")
@@ -124,10 +122,14 @@ func (b *Bundle) Settings(events ...string) postrider.Webhook {
 		events = []string{"*"}
 	}
 	return postrider.Webhook{
-		WorkspaceID: b.Workspace, URL: "https://receiver.example/hooks", Events: events,
-		SigningMethod: postrider.SigningHMACSHA256, ScopeType: postrider.ScopeGlobal,
-		Policy:      postrider.Policy{TimeoutMS: postrider.DefaultTimeoutMS, MaxRetries: postrider.DefaultMaxRetries, BackoffMS: postrider.DefaultBackoffMS},
-		MaxInFlight: postrider.DefaultMaxInFlight,
+		WorkspaceID: b.Workspace,
+		WebhookSettings: postrider.WebhookSettings{
+			URL: "https://receiver.example/hooks", Events: events, SigningMethod: "hmac_sha256", ScopeType: postrider.ScopeGlobal,
+			MaxInFlight: postrider.DefaultMaxInFlight,
+		},
+		Policy: postrider.Policy{
+			TimeoutMS: postrider.DefaultTimeoutMS, MaxRetries: postrider.DefaultMaxRetries, BackoffMS: postrider.DefaultBackoffMS,
+		},
 	}
 }
 
@@ -186,11 +188,11 @@ func (b *Bundle) Claimed(tb testing.TB, limit int) map[string][]string {
 	claimed, err := b.Claim(tb.Context(), postrider.ClaimRequest{Limit: limit, Lease: lease})
 	require.NoError(tb, err)
 	require.LessOrEqual(tb, len(claimed), limit)
-	of := map[string][]string{}
+	byWebhook := map[string][]string{}
 	for _, d := range claimed {
-		of[d.WebhookID] = append(of[d.WebhookID], d.ID)
+		byWebhook[d.WebhookID] = append(byWebhook[d.WebhookID], d.ID)
 	}
-	return of
+	return byWebhook
 }
 
 // Outcome returns the outcome of a delivery's attempt: its state and, unless it

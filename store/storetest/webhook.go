@@ -49,7 +49,8 @@ func apiKeys(t *testing.T, b *Bundle) {
 }
 
 func contradiction(t *testing.T, b *Bundle) {
-	requireCode(t, postrider.CodeConflict, b.CreateWorkspace(t.Context(), postrider.Workspace{ID: b.Workspace, Name: "again", CreatedAt: Start()}))
+	again := postrider.Workspace{ID: b.Workspace, Name: "again", CreatedAt: Start()}
+	requireCode(t, postrider.CodeConflict, b.CreateWorkspace(t.Context(), again))
 	w := b.Settings()
 	w.WorkspaceID = "ws_unknown"
 	_, err := b.CreateWebhook(t.Context(), w, "")
@@ -128,7 +129,8 @@ func isolation(t *testing.T, b *Bundle) {
 	requireCode(t, postrider.CodeNotFound, err)
 	_, err = b.Delivery(ctx, other, receipts[0].DeliveryIDs[0])
 	requireCode(t, postrider.CodeNotFound, err)
-	_, err = b.Publish(ctx, postrider.Publication{WorkspaceID: other, OnlyWebhookID: w.ID, Events: []postrider.PublishedEvent{b.NewEvent("call.ended")}})
+	theirs := postrider.Publication{WorkspaceID: other, OnlyWebhookID: w.ID, Events: []postrider.PublishedEvent{b.NewEvent("call.ended")}}
+	_, err = b.Publish(ctx, theirs)
 	requireCode(t, postrider.CodeNotFound, err)
 
 	webhooks, err := b.Webhooks(ctx, other, postrider.WebhookFilter{}, postrider.Page{})
@@ -150,6 +152,7 @@ func isolation(t *testing.T, b *Bundle) {
 func webhookTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
 		"a webhook comes back as it was stored": webhookRoundTrip,
+		"every setting of a webhook is kept":    webhookSettings,
 		"webhooks are listed by pages":          webhookPages,
 		"webhooks are filtered":                 webhookFilters,
 		"a webhook is changed":                  webhookUpdate,
@@ -160,11 +163,13 @@ func webhookTests() map[string]func(*testing.T, *Bundle) {
 
 func webhookRoundTrip(t *testing.T, b *Bundle) {
 	w := postrider.Webhook{
-		WorkspaceID: b.Workspace, URL: "https://receiver.example/ü?x=1", Events: []string{"call.*", "a.b", "a.b"},
-		Name: ref("Näme"), Description: ref(""), SigningMethod: postrider.SigningBearer,
-		ScopeType: postrider.ScopePersona, PersonaID: ref("persona-1"),
-		Policy:  postrider.Policy{TimeoutMS: 1234, MaxRetries: 7, BackoffMS: 100},
-		Headers: map[string]string{"X-One": "1", "X-Two": "<&>"}, RateLimit: ref(10), MaxInFlight: 3,
+		WorkspaceID: b.Workspace, Policy: postrider.Policy{TimeoutMS: 1234, MaxRetries: 7, BackoffMS: 100},
+		WebhookSettings: postrider.WebhookSettings{
+			URL: "https://receiver.example/ü?x=1", Events: []string{"call.*", "a.b", "a.b"},
+			Name: ref("Näme"), Description: ref(""), SigningMethod: "bearer",
+			ScopeType: postrider.ScopePersona, PersonaID: ref("persona-1"),
+			Headers: map[string]string{"X-One": "1", "X-Two": "<&>"}, RateLimit: ref(10), MaxInFlight: 3,
+		},
 	}
 	created, err := b.CreateWebhook(t.Context(), w, "token")
 	require.NoError(t, err)

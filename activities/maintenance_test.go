@@ -1,0 +1,128 @@
+package activities_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	temporallog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/testsuite"
+
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
+)
+
+// keeper is a database that removes two days, and reports its progress after each.
+type keeper struct {
+	away   error
+	before []time.Time // times of the calls of Retain
+}
+
+// EnsurePartitions implements [activities.Keeper].
+func (k *keeper) EnsurePartitions(context.Context, time.Time) error { return k.away }
+
+// Retain implements [activities.Keeper].
+func (k *keeper) Retain(_ context.Context, before time.Time, progress func(postrider.Removed)) (postrider.Removed, error) {
+	k.before = append(k.before, before)
+	progress(postrider.Removed{Days: []string{"2026-03-01"}})
+	removed := postrider.Removed{Days: []string{"2026-03-01", "2026-03-02"}}
+	progress(removed)
+	return removed, nil
+}
+
+// maintain runs the activity, and returns what it removed and its first heartbeat.
+func maintain(t *testing.T, k *keeper, retention time.Duration) (removed, beat postrider.Removed, err error) {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	env := suite.NewTestActivityEnvironment()
+	beats := make(chan postrider.Removed, 2)
+	env.SetOnActivityHeartbeatListener(func(_ *activity.Info, details converter.EncodedValues) {
+		var told postrider.Removed
+		if details.Get(&told) == nil {
+			beats <- told
+		}
+	})
+	m := &activities.Maintenance{Keeper: k, Now: func() time.Time { return time.Unix(1_000_000, 0) }, Retention: retention}
+	env.RegisterActivity(m)
+	value, err := env.ExecuteActivity(m.Maintain)
+	if err != nil {
+		return removed, beat, err
+	}
+	require.NoError(t, value.Get(&removed))
+	if len(k.before) > 0 {
+		beat = <-beats
+	}
+	return removed, beat, nil
+}
+
+// Guards against a long removal that Temporal takes for dead: it reports its progress.
+func TestMaintenanceHeartbeatsWhileItRemoves(t *testing.T) {
+	t.Parallel()
+	k := &keeper{}
+	removed, beat, err := maintain(t, k, time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, []string{"2026-03-01", "2026-03-02"}, removed.Days)
+	require.Equal(t, []string{"2026-03-01"}, beat.Days)
+	require.Equal(t, []time.Time{time.Unix(1_000_000, 0).Add(-time.Hour)}, k.before)
+}
+
+// Guards against data that is removed although it is to be kept for ever, or although no
+// partition takes new data.
+func TestMaintenanceRemovesNothing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		retention time.Duration
+		away      error
+	}{
+		"without a retention":                 {},
+		"when partitions are missing":         {retention: time.Hour, away: errAway},
+		"without a retention and a partition": {away: errAway},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := &keeper{away: c.away}
+			removed, _, err := maintain(t, k, c.retention)
+			require.Equal(t, c.away != nil, err != nil)
+			require.Zero(t, removed)
+			require.Empty(t, k.before)
+		})
+	}
+}
+
+// Guards alerts on rates: a series that appears with the first failure has no rate.
+func TestMetricsExistBeforeTheFirstAttempt(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewPedanticRegistry()
+	activities.NewMetrics(registry)
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	series := map[string][]string{}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			require.Zero(t, metric.GetCounter().GetValue())
+			require.Zero(t, metric.GetHistogram().GetSampleCount())
+			for _, label := range metric.GetLabel() {
+				series[family.GetName()] = append(series[family.GetName()], label.GetValue())
+			}
+		}
+	}
+	var results, outcomes []string
+	for _, result := range postrider.Results() {
+		results = append(results, string(result))
+	}
+	for _, state := range postrider.DeliveryStates() {
+		if state.Finished() {
+			outcomes = append(outcomes, string(state))
+		}
+	}
+	require.ElementsMatch(t, results, series["postrider_attempts_total"])
+	require.ElementsMatch(t, results, series["postrider_attempt_duration_seconds"])
+	require.ElementsMatch(t, outcomes, series["postrider_deliveries_total"])
+	require.Len(t, families, 5)
+}

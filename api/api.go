@@ -1,0 +1,78 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"postrider.dev/postrider/api/rest"
+)
+
+// server has the state that all handlers share.
+type server struct {
+	Config
+	rest *rest.API
+}
+
+// New returns the API's handler. It serves everything under /api/v1, the health
+// routes, the OpenAPI document and the reference page.
+func New(config Config) http.Handler { return newServer(config).rest }
+
+func newServer(config Config) *server {
+	if config.OnAccepted == nil {
+		config.OnAccepted = func(int, int) {}
+	}
+	s := &server{Config: config, rest: rest.New(rest.Config{
+		Document:     document(config.Version),
+		Authorize:    newKeyring(config.Store, config.Now, config.Logger).authorize,
+		Now:          config.Now,
+		NewRequestID: func() string { return config.IDs.New("req") },
+		Logger:       config.Logger,
+		Sensitive:    sensitive,
+		OnRequest:    config.OnRequest,
+		Tracer:       config.Tracer,
+	})}
+	s.routeWebhooks()
+	s.routeSecrets()
+	s.routeAdmin()
+	s.routeEvents()
+	s.routeDeliveries()
+	s.routeHealth()
+	s.rest.HandleReference()
+	return s
+}
+
+const apiDescription = "Postrider delivers webhooks and does not lose them: it keeps subscriptions, accepts events, " +
+	"and signs and POSTs every event to every webhook that matches, with retries.\n\n" +
+	"- Ids are a prefix, an underscore and a time-ordered id. Times are RFC 3339 in UTC.\n" +
+	"- Errors are `application/problem+json` (RFC 9457). A 422 names broken rules by their location, as `body.timeout_ms`. " +
+	"An id of another workspace is a 404, like one that does not exist. A 503 carries `Retry-After`.\n" +
+	"- Unknown fields and unknown query parameters are refused with a 422, and so is null for a field that may not be null.\n" +
+	"- Request bodies are JSON of up to 256 KiB; a batch may have 8 MiB.\n" +
+	"- Lists are newest first. Pass `next_cursor` as `cursor` to go on; it is null on the last page.\n" +
+	"- Every response carries `X-Request-Id`: the caller's own where it sent one, else a new one."
+
+// document describes the API as a whole.
+func document(version string) rest.Document {
+	return rest.Document{
+		Title: "Postrider", Version: version, Description: apiDescription,
+		Tags: []*huma.Tag{
+			{Name: tagWebhooks, Description: "Subscriptions: where events go, which, and how."},
+			{Name: tagSecrets, Description: "Signing secrets of webhooks."},
+			{Name: tagEvents, Description: "Publishing events, and what was published."},
+			{Name: tagDeliveries, Description: "One event on its way to one webhook."},
+			{Name: tagAdmin, Description: "Workspaces and API keys, for the scope admin."},
+		},
+	}
+}
+
+// sensitive reports whether an error must not repeat a value: secrets, headers, and a URL
+// that may carry a password.
+func sensitive(location string, value any) bool {
+	if location == "body.secret" || strings.HasPrefix(location, "body.headers") {
+		return true
+	}
+	text, isText := value.(string)
+	return isText && location == "body.url" && strings.Contains(text, "@")
+}

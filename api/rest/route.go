@@ -1,0 +1,139 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humagin"
+	"github.com/gin-gonic/gin"
+
+	"postrider.dev/postrider"
+)
+
+// Route is one operation: its part of the OpenAPI document, and the scope that a key needs
+// for it.
+type Route struct {
+	Method, Path string
+	ID           string // of the operation, such as "create-webhook"
+	Tag          string
+	Summary      string
+	Description  string // Markdown; optional
+	Scope        postrider.Scope
+	Status       int   // of a success; 0 for 200, or 204 when there is no answer
+	Errors       []int // statuses that the route can answer, besides those of every route
+}
+
+// Output is an answer with a body and without headers of its own.
+type Output[T any] struct {
+	Body T
+}
+
+// Handle adds a route that takes no body. In has the parameters, Out the answer, both as
+// huma's tags describe them. Errors that handler returns become problem documents.
+func Handle[In, Out any](a *API, r Route, handler func(context.Context, *In) (*Out, error)) {
+	register(a, a.operation(r, a.authorizeRoute(r.Scope)), handler)
+}
+
+// HandleBody adds a route that takes a body. The handler gets the value that the body's Decode
+// returned.
+func HandleBody[In, B, Out any](a *API, r Route, body Body[B], handler func(context.Context, *In, B) (*Out, error)) {
+	operation := a.operation(r, a.authorizeRoute(r.Scope), a.middleware(func(c *gin.Context) error {
+		value, err := body.read(c)
+		current(c.Request.Context()).body = value
+		return err
+	}))
+	described := new(huma.RequestBody)
+	operation.RequestBody = described
+	operation.Errors = append(operation.Errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge,
+		http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity)
+	register(a, operation, func(ctx context.Context, in *In) (*Out, error) {
+		value, _ := current(ctx).body.(B) // the middleware put it there
+		return handler(ctx, in, value)
+	})
+	// Only after registering: huma would read and check a body that is described before.
+	described.Required = !body.Optional
+	described.Content = map[string]*huma.MediaType{"application/json": {Schema: body.Schema}}
+}
+
+// operation describes the route to huma.
+func (a *API) operation(r Route, middlewares ...func(huma.Context, func(huma.Context))) huma.Operation {
+	return huma.Operation{
+		OperationID:   r.ID,
+		Method:        r.Method,
+		Path:          r.Path,
+		Summary:       r.Summary,
+		Description:   strings.TrimSpace(r.Description + "\n\nThe key needs the scope `" + string(r.Scope) + "`."),
+		Tags:          []string{r.Tag},
+		DefaultStatus: r.Status,
+		Errors:        append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable}, r.Errors...),
+		Security:      []map[string][]string{{securityAPIKey: {}}},
+		Middlewares:   middlewares,
+
+		RejectUnknownQueryParameters: true,
+	}
+}
+
+// register adds the operation. A handler's error becomes a problem document, and is kept for
+// the log line.
+func register[In, Out any](a *API, operation huma.Operation, handler func(context.Context, *In) (*Out, error)) {
+	huma.Register(a.docs, operation, func(ctx context.Context, in *In) (*Out, error) {
+		answer, err := handler(ctx, in)
+		if err != nil {
+			current(ctx).err = err
+			return nil, a.problemOf(err)
+		}
+		return answer, nil
+	})
+}
+
+// middleware makes a check a huma middleware: an error of the check is the answer.
+func (a *API) middleware(check func(*gin.Context) error) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		c := humagin.Unwrap(ctx)
+		if err := check(c); err != nil {
+			a.fail(c, err)
+			return
+		}
+		next(ctx)
+	}
+}
+
+// authorizeRoute checks the key first, so that a caller without one does not learn whether
+// its request is valid.
+func (a *API) authorizeRoute(scope postrider.Scope) func(huma.Context, func(huma.Context)) {
+	return a.middleware(func(c *gin.Context) error {
+		ctx := c.Request.Context()
+		key, err := a.Authorize(ctx, c.GetHeader(HeaderAPIKey), scope)
+		current(ctx).key = key
+		if err != nil {
+			return err
+		}
+		return checkText(c)
+	})
+}
+
+// checkText refuses bytes that are not UTF-8, and NUL, in the path and the query: no stored
+// text can equal them, and PostgreSQL answers them with an error.
+func checkText(c *gin.Context) error {
+	text := func(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
+	for _, parameter := range c.Params {
+		if !text(parameter.Value) {
+			return &postrider.Error{Code: postrider.CodeNotFound, Message: "no such resource"}
+		}
+	}
+	if c.Request.URL.RawQuery == "" {
+		return nil
+	}
+	for name, values := range c.Request.URL.Query() {
+		if !text(name) {
+			return BrokenField("query", "must be text without the character U+0000", nil)
+		}
+		if !text(strings.Join(values, "")) {
+			return BrokenField("query."+name, "must be text without the character U+0000", nil)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,45 @@
+package signing
+
+import (
+	"net/http"
+	"strings"
+
+	"postrider.dev/postrider"
+)
+
+// Bearer sends the secret as a bearer token (RFC 6750).
+const Bearer postrider.SigningMethod = "bearer"
+
+func bearer() scheme {
+	const authScheme = "Bearer "
+	return scheme{
+		method: Bearer, checkSecret: checkCredential,
+		sign: func(header http.Header, secrets []string, _ signed) {
+			header[headerAuthorize] = []string{authScheme + secrets[0]}
+		},
+		verify: func(secrets []string, r received) error {
+			return verifyHeader(r.header, headerAuthorize, secrets, func(given, secret string) bool {
+				return equal(credentials(given, authScheme), secret)
+			})
+		},
+	}
+}
+
+// checkCredential returns the rule that keeps a secret out of a header, or "".
+func checkCredential(secret string) string {
+	for i := range len(secret) {
+		if secret[i] < 0x20 || secret[i] > 0x7e {
+			return "must have printable ASCII characters only: it is sent in a header"
+		}
+	}
+	return ""
+}
+
+// credentials returns the text after the authentication scheme, or "" for another scheme. The
+// case of the scheme's name does not matter (RFC 9110 section 11.1).
+func credentials(authorization, authScheme string) string {
+	if len(authorization) < len(authScheme) || !strings.EqualFold(authorization[:len(authScheme)], authScheme) {
+		return ""
+	}
+	return authorization[len(authScheme):]
+}

@@ -1,0 +1,53 @@
+package store
+
+import "postrider.dev/postrider/store/sqldb"
+
+// What the tests of package store_test compare with the databases.
+var (
+	SelectMatches = selectMatches
+	SelectNamed   = selectNamed
+)
+
+// PartialIndexes returns the conditions of the outbox's partial indexes, by their names.
+func PartialIndexes() map[string]string {
+	return map[string]string{
+		"outbox_ready": readyStart, "outbox_handover": readyRetry, "outbox_cancel": readyCancel, "outbox_held": onHold,
+		"outbox_leased": leasedAttempt, "outbox_scheduled": scheduledStart, "outbox_retrying": waitingRetry,
+	}
+}
+
+// OutboxKinds returns the kinds of outbox rows.
+func OutboxKinds() []string { return texts(outboxKinds()) }
+
+// KeyKinds returns the kinds of idempotency keys.
+func KeyKinds() []string { return texts(keyKinds()) }
+
+// TroubleStates returns the states that the column trouble has.
+func TroubleStates() []string { return texts(troubleStates()) }
+
+func texts[Word ~string](words []Word) []string {
+	all := make([]string, len(words))
+	for i, word := range words {
+		all[i] = string(word)
+	}
+	return all
+}
+
+// RowColumns returns the columns of each table's row type, by table.
+func RowColumns() map[string][]string {
+	return map[string][]string{
+		"workspaces":       sqldb.ColumnsOf[workspaceRow]().Names(),
+		"api_keys":         sqldb.ColumnsOf[apiKeyRow]().Names(),
+		"secrets":          sqldb.ColumnsOf[secretRow]().Names(),
+		"secret_versions":  sqldb.ColumnsOf[versionRow]().Names(),
+		"webhooks":         sqldb.ColumnsOf[storedWebhook]().Names(),
+		"webhook_events":   sqldb.ColumnsOf[patternRow]().Names(),
+		"webhook_stats":    sqldb.ColumnsOf[statsRow]().Names(),
+		"webhook_pace":     sqldb.ColumnsOf[paceRow]().Names(),
+		"events":           sqldb.ColumnsOf[eventRow]().Names(),
+		"deliveries":       sqldb.ColumnsOf[deliveryRow]().Names(),
+		"attempts":         sqldb.ColumnsOf[attemptRow]().Names(),
+		"idempotency_keys": sqldb.ColumnsOf[idempotencyRow]().Names(),
+		"outbox":           sqldb.ColumnsOf[outboxRow]().Names(),
+	}
+}

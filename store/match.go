@@ -1,0 +1,234 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/jmoiron/sqlx"
+
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/sqldb"
+)
+
+// subscriber is a webhook as far as publishing needs it. When one of these columns changes,
+// the database's triggers give the workspace another generation. A column that is added
+// here must be added to the triggers by a migration.
+type subscriber struct {
+	ID          string
+	WorkspaceID string `db:"workspace_id"`
+	Status      postrider.WebhookStatus
+	postrider.Policy
+}
+
+// matchKey is the same for all events that go to the same webhooks. Persona is "" for
+// events without a persona.
+type matchKey struct {
+	workspaceID, eventType, persona string
+}
+
+func matchKeyOf(workspaceID string, e postrider.Event) matchKey {
+	key := matchKey{workspaceID: workspaceID, eventType: e.Type}
+	if e.PersonaID != nil {
+		key.persona = *e.PersonaID
+	}
+	return key
+}
+
+// subscription is a row by which an event can be matched. Persona is "" for the webhooks
+// that get the events of every persona.
+type subscription struct {
+	WorkspaceID string `db:"workspace_id"`
+	Pattern     string
+	Persona     string `db:"persona_id"`
+}
+
+// subscriptions returns every subscription that matches the key's events.
+func (key matchKey) subscriptions() []subscription {
+	var all []subscription
+	for _, pattern := range postrider.PatternsFor(key.eventType) {
+		all = append(all, subscription{key.workspaceID, pattern, ""})
+		if key.persona != "" {
+			all = append(all, subscription{key.workspaceID, pattern, key.persona})
+		}
+	}
+	return all
+}
+
+// matches are the webhooks that events go to, by the events' keys.
+type matches map[matchKey][]subscriber
+
+// subscribers are the webhooks that a transaction's publications go to.
+type subscribers struct {
+	byID  map[string]subscriber
+	byKey matches
+}
+
+// subscribers finds the webhooks that the publications go to. It keeps their workspaces'
+// generations, and so their webhooks, from changing until the transaction ends: a delivery
+// must not be made pending for a webhook that is being paused, nor parked for one that is
+// being resumed.
+func (s *Store) subscribers(ctx context.Context, tx *sqlx.Tx, publications []postrider.Publication) (*subscribers, error) {
+	found := &subscribers{byID: map[string]subscriber{}, byKey: matches{}}
+	var workspaces, named []string
+	for _, p := range publications {
+		workspaces = append(workspaces, p.WorkspaceID)
+		if p.OnlyWebhookID != "" {
+			named = append(named, p.OnlyWebhookID)
+			continue
+		}
+		for _, e := range p.Events {
+			found.byKey[matchKeyOf(p.WorkspaceID, e.Event)] = nil
+		}
+	}
+	slices.Sort(workspaces)
+	generations, err := s.generations(ctx, tx, slices.Compact(workspaces))
+	if err != nil {
+		return nil, err
+	}
+	unknown := s.matches.cached(found.byKey, generations)
+	if err := readMatches(ctx, s.db, tx, unknown, found.byKey); err != nil {
+		return nil, err
+	}
+	s.matches.cache(unknown, found.byKey, generations)
+	return found, readNamed(ctx, tx, named, found)
+}
+
+// generations returns the workspaces' generations, which cannot change until the
+// transaction ends.
+func (s *Store) generations(ctx context.Context, tx *sqlx.Tx, workspaceIDs []string) (map[string]string, error) {
+	var rows []struct {
+		ID         string
+		Generation string
+	}
+	err := sqldb.SQL("SELECT id, generation FROM workspaces WHERE id IN").In(workspaceIDs).
+		Add(" ORDER BY id"+s.db.Lock("FOR SHARE")).Select(ctx, tx, &rows)
+	byID := make(map[string]string, len(rows))
+	for _, row := range rows {
+		byID[row.ID] = row.Generation
+	}
+	return byID, err
+}
+
+// readMatches reads the webhooks of the keys into found, each once, in the order of ids.
+func readMatches(ctx context.Context, db *sqldb.DB, tx *sqlx.Tx, keys []matchKey, found matches) error {
+	bySubscription := map[subscription][]subscriber{}
+	var wanted []subscription
+	for _, key := range keys {
+		for _, sub := range key.subscriptions() {
+			if _, asked := bySubscription[sub]; !asked {
+				bySubscription[sub] = nil
+				wanted = append(wanted, sub)
+			}
+		}
+	}
+	err := sqldb.LookUp(db, selectMatches, wanted, func(st *sqldb.Statement) error {
+		var rows []struct {
+			subscriber
+			Pattern string
+			Persona string `db:"persona_id"`
+		}
+		err := st.Select(ctx, tx, &rows)
+		for _, row := range rows {
+			sub := subscription{row.WorkspaceID, row.Pattern, row.Persona}
+			bySubscription[sub] = append(bySubscription[sub], row.subscriber)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		var all []subscriber
+		for _, sub := range key.subscriptions() {
+			all = append(all, bySubscription[sub]...)
+		}
+		slices.SortFunc(all, func(a, b subscriber) int { return strings.Compare(a.ID, b.ID) })
+		found[key] = slices.CompactFunc(all, func(a, b subscriber) bool { return a.ID == b.ID })
+	}
+	return nil
+}
+
+func readNamed(ctx context.Context, tx *sqlx.Tx, webhookIDs []string, found *subscribers) error {
+	if len(webhookIDs) == 0 {
+		return nil
+	}
+	var rows []subscriber
+	err := sqldb.SQL(selectNamed).In(webhookIDs).Select(ctx, tx, &rows)
+	for _, w := range rows {
+		found.byID[w.ID] = w
+	}
+	return err
+}
+
+// check returns [postrider.CodeNotFound] for a publication to a webhook that its workspace
+// does not have.
+func (f *subscribers) check(p postrider.Publication) error {
+	if p.OnlyWebhookID != "" && f.byID[p.OnlyWebhookID].WorkspaceID != p.WorkspaceID {
+		return postrider.NotFound("webhook")
+	}
+	return nil
+}
+
+// matching returns the webhooks that get the event, each once, in the order of ids.
+func (f *subscribers) matching(p postrider.Publication, e postrider.Event) []subscriber {
+	if p.OnlyWebhookID != "" {
+		return []subscriber{f.byID[p.OnlyWebhookID]}
+	}
+	return f.byKey[matchKeyOf(p.WorkspaceID, e)]
+}
+
+// maxCached bounds the cache, in keys and their webhooks together; it comes to some 20 MB.
+const maxCached = 100_000
+
+// matchCache remembers which webhooks events go to. An entry is right as long as the
+// workspace's generation is the same. It is safe for concurrent use.
+type matchCache struct {
+	mu    sync.Mutex
+	known map[matchKey]cachedMatch
+	size  int
+}
+
+type cachedMatch struct {
+	generation string
+	webhooks   []subscriber
+}
+
+func (m cachedMatch) size() int { return 1 + len(m.webhooks) }
+
+// cached fills in the webhooks that the cache has and returns the other keys.
+func (c *matchCache) cached(found matches, generations map[string]string) (unknown []matchKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range found {
+		entry, known := c.known[key]
+		if known && entry.generation == generations[key.workspaceID] {
+			found[key] = entry.webhooks
+		} else {
+			unknown = append(unknown, key)
+		}
+	}
+	return unknown
+}
+
+// cache keeps the matches that were read. When there is no room, it forgets all others.
+func (c *matchCache) cache(read []matchKey, found matches, generations map[string]string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, key := range read {
+		entry := cachedMatch{generation: generations[key.workspaceID], webhooks: found[key]}
+		if before, known := c.known[key]; known {
+			c.size -= before.size()
+			delete(c.known, key)
+		}
+		if c.size+entry.size() > maxCached {
+			clear(c.known)
+			c.size = 0
+		}
+		if entry.size() <= maxCached {
+			c.known[key] = entry
+			c.size += entry.size()
+		}
+	}
+}

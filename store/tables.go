@@ -1,0 +1,63 @@
+package store
+
+import "postrider.dev/postrider/store/sqldb"
+
+// The tables that are written by typed rows, and the beginnings of queries that read such
+// rows. The columns come from the rows' db tags.
+//
+//nolint:gochecknoglobals // computed once from types, never written again
+var (
+	workspacesTable      = sqldb.NewTable("workspaces", sqldb.ColumnsOf[workspaceRow](), "")
+	apiKeysTable         = sqldb.NewTable("api_keys", sqldb.ColumnsOf[apiKeyRow](), "")
+	secretsTable         = sqldb.NewTable("secrets", sqldb.ColumnsOf[secretRow](), "")
+	secretVersionsTable  = sqldb.NewTable("secret_versions", sqldb.ColumnsOf[versionRow](), "")
+	webhooksTable        = sqldb.NewTable("webhooks", sqldb.ColumnsOf[storedWebhook](), "")
+	webhookEventsTable   = sqldb.NewTable("webhook_events", sqldb.ColumnsOf[patternRow](), "")
+	webhookPaceTable     = sqldb.NewTable("webhook_pace", sqldb.ColumnsOf[paceRow](), upsertPace)
+	webhookStatsTable    = sqldb.NewTable("webhook_stats", sqldb.ColumnsOf[statsRow](), addToStats)
+	eventsTable          = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow](), "")
+	newDeliveriesTable   = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...), "")
+	newOutboxTable       = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow]().Except("workflow_id"), "")
+	outboxTable          = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow](), "")
+	idempotencyKeysTable = sqldb.NewTable("idempotency_keys", sqldb.ColumnsOf[idempotencyRow](),
+		"ON CONFLICT (workspace_id, kind, value) DO NOTHING")
+
+	// publicationRows writes all rows of a publish but its idempotency keys in one statement.
+	publicationRows = sqldb.NewBulk(eventsTable, newDeliveriesTable, newOutboxTable)
+	idempotencyRows = sqldb.NewBulk(idempotencyKeysTable)
+
+	// Beginnings with input, see sqldb.With, precede these. In SQLite, WHERE TRUE keeps ON
+	// CONFLICT from being read as the ON of a join.
+	insertAttempts = "INSERT INTO attempts (" + sqldb.ColumnsOf[attemptRow]().List() + ") SELECT * FROM input WHERE TRUE" +
+		" ON CONFLICT (delivery_id, number) DO NOTHING RETURNING delivery_id, number"
+	insertRetries = "INSERT INTO outbox (" + sqldb.ColumnsOf[outboxRow]().List() + ") SELECT * FROM input WHERE TRUE" +
+		" ON CONFLICT (delivery_id) DO UPDATE SET ahead = FALSE, " +
+		sqldb.ColumnsOf[outboxRow]().Except("delivery_id", "webhook_id", "queue").AssignmentsFrom("excluded") +
+		" WHERE outbox.kind <> " + sqlCancel
+	updateDeliveries = "UPDATE deliveries SET " + sqldb.ColumnsOf[deliveryProgress]().Except("id").AssignmentsFrom("input") +
+		" FROM input WHERE deliveries.id = input.id AND "
+
+	// Conditions follow these.
+	selectEvents     = "SELECT " + sqldb.ColumnsOf[eventRow]().List() + " FROM events WHERE "
+	selectStored     = "SELECT " + sqldb.ColumnsOf[deliveryRow]().List() + " FROM deliveries WHERE "
+	selectUpdates    = "SELECT " + sqldb.ColumnsOf[deliveryUpdate]().List() + " FROM deliveries WHERE "
+	selectDeliveries = "SELECT " + sqldb.ColumnsOf[deliveryRow]().Except("state", "workflow_id").Of("d") + ", " + stateOnItsWay +
+		", " + workflowOrCarrier + " FROM deliveries d WHERE "
+	selectAttempts              = "SELECT " + sqldb.ColumnsOf[attemptRow]().List() + " FROM attempts WHERE "
+	selectAttemptsWithoutBodies = "SELECT " + sqldb.ColumnsOf[attemptRow]().Except("response_excerpt").List() + " FROM attempts WHERE "
+	selectAPIKeys               = "SELECT " + sqldb.ColumnsOf[apiKeyRow]().List() + " FROM api_keys WHERE "
+	selectWorkspaces            = "SELECT " + sqldb.ColumnsOf[workspaceRow]().List() + " FROM workspaces WHERE "
+	selectWebhooks              = "SELECT " + sqldb.ColumnsOf[storedWebhook]().Of("w") + ", w.deleted_at, " +
+		sqldb.ColumnsOf[webhookStats]().Of("t") + " FROM webhooks w JOIN webhook_stats t ON t.webhook_id = w.id WHERE "
+	selectVersions = "SELECT " + sqldb.ColumnsOf[versionRow]().Of("v") + ", s.workspace_id" +
+		" FROM secret_versions v JOIN secrets s ON s.id = v.secret_id WHERE "
+
+	// Lists of keys follow these.
+	selectMatches = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + ", e.pattern, e.persona_id" +
+		" FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id" +
+		" WHERE w.deleted_at IS NULL AND (e.workspace_id, e.pattern, e.persona_id) IN"
+	selectNamed = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + " FROM webhooks w WHERE w.deleted_at IS NULL AND w.id IN"
+)
+
+// upsertPace is the end of an INSERT that changes the pace that there is.
+const upsertPace = "ON CONFLICT (webhook_id) DO UPDATE SET next_at = excluded.next_at"

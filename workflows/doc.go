@@ -1,0 +1,25 @@
+// Package workflows holds the Temporal workflows, and the one client with which the rest of
+// the project starts, queries and cancels them. Names, ids and search attributes never leave
+// it as strings.
+//
+// Types:
+//   - [Delivery] is the workflow that carries deliveries, and [DeliveryInput] its input. Its
+//     state is a carrier (delivery.go) of members (member.go).
+//   - [Maintenance] is the workflow that maintains the database, on a schedule.
+//   - [Batch] (legacy.go) exists only for workflows that earlier versions started.
+//   - [Client] starts, queries and cancels workflows (client.go).
+//
+// Invariants:
+//   - Only ids, policies and attempts go into a workflow. Payloads and secrets stay in the
+//     database, where the activities read them.
+//   - Code that a running workflow may have executed is changed only behind
+//     workflow.GetVersion. testdata/ holds recorded histories, and a test replays each against
+//     the current code.
+//   - A receiver's failure is counted by Temporal's retry policy. An internal failure uses up
+//     no attempt of the receiver's, and the workflow goes on after it.
+//   - A cancelled workflow records the cancellation of its unfinished deliveries.
+//
+// A workflow does no I/O, reads no clock but workflow.Now, and imports no store; activities do
+// the work. A new signal or query gets its name in names.go, its handler in delivery.go before
+// the first blocking call, and a method of [Client].
+package workflows
