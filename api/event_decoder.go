@@ -100,7 +100,7 @@ func decodeEvent(raw []byte, location string) (event publishEvent, err error) {
 // plainEvent decodes the body of a publish request, and reports whether it is plain.
 func plainEvent(raw []byte) (event publishEvent, plain bool) {
 	body, valid := parseCompact(raw)
-	plain = valid && event.readPlain(body)
+	plain = valid && body.readEvent(body.Result, &event)
 	return event, plain
 }
 
@@ -110,12 +110,12 @@ func plainBatch(raw []byte) (events []publishEvent, plain bool) {
 	if !valid || !body.IsObject() {
 		return nil, false
 	}
-	space := len(raw) - len(body.Raw)
-	plain = every(body, func(name, list gjson.Result) bool {
+	space := len(raw) - len(body.text)
+	plain = every(body.Result, func(name, list gjson.Result) bool {
 		return name.Str == "events" && events == nil && list.IsArray() && every(list, func(_, item gjson.Result) bool {
 			var event publishEvent
 			// The white space that compacting removed may all have been in this event.
-			if len(events) == postrider.MaxBatch || len(item.Raw)+space > rest.MaxBody || !event.readPlain(item) {
+			if len(events) == postrider.MaxBatch || len(item.Raw)+space > rest.MaxBody || !body.readEvent(item, &event) {
 				return false
 			}
 			events = append(events, event)
@@ -125,14 +125,20 @@ func plainBatch(raw []byte) (events []publishEvent, plain bool) {
 	return events, plain && len(events) > 0
 }
 
+// compactJSON is JSON without white space.
+type compactJSON struct {
+	gjson.Result
+	text []byte
+}
+
 // parseCompact removes the white space from JSON and parses it. It reports whether the text
 // is valid JSON in UTF-8.
-func parseCompact(raw []byte) (gjson.Result, bool) {
+func parseCompact(raw []byte) (compactJSON, bool) {
 	compact := bytes.NewBuffer(make([]byte, 0, len(raw)))
 	if !utf8.Valid(raw) || json.Compact(compact, raw) != nil {
-		return gjson.Result{}, false
+		return compactJSON{}, false
 	}
-	return gjson.ParseBytes(compact.Bytes()), true
+	return compactJSON{gjson.ParseBytes(compact.Bytes()), compact.Bytes()}, true
 }
 
 // every reports whether visit accepts every field of an object, or every item of an array.
@@ -146,23 +152,26 @@ func every(value gjson.Result, visit func(name, value gjson.Result) bool) bool {
 	return accepted
 }
 
-// readPlain reads an event from compact JSON, and reports whether it is plain.
-func (p *publishEvent) readPlain(event gjson.Result) bool {
-	return event.IsObject() && every(event, p.readField) && p.Type != "" && p.Data != nil
+// readEvent decodes an event, and reports whether it is plain.
+func (c compactJSON) readEvent(value gjson.Result, event *publishEvent) bool {
+	return value.IsObject() && every(value, func(name, field gjson.Result) bool {
+		if name.Str == "data" {
+			first := event.Data == nil
+			event.Data = c.text[field.Index : field.Index+len(field.Raw)] // not copied
+			return first
+		}
+		return event.readText(name.Str, field)
+	}) && event.Type != "" && event.Data != nil
 }
 
-// readField sets a field, and reports whether the field is plain: known, not set before, and
-// of a value that keeps to the field's rule.
-func (p *publishEvent) readField(name, value gjson.Result) bool {
-	switch name.Str {
+// readText sets a field that is a text, and reports whether the field is plain: known, not
+// set before, and of a value that keeps to the field's rule.
+func (p *publishEvent) readText(name string, value gjson.Result) bool {
+	switch name {
 	case "type":
 		first := p.Type == ""
 		p.Type = value.Str
 		return first && isPlainText(value) && postrider.ValidEventType(p.Type)
-	case "data":
-		first := p.Data == nil
-		p.Data = json.RawMessage(value.Raw)
-		return first
 	case "id":
 		return setPlain(&p.ID, value, postrider.ValidEventID)
 	case "persona_id":
