@@ -59,7 +59,7 @@ func New(ctx context.Context, settings Settings, role Role) (*Server, error) {
 		s.close(ctx)
 		return nil, err
 	}
-	if err := s.assemble(); err != nil {
+	if err := s.assemble(); err != nil { //nolint:contextcheck // requests bring their own contexts
 		s.close(ctx)
 		return nil, err
 	}
