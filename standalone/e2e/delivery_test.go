@@ -23,10 +23,11 @@ import (
 	"postrider.dev/postrider/workflows"
 )
 
-// TestDeliveries tests deliveries with every outcome on one instance, at the same time.
+// TestDeliveries tests deliveries with every outcome on one instance, at the same time. Each has
+// a workflow of its own: by default they would share some, if three came within a second.
 func TestDeliveries(t *testing.T) {
 	t.Parallel()
-	i := start(t, t.TempDir())
+	i := startWith(t, t.TempDir(), []string{"POSTRIDER_BATCHING=never"})
 	for name, try := range map[string]func(*testing.T, *instance.Instance){
 		"attempts are max_retries and one, and waits double": testAttempts,
 		"timeout_ms cuts a slow receiver off":                testTimeout,
