@@ -117,7 +117,9 @@ func (d *firstAttempts) begin(ctx context.Context, arrival Arrival) {
 	})
 	index := d.add(Report{DeliveryID: arrival.DeliveryID})
 	d.attempts.Go(func() {
-		defer answered() // in case no request was made
+		// If no request was made, this returns the token. It runs after Done, so the attempt has
+		// no slot any more and no successor is named: no record would pass the permit on.
+		defer answered()
 		defer d.a.Process.Done(arrival.DeliveryID)
 		report, err := d.attempt(ctx, arrival, answered)
 		d.finish(ctx, index, report, err)
