@@ -48,9 +48,10 @@ type Process interface {
 	Reserve(ctx context.Context, target postrider.Target) error
 	// Began says that a retry begins, which has its slot and its permit.
 	Began(deliveryID string)
-	// Answered says that a first attempt was answered, or will not be made. It returns the
-	// delivery that was claimed ahead and gets the attempt's permit; "" when no delivery waits.
-	Answered(deliveryID string) (successor string)
+	// Answered says that a first attempt was answered, and whether it succeeded, or that it will
+	// not be made. It returns the delivery that was claimed ahead and gets the attempt's permit;
+	// "" when no delivery waits.
+	Answered(deliveryID string, succeeded bool) (successor string)
 	// Done says that a delivery's attempt has ended, or will not be made.
 	Done(deliveryID string)
 }
@@ -127,7 +128,7 @@ type noDispatcher struct{}
 func (noDispatcher) Feed(string) Feed                                { return nil }
 func (noDispatcher) Reserve(context.Context, postrider.Target) error { return nil }
 func (noDispatcher) Began(string)                                    {}
-func (noDispatcher) Answered(string) string                          { return "" }
+func (noDispatcher) Answered(string, bool) string                    { return "" }
 func (noDispatcher) Done(string)                                     {}
 
 // Report is the state of a delivery after the attempts of an activity.

@@ -200,7 +200,7 @@ func (b *bench) Reserve(ctx context.Context, target postrider.Target) error {
 func (b *bench) Began(string) {}
 
 // Answered implements [activities.Process].
-func (*bench) Answered(string) string { return "" }
+func (*bench) Answered(string, bool) string { return "" }
 
 // Done implements [activities.Process].
 func (b *bench) Done(id string) {

@@ -51,7 +51,7 @@ type crowd struct{ arrivals []activities.Arrival }
 func (c *crowd) Feed(string) activities.Feed                     { return c }
 func (c *crowd) Reserve(context.Context, postrider.Target) error { return nil }
 func (c *crowd) Began(string)                                    {}
-func (*crowd) Answered(string) string                            { return "" }
+func (*crowd) Answered(string, bool) string                      { return "" }
 func (c *crowd) Done(string)                                     {}
 
 // Next implements [activities.Feed].
@@ -140,7 +140,7 @@ type chain struct {
 func (c *chain) Feed(string) activities.Feed { return &c.crowd }
 
 // Answered implements [activities.Process].
-func (c *chain) Answered(id string) string {
+func (c *chain) Answered(id string, _ bool) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answered = append(c.answered, id)

@@ -111,15 +111,19 @@ func (d *firstAttempts) begin(ctx context.Context, arrival Arrival) {
 	if d.takeToken(ctx) {
 		returnToken = func() { <-d.requestTokens }
 	}
-	answered := sync.OnceValue(func() string {
-		returnToken()
-		return d.a.Process.Answered(arrival.DeliveryID)
-	})
+	var once sync.Once
+	answered := func(succeeded bool) (successor string) {
+		once.Do(func() {
+			returnToken()
+			successor = d.a.Process.Answered(arrival.DeliveryID, succeeded)
+		})
+		return successor
+	}
 	index := d.add(Report{DeliveryID: arrival.DeliveryID})
 	d.attempts.Go(func() {
 		// If no request was made, this returns the token. It runs after Done, so the attempt has
 		// no slot any more and no successor is named: no record would pass the permit on.
-		defer answered()
+		defer answered(false)
 		defer d.a.Process.Done(arrival.DeliveryID)
 		report, err := d.attempt(ctx, arrival, answered)
 		d.finish(ctx, index, report, err)
@@ -177,7 +181,7 @@ func (d *firstAttempts) takeToken(ctx context.Context) bool {
 
 // attempt makes a delivery's first attempt, see [Activities.attempt] for answered. It makes
 // no attempt when another workflow carries the delivery, or when the attempt was made before.
-func (d *firstAttempts) attempt(ctx context.Context, arrival Arrival, answered func() string) (Report, error) {
+func (d *firstAttempts) attempt(ctx context.Context, arrival Arrival, answered func(succeeded bool) string) (Report, error) {
 	target := arrival.freshTarget(d.a.Now())
 	if target == nil {
 		targets, err := d.a.Store.Targets(ctx, []string{arrival.DeliveryID})

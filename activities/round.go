@@ -197,7 +197,7 @@ func (r *round) attempt(ctx context.Context, target postrider.Target) result {
 		}
 		r.a.Process.Began(target.Delivery.ID)
 	}
-	res.report, res.err = r.a.attempt(ctx, target, r.workflowID, func() string { return "" })
+	res.report, res.err = r.a.attempt(ctx, target, r.workflowID, func(bool) string { return "" })
 	if res.err != nil {
 		r.releasePermit(ctx, target.Delivery.ID)
 	}

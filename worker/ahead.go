@@ -25,18 +25,20 @@ const (
 
 // quick reports whether deliveries are claimed ahead for the receiver. It must answer
 // quickly. Its window must be as wide as the webhook allows, since otherwise each answer
-// widens the window and the next claim gives it more. And no retry may wait for a permit.
+// widens the window and the next claim gives it more. No retry may wait for a permit. And a
+// receiver that fails is not hurried: its first attempts would all fail within a moment, and
+// their retries come due together, at the cost of everybody else's latency.
 func (r *receiverLimit) quick(now time.Time) bool {
-	return r.proven && r.latency <= quickAnswer && !r.slow(now) && r.window >= r.maxInFlight && r.retries+len(r.retryQueue) == 0
+	return r.proven && !r.failing && r.latency <= quickAnswer && !r.slow(now) && r.window >= r.maxInFlight && r.retries+len(r.retryQueue) == 0
 }
 
 // stranded reports whether the deliveries claimed ahead wait in vain: every first attempt
 // was answered without a successor, so no permit will be passed on.
 func (r *receiverLimit) stranded() bool { return len(r.ahead) > 0 && r.firstAttempts == r.recording }
 
-// answered notes that a first attempt was answered. It passes the permit to the delivery that
+// answered notes that a first attempt was answered, and whether it succeeded. It passes the permit to the delivery that
 // was claimed ahead first, and returns its id; "" when no delivery may begin.
-func (t *inflight) answered(deliveryID string) (successor string) {
+func (t *inflight) answered(deliveryID string, succeeded bool) (successor string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s, found := t.slots[deliveryID]
@@ -47,6 +49,7 @@ func (t *inflight) answered(deliveryID string) (successor string) {
 	if !s.begunAt.IsZero() {
 		r.answered(t.now().Sub(s.begunAt))
 		delete(r.begunAt, deliveryID)
+		r.failing = !succeeded
 	}
 	s.answered = true
 	r.recording++

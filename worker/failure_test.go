@@ -294,10 +294,10 @@ func TestAnsweredAttemptLetsItsSuccessorBegin(t *testing.T) {
 	b.awaitAttempts(1 + 2)
 	eventually(t, func() bool { return b.pending() == 0 }, "the other three are claimed ahead")
 	for n := range 3 {
-		require.Equal(t, ids[n+2], b.dispatcher.Answered(ids[n]))
+		require.Equal(t, ids[n+2], b.dispatcher.Answered(ids[n], true))
 		b.awaitAttempts(1 + 3 + n)
 	}
-	require.Empty(t, b.dispatcher.Answered(ids[3]), "no delivery is left")
+	require.Empty(t, b.dispatcher.Answered(ids[3], true), "no delivery is left")
 	require.Equal(t, ids, b.temporal.attempted()[1:])
 	require.Len(t, b.temporal.started(), 1, "one workflow carries all")
 }

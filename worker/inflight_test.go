@@ -118,7 +118,7 @@ func TestPassedPermitWakesTheClaimOfASaturatedReceiver(t *testing.T) {
 			table.receivers["w"].saturated = saturated
 			received(table.capacityFreed)
 			received(table.slotFreed)
-			require.Equal(t, "d2", table.answered("d0"))
+			require.Equal(t, "d2", table.answered("d0", true))
 			require.True(t, received(table.slotFreed))
 			require.Equal(t, saturated, received(table.capacityFreed))
 		})
@@ -132,9 +132,9 @@ func TestPermitIsNotPassedOnBeyondTheAllowance(t *testing.T) {
 	table, _ := claimedAhead(t, newClock(), 4, 1)
 	table.setMaxInFlight([]postrider.Target{limitedTo(3, "any"), {Delivery: target("unknown", "any").Delivery, MaxInFlight: 1}})
 	require.NotContains(t, table.receivers, "unknown")
-	require.Empty(t, table.answered("d0"), "four attempts are in flight")
+	require.Empty(t, table.answered("d0", true), "four attempts are in flight")
 	table.done("d0")
-	require.Equal(t, "d4", table.answered("d1"))
+	require.Equal(t, "d4", table.answered("d1", true))
 }
 
 // Guards against claims that never use capacity again after they left some, and against claims

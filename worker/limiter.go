@@ -35,6 +35,7 @@ type receiverLimit struct {
 	maxInFlight   int                  // the webhook's, as last read
 	latency       time.Duration        // moving average, see latencyWeight
 	proven        bool                 // it has answered quickly
+	failing       bool                 // its latest first attempt failed
 	saturated     bool                 // the latest claim used up its capacity, so more may be due
 	firstAttempts int                  // with a permit
 	retries       int                  // with a slot

@@ -26,7 +26,9 @@ func (d *Dispatcher) Reserve(ctx context.Context, target postrider.Target) error
 func (d *Dispatcher) Began(deliveryID string) { d.inflight.beganRetry(deliveryID) }
 
 // Answered implements [activities.Process].
-func (d *Dispatcher) Answered(deliveryID string) string { return d.inflight.answered(deliveryID) }
+func (d *Dispatcher) Answered(deliveryID string, succeeded bool) string {
+	return d.inflight.answered(deliveryID, succeeded)
+}
 
 // Done implements [activities.Process].
 func (d *Dispatcher) Done(deliveryID string) { d.inflight.done(deliveryID) }
