@@ -14,7 +14,7 @@ const EventTypeTest = "webhook.test"
 const MaxBatch = 500
 
 // MaxDeliverAhead is how far in the future an event's deliver_at may lie.
-const MaxDeliverAhead = 30 * 24 * time.Hour
+const MaxDeliverAhead = 90 * 24 * time.Hour
 
 // Event is something that happened in a platform, as the platform published it.
 type Event struct {

@@ -158,7 +158,7 @@ func deliverAt(text string, now time.Time) (*time.Time, error) {
 	case err != nil:
 		return nil, err
 	case at.After(now.Add(postrider.MaxDeliverAhead)):
-		return nil, rest.BrokenField("deliver_at", "must be at most 30 days ahead", text)
+		return nil, rest.BrokenField("deliver_at", "must be at most 90 days ahead", text)
 	case !at.After(now):
 		return nil, nil
 	}

@@ -119,7 +119,7 @@ func TestPublishRefusals(t *testing.T) {
 		`{"type":"a","data":1,"timestamp":"now"}`:                               "timestamp",
 		`{"type":"a","data":1,"timestamp":1754222400}`:                          "timestamp",
 		`{"type":"a","data":1,"timestamp":"9999-12-31T23:59:59-23:00"}`:         "timestamp",
-		`{"type":"a","data":1,"deliver_at":"2026-09-02T12:00:01Z"}`:             "deliver_at",
+		`{"type":"a","data":1,"deliver_at":"2026-11-01T12:00:01Z"}`:             "deliver_at",
 		`{"type":"a","data":1,"deliver_at":"soon"}`:                             "deliver_at",
 		`{"type":"a","data":1,"deliver_at":"0000-01-01T00:00:00Z"}`:             "deliver_at",
 	} {
@@ -130,7 +130,7 @@ func TestPublishRefusals(t *testing.T) {
 			require.Equal(t, []string{"body.events[2]." + location}, b.do(http.MethodPost, batchPath, batch).locations())
 		})
 	}
-	b.do(http.MethodPost, eventsPath, `{"type":"a","data":1,"deliver_at":"2026-09-02T12:00:00Z"}`).object(http.StatusAccepted)
+	b.do(http.MethodPost, eventsPath, `{"type":"a","data":1,"deliver_at":"2026-11-01T12:00:00Z"}`).object(http.StatusAccepted)
 	require.Len(t, first(b.do(http.MethodGet, eventsPath, "").items()), 1, "a refused batch leaves nothing")
 }
 
