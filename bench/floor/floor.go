@@ -67,7 +67,7 @@ func (f *floor) Reserve(context.Context, postrider.Target) error { return nil }
 func (f *floor) Began(string) {}
 
 // Answered implements [activities.Process]: nothing is claimed ahead.
-func (f *floor) Answered(string) string { return "" }
+func (f *floor) Answered(string, bool) string { return "" }
 
 // Done implements [activities.Process]: it frees the delivery's slot.
 func (f *floor) Done(string) {
