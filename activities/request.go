@@ -13,7 +13,8 @@ import (
 // Poster sends one request and waits for the end of its answer.
 type Poster interface {
 	// Post returns the attempt without its number, and the wait that the receiver asks for
-	// before the next attempt. It returns an error only when ctx was cancelled.
+	// before the next attempt. It returns an error only when ctx was cancelled, or when this
+	// machine could not send anything; there was no attempt then.
 	Post(ctx context.Context, request egress.Request) (postrider.Attempt, time.Duration, error)
 }
 

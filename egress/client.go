@@ -5,10 +5,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"postrider.dev/postrider"
@@ -23,6 +27,7 @@ const (
 	pingTimeout    = 5 * time.Second  // a connection without an answer to the ping is closed
 	maxHeaderBytes = 64 << 10
 	tlsSessions    = 1024 // kept for resumption without a full handshake
+	maxDials       = 3    // of one attempt: the transport dials again when a server takes no request on a connection
 	maxTimeout     = postrider.MaxTimeoutMS * time.Millisecond
 )
 
@@ -103,16 +108,22 @@ type Request struct {
 // The attempt is a success when the answer is 2xx and, before the timeout, its body has ended or
 // 16 KiB of it have come. The attempt keeps the status code when the body does not come.
 //
-// Post returns an error only when ctx ends before the attempt. The error is ctx's, and there is
-// no attempt then.
+// Post sends the request once: no receiver that may have read it gets it again in the same
+// attempt, even when it closes the connection without an answer.
+//
+// Post returns an error and no attempt when ctx ends first, the error is ctx's then, and when
+// this machine has no descriptor, port or buffer left for a connection ([ErrExhausted]).
 func (c *Client) Post(ctx context.Context, request Request) (postrider.Attempt, time.Duration, error) {
 	started := c.now()
-	limited, cancel := context.WithTimeout(context.WithValue(ctx, timeoutKey{}, request.Timeout), request.Timeout)
+	limited, cancel := context.WithTimeout(withDialing(ctx, request.Timeout), request.Timeout)
 	defer cancel()
 	var seen progress
 	got, err := c.exchange(httptrace.WithClientTrace(limited, seen.trace()), request)
 	if err != nil && ctx.Err() != nil {
 		return postrider.Attempt{}, 0, ctx.Err()
+	}
+	if exhausted := exhaustion(err); exhausted != nil {
+		return postrider.Attempt{}, 0, exhausted
 	}
 	ended := c.now()
 	attempt := postrider.Attempt{
@@ -149,18 +160,16 @@ func (c *Client) exchange(ctx context.Context, request Request) (answer, error) 
 	if err != nil {
 		return answer{}, errURL
 	}
+	if err := normalise(r); err != nil {
+		return answer{}, err
+	}
 	for name, values := range request.Header {
 		r.Header[name] = values
 	}
 	if r.Header.Get("User-Agent") == "" {
 		r.Header.Set("User-Agent", c.userAgent)
 	}
-	if r.Header.Get("Idempotency-Key") == "" {
-		// An empty list sends no header. It tells the transport that it may repeat the
-		// request when the receiver has closed a pooled connection (net/http.Transport).
-		// Receivers recognise a repeated request by its webhook-id.
-		r.Header["Idempotency-Key"] = []string{}
-	}
+	repeatOnce(r)
 	response, err := c.transport.RoundTrip(r)
 	if err != nil {
 		return answer{}, err
@@ -169,4 +178,28 @@ func (c *Client) exchange(ctx context.Context, request Request) (answer, error) 
 	// Closing a body before its end closes the connection too. An error here changes nothing.
 	_ = response.Body.Close()
 	return got, err
+}
+
+// errRepeated says that the request may not be sent again.
+var errRepeated = errors.New("egress: the request was repeated already")
+
+// repeatOnce lets the transport repeat the request once at the most, and only when the receiver
+// cannot have read it: nothing was written, or it said so (HTTP/2).
+func repeatOnce(r *http.Request) {
+	again := r.GetBody
+	var repeated atomic.Bool
+	r.GetBody = func() (io.ReadCloser, error) {
+		if repeated.Swap(true) {
+			return nil, errRepeated
+		}
+		return again()
+	}
+	// With one of these the transport repeats a request that was written, as often as it has
+	// pooled connections (net/http.Transport). It looks for this spelling only.
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, found := r.Header[name]; found {
+			delete(r.Header, name)
+			r.Header[strings.ToLower(name)] = values
+		}
+	}
 }

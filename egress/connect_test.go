@@ -1,7 +1,6 @@
 package egress_test
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -307,24 +307,107 @@ func TestConnectionsPerHostAreLimited(t *testing.T) {
 	require.ErrorIs(t, <-first, context.Canceled)
 }
 
-// A pooled connection that the receiver has closed is no failed attempt: the
-// request goes out again on a fresh one.
-func TestStaleConnectionIsReplaced(t *testing.T) {
+// Guards against an attempt that is several requests: a receiver that reads one on a pooled
+// connection and closes may have acted on it.
+func TestAttemptIsOneRequest(t *testing.T) {
 	t.Parallel()
-	address := listen(t, func(_ int, conn net.Conn) {
-		reader := bufio.NewReader(conn)
-		request, err := http.ReadRequest(reader)
-		if err != nil {
-			return
+	const pooled = 32
+	var posts atomic.Int32
+	together := make(chan struct{})
+	server, opened := countConnections(t, func(w http.ResponseWriter, _ *http.Request) {
+		switch n := posts.Add(1); {
+		case n < pooled:
+			<-together // so each of them needs a connection of its own
+		case n == pooled:
+			close(together)
+		default:
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				_ = conn.Close()
+			}
 		}
-		_, _ = io.Copy(io.Discard, request.Body)
-		_, _ = io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\n")
-		// The second request on this connection begins, and finds it closed.
-		_, _ = reader.ReadByte()
 	})
 	client := setup(t)
-	for range 4 {
-		require.Equal(t, postrider.ResultSuccess, client.post(t, "http://"+address, long).Result)
+	var warm sync.WaitGroup
+	for range pooled {
+		warm.Go(func() { client.post(t, server.URL, long) })
 	}
-	client.Close()
+	warm.Wait()
+	require.EqualValues(t, pooled, opened.Load())
+	for name, header := range map[string]http.Header{
+		"no key": {}, "the webhook's own key": {"Idempotency-Key": {"k"}, "X-Idempotency-Key": {"k"}},
+	} {
+		before := posts.Load()
+		attempt, _, err := client.Post(t.Context(), egress.Request{URL: server.URL, Header: header, Body: []byte("{}"), Timeout: long})
+		require.NoError(t, err)
+		require.Equal(t, postrider.ResultProtocol, attempt.Result, name)
+		require.Equal(t, "the connection was closed before the answer was complete", *attempt.Error)
+		require.EqualValues(t, 1, posts.Load()-before, name)
+	}
+}
+
+// refuseStreams serves HTTP/2 connections that take no request: each gets GOAWAY before its first
+// stream (RFC 9113, section 6.8).
+func refuseStreams(t *testing.T) (server *httptest.Server, opened *atomic.Int32) {
+	t.Helper()
+	opened = &atomic.Int32{}
+	server = serveTLS(t, func(s *httptest.Server) {
+		s.TLS = &tls.Config{NextProtos: []string{"h2"}}
+		s.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
+			"h2": func(_ *http.Server, conn *tls.Conn, _ http.Handler) {
+				opened.Add(1)
+				_, _ = conn.Write([]byte{
+					0, 0, 0, 4, 0, 0, 0, 0, 0, // SETTINGS
+					0, 0, 8, 7, 0, 0, 0, 0, 0 /* GOAWAY */, 0, 0, 0, 0 /* last stream */, 0, 0, 0, 0, // NO_ERROR
+				})
+				_, _ = io.Copy(io.Discard, conn)
+			},
+		}
+	})
+	return server, opened
+}
+
+// Guards against an attempt that dials for as long as its timeout lasts.
+func TestAttemptDialsAFewTimes(t *testing.T) {
+	t.Parallel()
+	server, opened := refuseStreams(t)
+	attempt := setup(t, trusting(server)).post(t, server.URL, long)
+	require.Contains(t, []postrider.Result{postrider.ResultProtocol, postrider.ResultConnect}, attempt.Result)
+	require.LessOrEqual(t, opened.Load(), int32(3))
+}
+
+// Guards against a name that is looked up and pooled in two spellings: the transport never found
+// the HTTP/2 connection that it had just made.
+func TestHostGoesOutInASCII(t *testing.T) {
+	t.Parallel()
+	var host string
+	server, opened := countConnections(t, func(_ http.ResponseWriter, r *http.Request) { host = r.Host })
+	client := setup(t, withResolver(answering("127.0.0.1")))
+	for _, spelling := range []string{"B\u00fccher.test", "b\u00fccher.test.", "xn--bcher-kva.test"} {
+		require.Equal(t, postrider.ResultSuccess, client.post(t, named(server, spelling), long).Result)
+		require.Equal(t, strings.TrimPrefix(named(server, "xn--bcher-kva.test"), "http://"), host)
+	}
+	require.EqualValues(t, 1, opened.Load())
+}
+
+func TestInternationalHostOverHTTP2(t *testing.T) {
+	t.Parallel()
+	server := serveTLS(t, func(s *httptest.Server) { s.EnableHTTP2 = true })
+	client := setup(t, trusting(server), withResolver(answering("127.0.0.1")))
+	attempt := client.post(t, named(server, "B\u00fccher.test"), long)
+	require.Equal(t, postrider.ResultTLS, attempt.Result)
+	require.Equal(t, "TLS: the certificate is for another host name", *attempt.Error)
+}
+
+// Guards against a request line that strict receivers refuse.
+func TestQueryGoesOutEncoded(t *testing.T) {
+	t.Parallel()
+	var got string
+	server := serve(t, func(_ http.ResponseWriter, r *http.Request) { got = r.RequestURI })
+	attempt, _, err := setup(t).Post(t.Context(), egress.Request{
+		URL: server.URL + "/a b?a=x y&b=\u00fc&c=%20&d='\"<>&e=1+2", Timeout: long,
+	})
+	require.NoError(t, err)
+	require.Equal(t, postrider.ResultSuccess, attempt.Result)
+	require.Equal(t, "/a%20b?a=x%20y&b=%C3%BC&c=%20&d=%27%22%3C%3E&e=1+2", got)
 }

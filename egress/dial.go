@@ -2,9 +2,11 @@ package egress
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,10 +26,23 @@ const maxAddresses = 8
 // always ends first, and decides the attempt's result.
 const dialGrace = time.Second
 
-// timeoutKey is the context key of a request's timeout. The HTTP transport dials with a context
-// without deadline, so that another request can use the connection. Without a limit of its own,
-// connecting to a silent host would go on for minutes after its request.
-type timeoutKey struct{}
+// dialing limits what one attempt may dial. The HTTP transport dials with a context without
+// deadline, so that another request can use the connection. Without a limit of its own,
+// connecting to a silent host would go on for minutes after its request. And the transport dials
+// for as long as a server completes handshakes and takes no request.
+type dialing struct {
+	timeout time.Duration // the request's
+	dials   atomic.Int32
+}
+
+type dialingKey struct{}
+
+func withDialing(ctx context.Context, timeout time.Duration) context.Context {
+	return context.WithValue(ctx, dialingKey{}, &dialing{timeout: timeout})
+}
+
+// errDials says that an attempt has used up its dials.
+var errDials = errors.New("egress: no connection took the request")
 
 // stageError says at which stage connecting failed.
 type stageError struct {
@@ -47,8 +62,11 @@ type dialer struct {
 
 // dial is the transport's DialContext.
 func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	timeout, _ := ctx.Value(timeoutKey{}).(time.Duration)
-	ctx, cancel := context.WithTimeout(ctx, timeout+dialGrace)
+	limit, _ := ctx.Value(dialingKey{}).(*dialing)
+	if limit.dials.Add(1) > maxDials {
+		return nil, &stageError{result: postrider.ResultConnect, err: errDials}
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit.timeout+dialGrace)
 	defer cancel()
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
@@ -67,7 +85,7 @@ func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, er
 		connector := net.Dialer{ControlContext: d.control}
 		if i < len(addrs)-1 {
 			// A silent address must leave time for the next ones.
-			connector.Timeout = timeout / time.Duration(len(addrs))
+			connector.Timeout = limit.timeout / time.Duration(len(addrs))
 		}
 		var conn net.Conn
 		conn, err = connector.DialContext(ctx, network, netip.AddrPortFrom(addr.Unmap(), uint16(port)).String())

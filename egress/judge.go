@@ -107,8 +107,10 @@ func describeConnect(err error) string {
 		return "connection refused"
 	case errors.Is(err, syscall.ECONNRESET):
 		return "connection reset"
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL):
 		return "the address is unreachable"
+	case errors.Is(err, errDials):
+		return "the server closed every connection before it took the request"
 	}
 	return "could not connect"
 }
@@ -141,7 +143,8 @@ func describeTLS(err error) string {
 
 func describeProtocol(err error) string {
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		errors.Is(err, errRepeated):
 		return "the connection was closed before the answer was complete"
 	}
 	return "no valid HTTP answer"

@@ -1,6 +1,9 @@
 package egress
 
 import (
+	"fmt"
+	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -62,6 +65,46 @@ func (g guard) checkURL(rawURL string) error {
 	}
 	return nil
 }
+
+// normalise writes the request's URL as it goes on the wire: the host in ASCII, by which
+// connections are pooled, too, and the query percent-encoded (WHATWG URL Standard, "query state").
+// The path is encoded by net/url.
+func normalise(r *http.Request) error {
+	name, addr, err := parseHost(r.URL.Hostname())
+	if err != nil {
+		return err
+	}
+	host := name
+	if addr.IsValid() {
+		host = addr.String()
+	}
+	if port := r.URL.Port(); port != "" {
+		host = net.JoinHostPort(host, port)
+	} else if addr.Is6() {
+		host = "[" + host + "]"
+	}
+	r.URL.Host, r.Host = host, host
+	r.URL.RawQuery = encodeQuery(r.URL.RawQuery)
+	return nil
+}
+
+// encodeQuery percent-encodes the bytes that a query may not have, and leaves the others.
+func encodeQuery(query string) string {
+	if !strings.ContainsFunc(query, notInQuery) {
+		return query
+	}
+	var encoded strings.Builder
+	for i := range len(query) {
+		if c := query[i]; notInQuery(rune(c)) {
+			fmt.Fprintf(&encoded, "%%%02X", c)
+		} else {
+			encoded.WriteByte(c)
+		}
+	}
+	return encoded.String()
+}
+
+func notInQuery(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`"#'<>`, c) }
 
 // isLocalhost reports whether RFC 6761 section 6.3 reserves the name for the local machine.
 func isLocalhost(name string) bool {
