@@ -137,6 +137,9 @@ type Target struct {
 	MaxInFlight   int
 	// EventExpired is true when the event's body is past its retention and gone.
 	EventExpired bool
+	// Failure says why this process can make no attempt, such as a secret that it cannot decrypt;
+	// nil when it can. It is no failure of the receiver, and nothing is recorded.
+	Failure error
 }
 
 // PermitRequest asks for the permit of a retry: its share of the webhook's max_in_flight and

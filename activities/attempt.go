@@ -10,12 +10,15 @@ import (
 
 // attempt makes the delivery's next attempt for the workflow and records it. Between the two
 // it calls answered with whether the attempt succeeded, which returns the attempt's successor. It
-// makes no attempt of a finished delivery, and does not call answered then.
+// makes no attempt of a finished delivery or a target with a failure, and does not call answered then.
 func (a *Activities) attempt(
 	ctx context.Context, target postrider.Target, workflowID string, answered func(succeeded bool) (successor string),
 ) (Report, error) {
 	if target.Delivery.State.Finished() {
 		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State}, nil
+	}
+	if target.Failure != nil {
+		return Report{}, target.Failure
 	}
 	made, retryAfter, err := a.post(ctx, target)
 	successor := answered(err == nil && made.Result == postrider.ResultSuccess)

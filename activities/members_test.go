@@ -197,3 +197,44 @@ func TestAttemptsOfARoundComeAtTheirTimes(t *testing.T) {
 		require.Equal(t, time.Until(*first).Round(time.Millisecond), refused.NextRetryDelay().Round(time.Millisecond), "the shortest wait")
 	})
 }
+
+// Guards against one delivery that cannot be attempted here, such as one whose secret cannot be
+// decrypted, and holds up the others of its workflow. It is no attempt: nothing is recorded.
+func TestTargetWithAFailureIsItsOwnTrouble(t *testing.T) {
+	t.Parallel()
+	broken := func(id *string) func(*postrider.Target) {
+		return func(target *postrider.Target) {
+			if target.Delivery.ID == *id {
+				target.Failure = errAway
+			}
+		}
+	}
+	t.Run("first attempts", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, nil)
+		b.answer(http.StatusOK)
+		ids := b.publishBatch(3)
+		b.watched.change = broken(&ids[1])
+		_, err := b.acts.Deliver(t.Context(), together(ids...))
+		require.ErrorIs(t, err, errAway)
+		for i, want := range []postrider.DeliveryState{postrider.StateSucceeded, postrider.StateDelivering, postrider.StateSucceeded} {
+			require.Equal(t, want, b.delivery(ids[i]).State)
+		}
+		require.Zero(t, b.delivery(ids[1]).AttemptCount)
+		require.Len(t, b.requests, 2)
+	})
+	t.Run("retries", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, nil)
+		b.answer(http.StatusBadGateway)
+		members := b.handOver(3)
+		b.answer(http.StatusOK)
+		b.watched.change = broken(&members[1].DeliveryID)
+		b.advance(2 * time.Second)
+		b.fails(members...)
+		for i, want := range []postrider.DeliveryState{postrider.StateSucceeded, postrider.StateRetrying, postrider.StateSucceeded} {
+			require.Equal(t, want, b.delivery(members[i].DeliveryID).State)
+		}
+		require.Equal(t, 1, b.delivery(members[1].DeliveryID).AttemptCount)
+	})
+}

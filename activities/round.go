@@ -173,7 +173,10 @@ func (r *round) add(res result) {
 
 // attempt makes one member's attempt at its time, when it has its slot and its permit.
 func (r *round) attempt(ctx context.Context, target postrider.Target) result {
-	res := result{target: target}
+	res := result{target: target, err: target.Failure}
+	if res.err != nil {
+		return res
+	}
 	pause(ctx, dueAt(target.Delivery).Sub(r.a.Now()))
 	if skipReason(target) == "" { // a skipped attempt makes no request, so it needs neither
 		bound, cancel := context.WithTimeout(ctx, maxSlotWait)

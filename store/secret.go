@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -35,6 +36,7 @@ type version struct {
 	WorkspaceID string `db:"workspace_id"`
 
 	value string // decrypted
+	err   error  // why it could not be decrypted
 }
 
 // identity names the row that a ciphertext is bound to.
@@ -42,18 +44,15 @@ func (v version) identity() string {
 	return "postrider secret\x00" + v.WorkspaceID + "\x00" + v.SecretID + "\x00" + strconv.Itoa(v.Number)
 }
 
-// versions runs a statement of selectVersions and decrypts what it finds.
+// versions runs a statement of selectVersions and decrypts what it finds. A version that cannot be
+// decrypted has an error of its own.
 func (s *Store) versions(ctx context.Context, q sqldb.Querier, st *sqldb.Statement) ([]version, error) {
 	var found []version
 	if err := st.Select(ctx, q, &found); err != nil {
 		return nil, err
 	}
 	for i, v := range found {
-		value, err := s.Keys.unseal(v.KeyID, v.Ciphertext, v.identity())
-		if err != nil {
-			return nil, err
-		}
-		found[i].value = value
+		found[i].value, found[i].err = s.Keys.unseal(v.KeyID, v.Ciphertext, v.identity())
 	}
 	return found, nil
 }
@@ -76,6 +75,9 @@ func (s *Store) revealed(ctx context.Context, q sqldb.Querier, secretID *string)
 		return postrider.Secret{}, postrider.NotFound("secret")
 	}
 	current := versions[0]
+	if current.err != nil {
+		return postrider.Secret{}, current.err
+	}
 	secret := postrider.Secret{
 		ID: current.SecretID, Value: current.value, CreatedAt: current.CreatedAt.Time, Previous: []postrider.PreviousSecret{},
 	}
@@ -130,33 +132,56 @@ const reencryptChunk = 500
 
 // Reencrypt encrypts every secret anew that is not encrypted with the keyring's newest key,
 // and returns how many there were. It calls progress now and then with how many are done.
-// After it no other key is needed.
+// After it no other key is needed. It goes on past a secret that cannot be decrypted; the error
+// names each.
 func (s *Store) Reencrypt(ctx context.Context, progress func(done int)) (int, error) {
 	total := 0
+	var failed []error
+	var last versionRow
 	for {
-		done := 0
-		err := s.db.Write(ctx, "re-encrypt secrets", func(tx *sqlx.Tx) error {
-			const others = "v.key_id <> ? ORDER BY v.secret_id, v.number LIMIT ?"
-			old, err := s.versions(ctx, tx, sqldb.SQL(selectVersions+others, s.Keys.newest, reencryptChunk).Add(s.db.Lock("FOR UPDATE OF v")))
-			if err != nil {
-				return err
-			}
-			for _, v := range old {
-				keyID, ciphertext := s.Keys.seal(v.value, v.identity())
-				if err := sqldb.SQL("UPDATE secret_versions SET key_id = ?, ciphertext = ? WHERE secret_id = ? AND number = ?",
-					keyID, ciphertext, v.SecretID, v.Number).Run(ctx, tx); err != nil {
-					return err
-				}
-			}
-			done = len(old)
-			return nil
-		})
-		total += done
-		if err != nil || done < reencryptChunk {
-			return total, err
+		old, err := s.reencryptAfter(ctx, last)
+		if err != nil {
+			return total, errors.Join(append(failed, err)...)
 		}
+		for _, v := range old {
+			if v.err == nil {
+				total++
+			} else {
+				failed = append(failed, fmt.Errorf("%s, version %d: %w", v.SecretID, v.Number, v.err))
+			}
+		}
+		if len(old) < reencryptChunk {
+			return total, errors.Join(failed...)
+		}
+		last = old[len(old)-1].versionRow
 		progress(total)
 	}
+}
+
+// reencryptAfter encrypts the versions anew that follow the last one, at most reencryptChunk of
+// them, and returns them.
+func (s *Store) reencryptAfter(ctx context.Context, last versionRow) (old []version, err error) {
+	err = s.db.Write(ctx, "re-encrypt secrets", func(tx *sqlx.Tx) error {
+		const others = "v.key_id <> ? AND (v.secret_id, v.number) > (?, ?) ORDER BY v.secret_id, v.number LIMIT ?"
+		var err error
+		old, err = s.versions(ctx, tx, sqldb.SQL(selectVersions+others, s.Keys.newest, last.SecretID, last.Number, reencryptChunk).
+			Add(s.db.Lock("FOR UPDATE OF v")))
+		if err != nil {
+			return err
+		}
+		for _, v := range old {
+			if v.err != nil {
+				continue
+			}
+			keyID, ciphertext := s.Keys.seal(v.value, v.identity())
+			if err := sqldb.SQL("UPDATE secret_versions SET key_id = ?, ciphertext = ? WHERE secret_id = ? AND number = ?",
+				keyID, ciphertext, v.SecretID, v.Number).Run(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return old, err
 }
 
 // CheckKeys returns an error when a stored secret was encrypted with a key that the

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"postrider.dev/postrider"
@@ -65,30 +67,34 @@ func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([
 	targets := make([]postrider.Target, len(deliveries))
 	for i, d := range deliveries {
 		event, kept := events[d.EventKey]
-		if targets[i], err = target(d, webhooks[d.WebhookID], secrets); err != nil {
-			return nil, err
-		}
+		targets[i] = target(d, webhooks[d.WebhookID], secrets)
 		targets[i].Body, targets[i].EventExpired = event.Body, !kept
 	}
 	return targets, nil
 }
 
-func target(delivery postrider.Delivery, row webhookRow, secrets map[string][]string) (postrider.Target, error) {
+// target returns a delivery's target. What keeps it from being attempted is its own failure, and
+// none of the others that are read with it.
+func target(delivery postrider.Delivery, row webhookRow, secrets map[string]liveSecret) postrider.Target {
 	if row.DeletedAt != nil && !delivery.State.Finished() {
 		delivery.State = postrider.StateCancelled
 	}
 	w, err := row.item()
 	if err != nil {
-		return postrider.Target{}, err
+		return postrider.Target{Delivery: delivery, Failure: fmt.Errorf("webhook %s: %w", delivery.WebhookID, err)}
 	}
 	t := postrider.Target{
 		Delivery: delivery, WebhookStatus: w.Status, URL: w.URL, Headers: w.Headers, SigningMethod: w.SigningMethod,
 		MaxInFlight: w.MaxInFlight,
 	}
 	if w.SecretID != nil {
-		t.Secrets = secrets[*w.SecretID]
+		secret := secrets[*w.SecretID]
+		t.Secrets = secret.values
+		if secret.err != nil {
+			t.Failure = fmt.Errorf("webhook %s: %w", w.ID, secret.err)
+		}
 	}
-	return t, nil
+	return t
 }
 
 // keyed reads the rows whose column, an id, is in the list, and returns them by id. The
@@ -109,9 +115,15 @@ func keyed[Row any](
 	return found, err
 }
 
-// liveSecrets returns the values that sign now by secret, the current value first.
-func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow) (map[string][]string, error) {
-	values := map[string][]string{}
+// liveSecret is the values of a secret that sign now, the current one first.
+type liveSecret struct {
+	values []string
+	err    error // why one of them could not be decrypted
+}
+
+// liveSecrets returns what signs now, by secret.
+func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow) (map[string]liveSecret, error) {
+	live := map[string]liveSecret{}
 	var wanted []string
 	for _, w := range webhooks {
 		if w.SecretID != nil {
@@ -119,14 +131,15 @@ func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow)
 		}
 	}
 	if len(wanted) == 0 {
-		return values, nil
+		return live, nil
 	}
 	slices.Sort(wanted)
-	const live = "(v.expires_at IS NULL OR v.expires_at > ?) AND v.secret_id IN"
-	versions, err := s.versions(ctx, s.db.Reading, sqldb.SQL(selectVersions+live, s.now()).In(wanted).
+	const current = "(v.expires_at IS NULL OR v.expires_at > ?) AND v.secret_id IN"
+	versions, err := s.versions(ctx, s.db.Reading, sqldb.SQL(selectVersions+current, s.now()).In(wanted).
 		Add(" ORDER BY v.secret_id, v.number DESC"))
 	for _, v := range versions {
-		values[v.SecretID] = append(values[v.SecretID], v.value)
+		known := live[v.SecretID]
+		live[v.SecretID] = liveSecret{values: append(known.values, v.value), err: cmp.Or(known.err, v.err)}
 	}
-	return values, err
+	return live, err
 }

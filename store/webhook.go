@@ -147,6 +147,9 @@ func (s *Store) edited(
 	w := before
 	change := postrider.WebhookEdit{Webhook: &w}
 	if len(versions) > 0 {
+		if versions[0].err != nil {
+			return before, versions[0].err
+		}
 		change.Secret = versions[0].value
 	}
 	if err := edit(&change); err != nil {

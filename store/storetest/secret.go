@@ -21,6 +21,8 @@ func secretTests() map[string]func(*testing.T, *Bundle) {
 		"a moved ciphertext does not decrypt":              secretMoved,
 		"a second encryption key takes over":               secretReencryption,
 		"without its key a secret is not decrypted":        secretWithoutKey,
+		"re-encryption goes on past what has no key":       secretReencryptionPast,
+		"a secret without its key fails its targets only":  secretTargetsWithoutKey,
 		"targets carry the live secrets, newest one first": secretTargets,
 	}
 }
@@ -128,6 +130,54 @@ func secretWithoutKey(t *testing.T, b *Bundle) {
 	require.ErrorContains(t, err, "cannot be decrypted")
 	_, err = s.Reencrypt(t.Context(), func(int) {})
 	require.ErrorContains(t, err, "cannot be decrypted")
+}
+
+// foreignSecret creates a webhook whose secret was encrypted with a key that the bundle's store does
+// not have.
+func foreignSecret(t *testing.T, b *Bundle) (postrider.Webhook, *store.Store) {
+	t.Helper()
+	other, err := store.NewEncryptionKey(rand.Reader)
+	require.NoError(t, err)
+	s := b.Open(t, other+","+b.Key)
+	w := b.NewWebhook(t)
+	_, err = s.RotateSecret(t.Context(), b.Workspace, w.ID, "second", 0)
+	require.NoError(t, err)
+	return w, s
+}
+
+func secretReencryptionPast(t *testing.T, b *Bundle) {
+	first := b.NewWebhook(t)
+	foreign, _ := foreignSecret(t, b)
+	last := b.NewWebhook(t)
+	newer, err := store.NewEncryptionKey(rand.Reader)
+	require.NoError(t, err)
+	n, err := b.Open(t, newer+","+b.Key).Reencrypt(t.Context(), func(int) {})
+	require.ErrorContains(t, err, *foreign.SecretID+", version 2: a secret cannot be decrypted")
+	require.Equal(t, 3, n, "of three webhooks' first secrets")
+	for _, w := range []postrider.Webhook{first, last} {
+		secret, err := b.Open(t, newer).Secret(t.Context(), b.Workspace, w.ID)
+		require.NoError(t, err)
+		require.Equal(t, firstSecret, secret.Value)
+	}
+}
+
+// Guards against a rolling change of keys in which one secret holds up all deliveries that are read
+// together.
+func secretTargetsWithoutKey(t *testing.T, b *Bundle) {
+	good := b.NewWebhook(t)
+	foreign, knowing := foreignSecret(t, b)
+	ids := []string{b.PublishTo(t, good.ID, 1)[0], b.PublishTo(t, foreign.ID, 1)[0], b.PublishTo(t, good.ID, 1)[0]}
+	targets, err := b.Targets(t.Context(), ids)
+	require.NoError(t, err)
+	require.Len(t, targets, 3)
+	require.NoError(t, targets[0].Failure)
+	require.Equal(t, []string{firstSecret}, targets[0].Secrets)
+	require.NoError(t, targets[2].Failure)
+	require.ErrorContains(t, targets[1].Failure, "webhook "+foreign.ID+": a secret cannot be decrypted")
+	targets, err = knowing.Targets(t.Context(), ids)
+	require.NoError(t, err)
+	require.NoError(t, targets[1].Failure)
+	require.Equal(t, []string{"second"}, targets[1].Secrets)
 }
 
 func secretTargets(t *testing.T, b *Bundle) {
