@@ -30,12 +30,23 @@ func Main(name, description string, commands any, options ...kong.Option) {
 		debug.SetGCPercent(gcPercent)
 	}
 	log.SetOutput(io.Discard) // net/http would log bytes of receivers' answers
+	if err := unsetEmpty(); err != nil {
+		fail(name, err)
+	}
 	parsed := kong.Parse(commands, append(options,
 		kong.Name(name), kong.Description(description), kong.UsageOnError(),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)...)
-	if err := parsed.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, name+": "+err.Error())
-		os.Exit(1)
+	if err := ValidateSettings(parsed); err != nil {
+		fail(name, err)
 	}
+	if err := parsed.Run(); err != nil {
+		fail(name, err)
+	}
+}
+
+// fail ends the process with an error.
+func fail(name string, err error) {
+	fmt.Fprintln(os.Stderr, name+": "+err.Error())
+	os.Exit(1)
 }

@@ -52,6 +52,9 @@ func (p *Ports) Close() {
 
 // Listen listens on a TCP address. Its error is that of [BindError].
 func Listen(ctx context.Context, flag, env, address string) (net.Listener, error) {
+	if address == "" { // it would mean any port of every address
+		return nil, errors.New(flag + " (" + env + "): must be an address and a port, such as 127.0.0.1:0")
+	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	return listener, BindError(flag, env, address, err)
 }

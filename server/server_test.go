@@ -111,3 +111,10 @@ func TestProvision(t *testing.T) {
 	_, third := key()
 	require.Equal(t, stored.WorkspaceID, third.WorkspaceID)
 }
+
+// Guards against an empty address, which would be any port on every interface.
+func TestEmptyAddressIsRefused(t *testing.T) {
+	t.Parallel()
+	_, err := Listen(t.Context(), "--listen", "POSTRIDER_LISTEN", "")
+	require.EqualError(t, err, "--listen (POSTRIDER_LISTEN): must be an address and a port, such as 127.0.0.1:0")
+}

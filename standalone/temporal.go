@@ -26,7 +26,12 @@ type temporalSettings struct {
 }
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
-func (s *temporalSettings) Validate() error { return server.CheckDatabaseURL(s.DatabaseURL) }
+func (s *temporalSettings) Validate() error {
+	if strings.ContainsAny(s.DataDir, "?#%") { // Temporal puts its path into a URL as it is
+		return errors.New("--data-dir (POSTRIDER_DATA_DIR): must not contain ?, # or %")
+	}
+	return server.CheckDatabaseURL(s.DatabaseURL)
+}
 
 // start starts the server by the settings. config has the values that are not settings.
 func (s *temporalSettings) start(ctx context.Context, config embedded.Config) (*embedded.Server, error) {

@@ -137,6 +137,9 @@ func TestParametersThatHumaRefusesLookLikeAllOthers(t *testing.T) {
 		"?limit=x":                              "query.limit",
 		"?mood=" + strings.Repeat("o", 300):     "query.mood",
 		"?mod=good":                             "query.mod",
+		"?mood=good&mood=good":                  "query.mood",
+		"?mood=good%":                           "query",
+		"?mood=good;limit=1":                    "query",
 		"?since=" + strings.Repeat("2026", 100): "query.since",
 	} {
 		p := n.fetch(t, "/api/notes"+query).problem(http.StatusUnprocessableEntity)

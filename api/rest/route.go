@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"unicode/utf8"
 
@@ -116,7 +117,8 @@ func (a *API) authorizeRoute(scope postrider.Scope) func(huma.Context, func(huma
 }
 
 // checkText refuses bytes that are not UTF-8, and NUL, in the path and the query: no stored
-// text can equal them, and PostgreSQL answers them with an error.
+// text can equal them, and PostgreSQL answers them with an error. It refuses a query that does not
+// parse, or says something twice, because a filter that is not applied shows what was not asked for.
 func checkText(c *gin.Context) error {
 	text := func(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 	for _, parameter := range c.Params {
@@ -127,9 +129,16 @@ func checkText(c *gin.Context) error {
 	if c.Request.URL.RawQuery == "" {
 		return nil
 	}
-	for name, values := range c.Request.URL.Query() {
+	query, err := url.ParseQuery(c.Request.URL.RawQuery)
+	if err != nil {
+		return BrokenField("query", "must be a valid query string, with % before two hexadecimal digits only and without semicolons", nil)
+	}
+	for name, values := range query {
 		if !text(name) {
 			return BrokenField("query", "must be text without the character U+0000", nil)
+		}
+		if len(values) > 1 {
+			return BrokenField("query."+name, "must be given once", nil)
 		}
 		if !text(strings.Join(values, "")) {
 			return BrokenField("query."+name, "must be text without the character U+0000", nil)
