@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -49,7 +50,9 @@ func (s *server) routeWebhooks() {
 		Summary: "Update Webhook", Errors: []int{http.StatusNotFound},
 		Description: "Changes the fields that are sent; null clears those that may be null. `events` and `headers` are replaced as a whole. " +
 			"A `secret` replaces the current one at once, without a grace period; it cannot be removed, so null is refused. " +
-			"Changing `signing_method` to an HMAC method makes a secret when there is none. Setting `scope_type` to global clears `persona_id`. " +
+			"Changing `signing_method` to an HMAC method makes a secret when there is none, or when the one that there is was sent with each request. " +
+			"Changing it to `bearer` or `basic_auth` needs a `secret`, since a key that signed must not be sent. " +
+			"Where requests have the secret itself, moving `url` to another origin needs a `secret` or a key with the scope `secrets`. Setting `scope_type` to global clears `persona_id`. " +
 			"Deliveries already accepted keep the timeout and retries they were accepted with.",
 	}, rest.PatchBody[updateWebhook](s.rest), s.updateWebhook)
 	rest.Handle(s.rest, rest.Route{
@@ -160,13 +163,13 @@ func (s *server) updateWebhook(ctx context.Context, in *WebhookPath, patch rest.
 		refusal = s.CheckURL(patch.Values.URL) // before the transaction, because it may take time
 	}
 	w, err := s.Store.UpdateWebhook(ctx, rest.Workspace(ctx), in.ID, func(edit *postrider.WebhookEdit) error {
-		return s.editWebhook(edit, patch, refusal)
+		return s.editWebhook(ctx, edit, patch, refusal)
 	})
 	return &rest.Output[webhook]{Body: showWebhook(w)}, err
 }
 
 // editWebhook changes a stored webhook as the patch says.
-func (s *server) editWebhook(edit *postrider.WebhookEdit, patch rest.Patch[updateWebhook], refusal error) error {
+func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, patch rest.Patch[updateWebhook], refusal error) error {
 	w := edit.Webhook
 	settings, err := settingsOf(w)
 	if err != nil {
@@ -181,11 +184,18 @@ func (s *server) editWebhook(edit *postrider.WebhookEdit, patch rest.Patch[updat
 	if settings.ScopeType == postrider.ScopeGlobal && !patch.Has("persona_id") {
 		settings.PersonaID = nil
 	}
+	before := *w
 	settings.apply(w)
 	w.UpdatedAt = postrider.Timestamp(s.Now())
-	secret := edit.Secret
-	if settings.Secret != nil {
+	var secret string
+	switch {
+	case settings.Secret != nil:
 		secret = *settings.Secret
+	case movesSecret(before, *w) && !rest.Allows(ctx, postrider.ScopeSecrets):
+		return rest.BrokenField("body.secret", "must be given when url moves to another origin, which gets the secret with each request; "+
+			"a key with the scope secrets may leave it out", nil)
+	case keepsSecret(before.SigningMethod, w.SigningMethod):
+		secret = edit.Secret
 	}
 	if err := checkWebhook(w, secret, refusal); err != nil {
 		return err
@@ -195,6 +205,26 @@ func (s *server) editWebhook(edit *postrider.WebhookEdit, patch rest.Patch[updat
 		edit.NewSecret = secret
 	}
 	return err
+}
+
+// keepsSecret reports whether a secret may serve another signing method. Where requests have the
+// secret itself, receivers would learn a key that signs, or sign with what they have been told.
+func keepsSecret(before, after postrider.SigningMethod) bool {
+	return before == after || !signing.RevealsSecret(before) && !signing.RevealsSecret(after)
+}
+
+// movesSecret reports whether another receiver than before would be sent the webhook's secret.
+func movesSecret(before, after postrider.Webhook) bool {
+	return signing.RevealsSecret(after.SigningMethod) && originOf(before.URL) != originOf(after.URL)
+}
+
+// originOf returns the scheme, host and port of a URL; the URL itself when it does not parse.
+func originOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	return strings.ToLower(u.Scheme + "://" + u.Host)
 }
 
 func (s *server) deleteWebhook(ctx context.Context, in *WebhookPath) (*struct{}, error) {

@@ -15,6 +15,7 @@ import (
 
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/api"
+	"postrider.dev/postrider/signing"
 	"postrider.dev/postrider/store/storetest"
 )
 
@@ -404,8 +405,8 @@ func TestPatchWebhookSecrets(t *testing.T) {
 	require.NotNil(t, patch(none, `{"signing_method":"hmac_sha1"}`)["secret_id"], "one is made")
 	made := secret(none)["secret"]
 	require.Regexp(t, `^whsec_`, made)
-	patch(none, `{"signing_method":"bearer"}`)
-	require.Equal(t, made, secret(none)["secret"], "what is kept fits, so it stays")
+	patch(none, `{"signing_method":"hmac_sha256"}`)
+	require.Equal(t, made, secret(none)["secret"], "it is sent by neither")
 
 	given := b.newWebhook(`,"secret":"old"`)
 	patch(given, `{"secret":"new"}`)
@@ -413,6 +414,49 @@ func TestPatchWebhookSecrets(t *testing.T) {
 	require.Empty(t, secret(given)["previous"], "replaced at once, without a grace period")
 	patch(given, `{"signing_method":"basic_auth","secret":"u:p"}`)
 	require.Equal(t, "u:p", secret(given)["secret"])
+}
+
+// Guards against a key that signs and is sent to its receiver, and against a credential that is
+// sent to whom it was not made for.
+func TestSecretServesOneKindOfMethod(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	secret := func(id string) any {
+		return b.do(http.MethodGet, webhooksPath+"/"+id+"/secret", "").object(http.StatusOK)["secret"]
+	}
+	refused := func(id, body string) {
+		require.Equal(t, []string{"body.secret"}, b.do(http.MethodPatch, webhooksPath+"/"+id, body).locations(), body)
+	}
+	path := func(id string) string { return webhooksPath + "/" + id }
+	for _, method := range signing.Methods() {
+		if !signing.RevealsSecret(method) {
+			continue
+		}
+		signs := b.newWebhook("")
+		refused(signs, `{"signing_method":"`+string(method)+`"}`)
+		b.do(http.MethodPatch, path(signs), `{"signing_method":"none"}`).object(http.StatusOK)
+		refused(signs, `{"signing_method":"`+string(method)+`"}`)
+
+		sent := b.newWebhook(`,"secret":"user:password","signing_method":"` + string(method) + `"`)
+		b.do(http.MethodPatch, path(sent), `{"signing_method":"hmac_sha256"}`).object(http.StatusOK)
+		require.Regexp(t, `^whsec_`, secret(sent))
+	}
+}
+
+func TestCredentialDoesNotMoveUnasked(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	workspace := b.newWorkspace()
+	manager := b.as(b.newKey(workspace, postrider.ScopeManage))
+	b = b.as(b.newKey(workspace, postrider.Scopes()...))
+	id := b.newWebhook(`,"secret":"user:password","signing_method":"basic_auth"`)
+	path := webhooksPath + "/" + id
+	moved := `{"url":"https://other.example/hook"}`
+	require.Equal(t, []string{"body.secret"}, manager.do(http.MethodPatch, path, moved).locations())
+	before := b.do(http.MethodGet, path, "").object(http.StatusOK)["url"].(string)
+	manager.do(http.MethodPatch, path, `{"url":"`+before+`/deeper"}`).object(http.StatusOK)
+	manager.do(http.MethodPatch, path, `{"url":"https://other.example/hook","secret":"u:p"}`).object(http.StatusOK)
+	b.do(http.MethodPatch, path, `{"url":"https://third.example/hook"}`).object(http.StatusOK)
 }
 
 func TestDeleteWebhook(t *testing.T) {

@@ -15,6 +15,8 @@ type scheme struct {
 	method postrider.SigningMethod
 	// unsigned says that requests are not signed, so that the method needs no secret.
 	unsigned bool
+	// revealing says that each request has the secret itself, so that the receiver learns it.
+	revealing bool
 	// newSecret makes a secret for a webhook that is created without one. It is nil when
 	// people must choose the secret.
 	newSecret func(entropy io.Reader) (string, error)
@@ -77,6 +79,10 @@ func NeedsSecret(method postrider.SigningMethod) bool {
 	s, known := byMethod[method]
 	return known && !s.unsigned
 }
+
+// RevealsSecret reports whether each request of the method has the secret itself. A secret that was
+// made for another method must not be used with it, and no new receiver should get it unasked.
+func RevealsSecret(method postrider.SigningMethod) bool { return byMethod[method].revealing }
 
 // CheckSecret returns the rule that a secret breaks for a signing method, or "". An empty secret
 // means that none was given; it breaks a rule only when [NewSecret] cannot make one.

@@ -55,6 +55,9 @@ func current(ctx context.Context) *request {
 // Workspace returns the id of the caller's workspace.
 func Workspace(ctx context.Context) string { return current(ctx).key.WorkspaceID }
 
+// Allows reports whether the caller's key has a scope.
+func Allows(ctx context.Context, scope postrider.Scope) bool { return current(ctx).key.Allows(scope) }
+
 // logRequest gives the request its id and logs one line about it when it is over.
 func (a *API) logRequest(c *gin.Context) {
 	start := a.Now()
