@@ -37,11 +37,12 @@ func accept(name string, connections int, requests func(*run) [][]byte) step {
 			return nil, err
 		}
 		return r.profiled(ctx, s, name, func() (metrics, error) {
+			bodies := requests(r) // made before the span begins
 			before, err := r.cpu()
 			if err != nil {
 				return nil, err
 			}
-			published, err := r.load.publish(ctx, &until{end: time.Now().Add(r.span(ingestSpan))}, requests(r))
+			published, err := r.load.publish(ctx, &until{end: time.Now().Add(r.span(ingestSpan))}, bodies)
 			if err != nil {
 				return nil, err
 			}

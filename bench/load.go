@@ -173,13 +173,17 @@ func (a *atOnce) next() (int, bool) {
 	return number, number < a.n
 }
 
-// until is a pace of requests, as fast as they are answered, that ends at a time.
+// until is a pace of requests, as fast as they are answered, that ends at a time. One is always
+// made: a measurement needs a figure on the busiest machine.
 type until struct {
 	end  time.Time
 	made atomic.Int64
 }
 
-func (u *until) next() (int, bool) { return int(u.made.Add(1)) - 1, time.Now().Before(u.end) }
+func (u *until) next() (number int, more bool) {
+	number = int(u.made.Add(1)) - 1
+	return number, number == 0 || time.Now().Before(u.end)
+}
 
 // steady is a pace of a fixed rate. A request does not wait for the answers to earlier ones,
 // as long as a connection is free.
