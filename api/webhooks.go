@@ -50,9 +50,11 @@ func (s *server) routeWebhooks() {
 		Summary: "Update Webhook", Errors: []int{http.StatusNotFound},
 		Description: "Changes the fields that are sent; null clears those that may be null. `events` and `headers` are replaced as a whole. " +
 			"A `secret` replaces the current one at once, without a grace period; it cannot be removed, so null is refused. " +
-			"Changing `signing_method` to an HMAC method makes a secret when there is none, or when the one that there is was sent with each request. " +
+			"Changing `signing_method` to an HMAC method makes a secret when there is none, " +
+			"or when the one that there is was sent with each request. " +
 			"Changing it to `bearer` or `basic_auth` needs a `secret`, since a key that signed must not be sent. " +
-			"Where requests have the secret itself, moving `url` to another origin needs a `secret` or a key with the scope `secrets`. Setting `scope_type` to global clears `persona_id`. " +
+			"Where requests have the secret itself, moving `url` to another origin needs a `secret` or a key with the scope `secrets`. " +
+			"Setting `scope_type` to global clears `persona_id`. " +
 			"Deliveries already accepted keep the timeout and retries they were accepted with.",
 	}, rest.PatchBody[updateWebhook](s.rest), s.updateWebhook)
 	rest.Handle(s.rest, rest.Route{
