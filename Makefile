@@ -15,6 +15,10 @@ GOLANGCI   := $(CURDIR)/bin/tools/golangci-lint
 ARGS       ?=
 VULNDB     ?= https://vuln.go.dev
 
+# A package of tests that take five minutes on two cores of their own may take three times as long
+# beside others' work.
+TEST_TIMEOUT := 30m
+
 # The documented API, and the promise that it is compared with.
 OPENAPI          := api/testdata/openapi.json
 OPENAPI_BASELINE := tools/openapi/baseline.json
@@ -93,7 +97,7 @@ test: test-root build-standalone ## Run all tests, the end-to-end ones too; need
 .PHONY: test-root
 test-root: ## Run the tests that need no embedded Temporal
 	@mkdir -p bin
-	CGO_ENABLED=1 go test -race -vet=off -coverpkg=$(COVERED) -coverprofile=$(COVERAGE).part ./...
+	CGO_ENABLED=1 go test -race -vet=off -timeout $(TEST_TIMEOUT) -coverpkg=$(COVERED) -coverprofile=$(COVERAGE).part ./...
 	@mv $(COVERAGE).part $(COVERAGE)
 
 # Not raced: the race detector would want the whole Temporal server compiled once more.
@@ -101,11 +105,11 @@ test-root: ## Run the tests that need no embedded Temporal
 # Not cached: Go does not see that the tests depend on the binaries that they start.
 .PHONY: test-standalone
 test-standalone: build-standalone ## Run the tests of the embedded Temporal, and end-to-end against the binary
-	go -C standalone test -vet=off -count=1 ./...
+	go -C standalone test -vet=off -timeout $(TEST_TIMEOUT) -count=1 ./...
 
 .PHONY: test-bench
 test-bench: build-standalone ## Run the tests of the benchmark
-	go -C bench test -vet=off -count=1 ./...
+	go -C bench test -vet=off -timeout $(TEST_TIMEOUT) -count=1 ./...
 
 # SCENARIOS, MODES, RUNS, JSON and PROFILE are flags of the program: --scenarios and so on.
 .PHONY: bench
