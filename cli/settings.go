@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -22,7 +23,8 @@ func unsetEmpty() error {
 }
 
 // ValidateSettings calls Validate of each struct that the chosen command embeds. kong calls the
-// command's own only, and where two embedded structs have one, the command has none.
+// command's own only, and where two embedded structs have one, the command has none. Embedded
+// structs must be exported: reflection cannot call the others'.
 func ValidateSettings(parsed *kong.Context) error {
 	chosen := parsed.Selected()
 	if chosen == nil {
@@ -44,10 +46,11 @@ func validateEmbedded(settings reflect.Value) error {
 			continue
 		}
 		embedded := settings.Field(i)
-		if embedded.CanAddr() && embedded.Addr().CanInterface() {
-			if checked, is := embedded.Addr().Interface().(interface{ Validate() error }); is {
-				errs = append(errs, checked.Validate())
-			}
+		if !embedded.CanInterface() {
+			return fmt.Errorf("%s is embedded in %s and not exported, so nobody validates it", embedded.Type(), settings.Type())
+		}
+		if checked, is := embedded.Addr().Interface().(interface{ Validate() error }); is {
+			errs = append(errs, checked.Validate())
 		}
 		errs = append(errs, validateEmbedded(embedded))
 	}

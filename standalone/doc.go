@@ -12,6 +12,6 @@
 //     a child process, and e2e are the end-to-end tests.
 //
 // Two processes must never use one data directory: claimDataDir locks it. Settings of the embedded
-// server belong into temporalSettings; everything that production needs too belongs into package
+// server belong into TemporalSettings; everything that production needs too belongs into package
 // server or cli.
 package main

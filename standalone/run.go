@@ -24,7 +24,7 @@ type runCommand struct {
 	server.Settings
 	server.APISettings
 	server.WorkerSettings
-	temporalSettings
+	TemporalSettings
 }
 
 // Run implements the command. Each part starts after the parts that it needs, and everything

@@ -17,8 +17,8 @@ import (
 // deliveries and attempts longer.
 const workflowRetention = 72 * time.Hour
 
-// temporalSettings are the settings of the embedded Temporal server.
-type temporalSettings struct {
+// TemporalSettings are the settings of the embedded Temporal server.
+type TemporalSettings struct {
 	DataDir          string `env:"POSTRIDER_DATA_DIR" default:".postrider" help:"Folder of the databases and keys; made when it is missing. One process at a time."`
 	DatabaseURL      string `env:"POSTRIDER_DATABASE_URL" placeholder:"URL" help:"postgres://… URL of a database to use instead of SQLite; Temporal makes two of its own beside it, NAME_temporal and NAME_temporal_visibility. Prefer the environment to the flag: other users can see a command line."`
 	TemporalListen   string `env:"POSTRIDER_TEMPORAL_LISTEN" default:"127.0.0.1:7233" help:"Address of the embedded Temporal server."`
@@ -26,7 +26,7 @@ type temporalSettings struct {
 }
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
-func (s *temporalSettings) Validate() error {
+func (s *TemporalSettings) Validate() error {
 	if strings.ContainsAny(s.DataDir, "?#%") { // Temporal puts its path into a URL as it is
 		return errors.New("--data-dir (POSTRIDER_DATA_DIR): must not contain ?, # or %")
 	}
@@ -34,7 +34,7 @@ func (s *temporalSettings) Validate() error {
 }
 
 // start starts the server by the settings. config has the values that are not settings.
-func (s *temporalSettings) start(ctx context.Context, config embedded.Config) (*embedded.Server, error) {
+func (s *TemporalSettings) start(ctx context.Context, config embedded.Config) (*embedded.Server, error) {
 	config.Dir, config.FrontendListen, config.UIListen = s.DataDir, s.TemporalListen, s.TemporalUIListen
 	config.Retention, config.SearchAttributes = workflowRetention, workflows.SearchAttributes()
 	if strings.HasPrefix(s.DatabaseURL, "postgres") {
@@ -54,7 +54,7 @@ func (s *temporalSettings) start(ctx context.Context, config embedded.Config) (*
 // temporalCommand runs Temporal alone.
 type temporalCommand struct {
 	server.LogSettings
-	temporalSettings
+	TemporalSettings
 
 	Bare bool `help:"Make no namespace, as a cluster of Temporal's own would not: 'postrider temporal setup' does."`
 }
