@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"postrider.dev/postrider"
 	"postrider.dev/postrider/api"
 )
 
@@ -128,4 +130,35 @@ func TestReferencePageNeedsNoInternet(t *testing.T) {
 		require.Contains(t, html, `<b>`+route.Method+`</b> `+route.Path)
 	}
 	require.Contains(t, html, "1000 to 30000; default 5000")
+}
+
+// Guards against a state that the API answers and its document does not have.
+func TestDocumentHasEveryState(t *testing.T) {
+	t.Parallel()
+	var document any
+	require.NoError(t, json.Unmarshal(setup(t).getDocument(t), &document))
+	states := []any{}
+	for _, state := range postrider.DeliveryStates() {
+		states = append(states, string(state))
+	}
+	found := 0
+	var walk func(any)
+	walk = func(node any) {
+		switch node := node.(type) {
+		case []any:
+			for _, item := range node {
+				walk(item)
+			}
+		case map[string]any:
+			if enum, is := node["enum"].([]any); is && slices.Contains(enum, any(string(postrider.StateRetrying))) {
+				require.ElementsMatch(t, states, enum)
+				found++
+			}
+			for _, item := range node {
+				walk(item)
+			}
+		}
+	}
+	walk(document)
+	require.GreaterOrEqual(t, found, 3, "a delivery's, a history's and the filter of a list")
 }

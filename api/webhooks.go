@@ -196,7 +196,7 @@ func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, p
 	case movesSecret(before, *w) && !rest.Allows(ctx, postrider.ScopeSecrets):
 		return rest.BrokenField("body.secret", "must be given when url moves to another origin, which gets the secret with each request; "+
 			"a key with the scope secrets may leave it out", nil)
-	case keepsSecret(before.SigningMethod, w.SigningMethod):
+	case keepsSecret(before.SigningMethod, w.SigningMethod, edit.Secret):
 		secret = edit.Secret
 	}
 	if err := checkWebhook(w, secret, refusal); err != nil {
@@ -209,10 +209,11 @@ func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, p
 	return err
 }
 
-// keepsSecret reports whether a secret may serve another signing method. Where requests have the
-// secret itself, receivers would learn a key that signs, or sign with what they have been told.
-func keepsSecret(before, after postrider.SigningMethod) bool {
-	return before == after || !signing.RevealsSecret(before) && !signing.RevealsSecret(after)
+// keepsSecret reports whether a secret of one signing method may serve another. Where requests have
+// the secret itself, receivers would learn a key that signs, or know one that was sent to them.
+func keepsSecret(before, after postrider.SigningMethod, secret string) bool {
+	return before == after ||
+		!signing.RevealsSecret(before) && !signing.RevealsSecret(after) && signing.CheckSecret(after, secret) == ""
 }
 
 // movesSecret reports whether another receiver than before would be sent the webhook's secret.

@@ -248,7 +248,9 @@ func named(workflow, id string) string {
 
 func (s *tables) unmigrate(t *testing.T) {
 	t.Helper()
-	for s.version = 7; s.version > 5; {
+	steps, err := s.Migrations(t.Context())
+	require.NoError(t, err)
+	for s.version = int64(len(steps)); s.version > 5; {
 		version, err := s.Unmigrate(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, s.version-1, version)
