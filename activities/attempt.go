@@ -17,14 +17,14 @@ func (a *Activities) attempt(
 	if target.Delivery.State.Finished() {
 		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State}, nil
 	}
-	if target.Failure != nil {
+	if target.Failure != nil && skipReason(target) == "" {
 		return Report{}, target.Failure
 	}
 	made, retryAfter, err := a.post(ctx, target)
-	successor := answered(err == nil && made.Result == postrider.ResultSuccess)
-	if err != nil {
+	if err != nil { // no attempt was made, and no record would pass the permit on
 		return Report{}, err
 	}
+	successor := answered(made.Result == postrider.ResultSuccess)
 	verdict := target.Delivery.Policy.Judge(made, retryAfter, a.Random())
 	outcome := outcomeOf(target.Delivery, made, verdict)
 	outcome.WorkflowID, outcome.Successor = workflowID, successor

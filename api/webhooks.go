@@ -193,7 +193,7 @@ func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, p
 	switch {
 	case settings.Secret != nil:
 		secret = *settings.Secret
-	case movesSecret(before, *w) && !rest.Allows(ctx, postrider.ScopeSecrets):
+	case before.SigningMethod == w.SigningMethod && movesSecret(before, *w) && !rest.Allows(ctx, postrider.ScopeSecrets):
 		return rest.BrokenField("body.secret", "must be given when url moves to another origin, which gets the secret with each request; "+
 			"a key with the scope secrets may leave it out", nil)
 	case keepsSecret(before.SigningMethod, w.SigningMethod, edit.Secret):
@@ -203,6 +203,9 @@ func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, p
 		return err
 	}
 	secret, err = s.secretFor(w.SigningMethod, secret)
+	if err == nil && secret == "" && edit.Secret != "" { // a credential must not be left to sign later
+		secret, err = signing.NewSecret(w.SigningMethod, s.Entropy)
+	}
 	if err == nil && secret != edit.Secret {
 		edit.NewSecret = secret
 	}
@@ -221,13 +224,18 @@ func movesSecret(before, after postrider.Webhook) bool {
 	return signing.RevealsSecret(after.SigningMethod) && originOf(before.URL) != originOf(after.URL)
 }
 
-// originOf returns the scheme, host and port of a URL; the URL itself when it does not parse.
+// originOf returns the scheme, host and port of a URL, without the scheme's own port; the URL itself
+// when it does not parse.
 func originOf(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return address
 	}
-	return strings.ToLower(u.Scheme + "://" + u.Host)
+	port := u.Port()
+	if port == "80" && u.Scheme == "http" || port == "443" && u.Scheme == "https" {
+		port = ""
+	}
+	return strings.ToLower(u.Scheme + "://" + strings.TrimSuffix(u.Hostname(), ".") + ":" + port)
 }
 
 func (s *server) deleteWebhook(ctx context.Context, in *WebhookPath) (*struct{}, error) {

@@ -440,6 +440,11 @@ func TestSecretServesOneKindOfMethod(t *testing.T) {
 		sent := b.newWebhook(`,"secret":"user:password","signing_method":"` + string(method) + `"`)
 		b.do(http.MethodPatch, path(sent), `{"signing_method":"hmac_sha256"}`).object(http.StatusOK)
 		require.Regexp(t, `^whsec_`, secret(sent))
+
+		detour := b.newWebhook(`,"secret":"user:password","signing_method":"` + string(method) + `"`)
+		b.do(http.MethodPatch, path(detour), `{"signing_method":"none"}`).object(http.StatusOK)
+		b.do(http.MethodPatch, path(detour), `{"signing_method":"hmac_sha1"}`).object(http.StatusOK)
+		require.Regexp(t, `^whsec_`, secret(detour))
 	}
 }
 
@@ -454,7 +459,7 @@ func TestCredentialDoesNotMoveUnasked(t *testing.T) {
 	moved := `{"url":"https://other.example/hook"}`
 	require.Equal(t, []string{"body.secret"}, manager.do(http.MethodPatch, path, moved).locations())
 	before := b.do(http.MethodGet, path, "").object(http.StatusOK)["url"].(string)
-	manager.do(http.MethodPatch, path, `{"url":"`+before+`/deeper"}`).object(http.StatusOK)
+	manager.do(http.MethodPatch, path, `{"url":"`+strings.TrimSuffix(before, "/")+`/deeper"}`).object(http.StatusOK)
 	manager.do(http.MethodPatch, path, `{"url":"https://other.example/hook","secret":"u:p"}`).object(http.StatusOK)
 	b.do(http.MethodPatch, path, `{"url":"https://third.example/hook"}`).object(http.StatusOK)
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -28,7 +27,8 @@ func (NewKeyCommand) Run() error {
 		return err
 	}
 	fmt.Println(key)
-	notef("Put it first in POSTRIDER_ENCRYPTION_KEYS of every process, before the older ones. " +
+	notef("An installation's first key: set it as POSTRIDER_ENCRYPTION_KEYS of every process. " +
+		"Beside older ones: add it last and restart every process, then put it first and restart; docs/operations.md. " +
 		"Keep it: without it stored signing secrets are lost.")
 	return nil
 }
@@ -50,13 +50,13 @@ func (c *ReencryptCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	if err := errors.Join(db.CheckSchema(ctx), db.CheckKeys(ctx)); err != nil {
+	if err := db.CheckSchema(ctx); err != nil {
 		return err
 	}
 	begun := time.Now()
 	n, err := db.Reencrypt(ctx, func(done int) { notef("%d secrets encrypted anew …", done) })
 	if err != nil {
-		return err
+		return fmt.Errorf("%d secrets encrypted anew; not these, which still need their own keys: %w", n, err)
 	}
 	notef("%d secrets encrypted anew in %s. Every stored secret needs the first key only: "+
 		"the others can go from POSTRIDER_ENCRYPTION_KEYS, once every process runs with the first one.",

@@ -27,7 +27,8 @@ const (
 	pingTimeout    = 5 * time.Second  // a connection without an answer to the ping is closed
 	maxHeaderBytes = 64 << 10
 	tlsSessions    = 1024 // kept for resumption without a full handshake
-	maxDials       = 3    // of one attempt: the transport dials again when a server takes no request on a connection
+	maxDials       = 10   // of one attempt: the transport dials again when a server takes no request on a connection
+	maxRepeats     = 6    // of a request that no receiver has taken
 	maxTimeout     = postrider.MaxTimeoutMS * time.Millisecond
 )
 
@@ -108,8 +109,9 @@ type Request struct {
 // The attempt is a success when the answer is 2xx and, before the timeout, its body has ended or
 // 16 KiB of it have come. The attempt keeps the status code when the body does not come.
 //
-// Post sends the request once: no receiver that may have read it gets it again in the same
-// attempt, even when it closes the connection without an answer.
+// Post sends the request once: a receiver that may have read it does not get it again in the same
+// attempt, even when it closes the connection without an answer. The exception is HTTP/2's
+// PROTOCOL_ERROR, which the transport takes for a refusal (golang/go#47635).
 //
 // Post returns an error and no attempt when ctx ends first, the error is ctx's then, and when
 // this machine has no descriptor, port or buffer left for a connection ([ErrExhausted]).
@@ -122,7 +124,7 @@ func (c *Client) Post(ctx context.Context, request Request) (postrider.Attempt, 
 	if err != nil && ctx.Err() != nil {
 		return postrider.Attempt{}, 0, ctx.Err()
 	}
-	if exhausted := exhaustion(err); exhausted != nil {
+	if exhausted := exhaustion(err); exhausted != nil && !seen.hasConnection() {
 		return postrider.Attempt{}, 0, exhausted
 	}
 	ended := c.now()
@@ -169,7 +171,7 @@ func (c *Client) exchange(ctx context.Context, request Request) (answer, error) 
 	if r.Header.Get("User-Agent") == "" {
 		r.Header.Set("User-Agent", c.userAgent)
 	}
-	repeatOnce(r)
+	limitRepeats(r)
 	response, err := c.transport.RoundTrip(r)
 	if err != nil {
 		return answer{}, err
@@ -181,15 +183,16 @@ func (c *Client) exchange(ctx context.Context, request Request) (answer, error) 
 }
 
 // errRepeated says that the request may not be sent again.
-var errRepeated = errors.New("egress: the request was repeated already")
+var errRepeated = errors.New("egress: no connection took the request")
 
-// repeatOnce lets the transport repeat the request once at the most, and only when the receiver
-// cannot have read it: nothing was written, or it said so (HTTP/2).
-func repeatOnce(r *http.Request) {
+// limitRepeats lets the transport repeat the request a few times, and only when the receiver
+// cannot have read it: nothing was written, or it said so (HTTP/2). One repetition over HTTP/2
+// asks for the body twice.
+func limitRepeats(r *http.Request) {
 	again := r.GetBody
-	var repeated atomic.Bool
+	var repeats atomic.Int32
 	r.GetBody = func() (io.ReadCloser, error) {
-		if repeated.Swap(true) {
+		if repeats.Add(1) > maxRepeats {
 			return nil, errRepeated
 		}
 		return again()

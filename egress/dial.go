@@ -92,6 +92,9 @@ func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, er
 		if err == nil {
 			return conn, nil
 		}
+		if exhaustion(err) != nil { // the next address's error would hide it
+			break
+		}
 	}
 	return nil, &stageError{result: postrider.ResultConnect, err: err}
 }

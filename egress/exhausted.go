@@ -26,7 +26,9 @@ func exhaustion(err error) error {
 func caused(err error, cause syscall.Errno) bool {
 	var lookup *net.DNSError
 	if errors.As(err, &lookup) && lookup.Unwrap() == nil {
-		return strings.HasSuffix(lookup.Err, cause.Error()) // package net keeps no more of it
+		// Package net keeps no more than the text. A name server with an IPv6 address may be why no
+		// address can be assigned.
+		return cause != syscall.EADDRNOTAVAIL && strings.HasSuffix(lookup.Err, cause.Error())
 	}
 	var dialled *net.OpError
 	if cause == syscall.EADDRNOTAVAIL && errors.As(err, &dialled) && isIPv6(dialled.Addr) {

@@ -47,6 +47,13 @@ func (p *progress) trace() *httptrace.ClientTrace {
 	}
 }
 
+// hasConnection reports whether the request got a connection. Without one, nothing was sent.
+func (p *progress) hasConnection() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.connected
+}
+
 // remoteIP returns the address that was dialled last, or nil when no address was dialled.
 func (p *progress) remoteIP() *string {
 	p.mu.Lock()

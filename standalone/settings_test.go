@@ -38,5 +38,6 @@ func TestSettingsAreValidated(t *testing.T) {
 			require.NotContains(t, err.Error(), "password")
 		}
 	}
+	require.ErrorContains(t, validate("--temporal-listen", ""), "--temporal-listen")
 	require.ErrorContains(t, validate("temporal", "--data-dir", "a?b"), "--data-dir")
 }

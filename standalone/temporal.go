@@ -30,6 +30,9 @@ func (s *TemporalSettings) Validate() error {
 	if strings.ContainsAny(s.DataDir, "?#%") { // Temporal puts its path into a URL as it is
 		return errors.New("--data-dir (POSTRIDER_DATA_DIR): must not contain ?, # or %")
 	}
+	if s.TemporalListen == "" || s.TemporalUIListen == "" { // it would mean any port of every address
+		return errors.New("--temporal-listen and --temporal-ui-listen: must be an address and a port, such as 127.0.0.1:0")
+	}
 	return server.CheckDatabaseURL(s.DatabaseURL)
 }
 
