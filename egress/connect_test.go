@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/http2"
 
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/egress"
@@ -388,22 +387,40 @@ func TestRequestThatWasNotTakenGoesOutAgain(t *testing.T) {
 	t.Parallel()
 	var posts, opened atomic.Int32
 	server := serveTLS(t, func(s *httptest.Server) {
-		s.TLS = &tls.Config{NextProtos: []string{"h2"}}
-		s.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
-			"h2": func(config *http.Server, conn *tls.Conn, _ http.Handler) {
-				if opened.Add(1) == 1 {
-					goAway(conn)
-					return
-				}
-				new(http2.Server).ServeConn(conn, &http2.ServeConnOpts{
-					BaseConfig: config, Handler: read(func(http.ResponseWriter, *http.Request) { posts.Add(1) }),
-				})
-			},
-		}
+		s.EnableHTTP2 = true
+		s.Config.Handler = read(func(http.ResponseWriter, *http.Request) { posts.Add(1) })
 	})
-	require.Equal(t, postrider.ResultSuccess, setup(t, trusting(server)).post(t, server.URL, long).Result)
+	address := listen(t, func(number int, conn net.Conn) {
+		opened.Add(1)
+		if number == 1 {
+			goAway(tls.Server(conn, server.TLS))
+			return
+		}
+		passOn(t, conn, server.Listener.Addr().String())
+	})
+	client := setup(t, trusting(server))
+	require.Equal(t, postrider.ResultSuccess, client.post(t, "https://"+address, long).Result)
 	require.EqualValues(t, 1, posts.Load())
 	require.EqualValues(t, 2, opened.Load())
+	client.Close()
+}
+
+// passOn copies both ways between a connection and a server, until one of them ends.
+func passOn(t *testing.T, conn net.Conn, address string) {
+	t.Helper()
+	var dialer net.Dialer
+	onward, err := dialer.DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		return
+	}
+	var copying sync.WaitGroup
+	copying.Go(func() {
+		_, _ = io.Copy(onward, conn)
+		_ = onward.Close()
+	})
+	_, _ = io.Copy(conn, onward)
+	_ = conn.Close()
+	copying.Wait()
 }
 
 // Guards against a name that is looked up and pooled in two spellings: the transport never found
