@@ -390,19 +390,41 @@ func TestRequestThatWasNotTakenGoesOutAgain(t *testing.T) {
 		s.EnableHTTP2 = true
 		s.Config.Handler = read(func(http.ResponseWriter, *http.Request) { posts.Add(1) })
 	})
+	var open sync.WaitGroup
+	closeAll := make(chan struct{})
 	address := listen(t, func(number int, conn net.Conn) {
 		opened.Add(1)
-		if number == 1 {
-			goAway(tls.Server(conn, server.TLS))
-			return
-		}
-		passOn(t, conn, server.Listener.Addr().String())
+		kept := hold(t, conn) // the other connection comes while this one is open
+		open.Go(func() {
+			if number == 1 {
+				goAway(tls.Server(kept, server.TLS))
+			} else {
+				passOn(t, kept, server.Listener.Addr().String())
+			}
+		})
+		open.Go(func() {
+			<-closeAll
+			_ = kept.Close()
+		})
 	})
-	client := setup(t, trusting(server))
-	require.Equal(t, postrider.ResultSuccess, client.post(t, "https://"+address, long).Result)
+	require.Equal(t, postrider.ResultSuccess, setup(t, trusting(server)).post(t, "https://"+address, long).Result)
 	require.EqualValues(t, 1, posts.Load())
 	require.EqualValues(t, 2, opened.Load())
-	client.Close()
+	close(closeAll)
+	open.Wait()
+}
+
+// hold returns the connection once more, which stays open when the given one is closed.
+func hold(t *testing.T, conn net.Conn) net.Conn {
+	t.Helper()
+	tcp, is := conn.(*net.TCPConn)
+	require.True(t, is)
+	file, err := tcp.File()
+	require.NoError(t, err)
+	kept, err := net.FileConn(file)
+	require.NoError(t, err)
+	require.NoError(t, file.Close())
+	return kept
 }
 
 // passOn copies both ways between a connection and a server, until one of them ends.
