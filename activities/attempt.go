@@ -10,15 +10,15 @@ import (
 
 // attempt makes the delivery's next attempt for the workflow and records it. Between the two
 // it calls answered with whether the attempt succeeded, which returns the attempt's successor. It
-// makes no attempt of a finished delivery or a target with a failure, and does not call answered then.
+// does not call answered when no attempt was made: of a finished delivery, or with an error.
 func (a *Activities) attempt(
 	ctx context.Context, target postrider.Target, workflowID string, answered func(succeeded bool) (successor string),
 ) (Report, error) {
 	if target.Delivery.State.Finished() {
 		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State}, nil
 	}
-	if target.Failure != nil && skipReason(target) == "" {
-		return Report{}, target.Failure
+	if err := obstacle(target); err != nil {
+		return Report{}, err
 	}
 	made, retryAfter, err := a.post(ctx, target)
 	if err != nil { // no attempt was made, and no record would pass the permit on
@@ -72,6 +72,15 @@ func (a *Activities) post(ctx context.Context, target postrider.Target) (postrid
 	attempt, retryAfter, err := a.send(ctx, target, number, request)
 	attempt.Number = number
 	return attempt, retryAfter, err
+}
+
+// obstacle returns why this process cannot make the attempt; nil when it can. An attempt that is
+// skipped makes no request, so nothing is in its way.
+func obstacle(target postrider.Target) error {
+	if skipReason(target) != "" {
+		return nil
+	}
+	return target.Failure
 }
 
 // skipReason returns why no request may be made; "" when it may.

@@ -173,9 +173,8 @@ func (r *round) add(res result) {
 
 // attempt makes one member's attempt at its time, when it has its slot and its permit.
 func (r *round) attempt(ctx context.Context, target postrider.Target) result {
-	res := result{target: target}
-	if target.Failure != nil && skipReason(target) == "" {
-		res.err = target.Failure
+	res := result{target: target, err: obstacle(target)}
+	if res.err != nil {
 		return res
 	}
 	pause(ctx, dueAt(target.Delivery).Sub(r.a.Now()))

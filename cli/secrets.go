@@ -56,7 +56,7 @@ func (c *ReencryptCommand) Run(ctx context.Context) error {
 	begun := time.Now()
 	n, err := db.Reencrypt(ctx, func(done int) { notef("%d secrets encrypted anew …", done) })
 	if err != nil {
-		return fmt.Errorf("%d secrets encrypted anew; not these, which still need their own keys: %w", n, err)
+		return fmt.Errorf("%d secrets encrypted anew, and not all: %w", n, err)
 	}
 	notef("%d secrets encrypted anew in %s. Every stored secret needs the first key only: "+
 		"the others can go from POSTRIDER_ENCRYPTION_KEYS, once every process runs with the first one.",

@@ -182,8 +182,8 @@ func (c *Client) exchange(ctx context.Context, request Request) (answer, error) 
 	return got, err
 }
 
-// errRepeated says that the request may not be sent again.
-var errRepeated = errors.New("egress: no connection took the request")
+// errNotTaken says that the attempt has used up its repetitions or its dials.
+var errNotTaken = errors.New("the server closed every connection before it took the request")
 
 // limitRepeats lets the transport repeat the request a few times, and only when the receiver
 // cannot have read it: nothing was written, or it said so (HTTP/2). One repetition over HTTP/2
@@ -193,7 +193,7 @@ func limitRepeats(r *http.Request) {
 	var repeats atomic.Int32
 	r.GetBody = func() (io.ReadCloser, error) {
 		if repeats.Add(1) > maxRepeats {
-			return nil, errRepeated
+			return nil, errNotTaken
 		}
 		return again()
 	}

@@ -378,6 +378,7 @@ func TestAttemptDialsAFewTimes(t *testing.T) {
 	server, opened := refuseStreams(t)
 	attempt := setup(t, trusting(server)).post(t, server.URL, long)
 	require.Contains(t, []postrider.Result{postrider.ResultProtocol, postrider.ResultConnect}, attempt.Result)
+	require.Equal(t, "the server closed every connection before it took the request", *attempt.Error)
 	require.LessOrEqual(t, opened.Load(), int32(10))
 }
 

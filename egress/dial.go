@@ -2,7 +2,6 @@ package egress
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"strconv"
@@ -41,9 +40,6 @@ func withDialing(ctx context.Context, timeout time.Duration) context.Context {
 	return context.WithValue(ctx, dialingKey{}, &dialing{timeout: timeout})
 }
 
-// errDials says that an attempt has used up its dials.
-var errDials = errors.New("egress: no connection took the request")
-
 // stageError says at which stage connecting failed.
 type stageError struct {
 	result postrider.Result // dns or connect
@@ -64,7 +60,7 @@ type dialer struct {
 func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	limit, _ := ctx.Value(dialingKey{}).(*dialing)
 	if limit.dials.Add(1) > maxDials {
-		return nil, &stageError{result: postrider.ResultConnect, err: errDials}
+		return nil, &stageError{result: postrider.ResultConnect, err: errNotTaken}
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit.timeout+dialGrace)
 	defer cancel()

@@ -116,8 +116,8 @@ func describeConnect(err error) string {
 		return "connection reset"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL):
 		return "the address is unreachable"
-	case errors.Is(err, errDials):
-		return "the server closed every connection before it took the request"
+	case errors.Is(err, errNotTaken):
+		return errNotTaken.Error()
 	}
 	return "could not connect"
 }
@@ -150,9 +150,10 @@ func describeTLS(err error) string {
 
 func describeProtocol(err error) string {
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
-		errors.Is(err, errRepeated):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "the connection was closed before the answer was complete"
+	case errors.Is(err, errNotTaken):
+		return errNotTaken.Error()
 	}
 	return "no valid HTTP answer"
 }
