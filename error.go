@@ -16,6 +16,7 @@ const (
 	CodeForbidden    Code = "forbidden"    // the key lacks the scope: 403
 	CodeNotFound     Code = "not_found"    // unknown, or of another workspace: 404
 	CodeConflict     Code = "conflict"     // contradicts stored data: 409
+	CodeLimited      Code = "limited"      // too much at once, try again: 429
 	CodeUnavailable  Code = "unavailable"  // a dependency is away, try again: 503
 )
 

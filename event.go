@@ -114,10 +114,13 @@ type PublishedEvent struct {
 // Receipt is the answer to one published event. When the publication is repeated, only
 // Duplicate differs.
 type Receipt struct {
-	ID          string   `json:"id"` // public id
-	Type        string   `json:"type"`
-	DeliveryIDs []string `json:"delivery_ids"` // one for each matching webhook
-	Duplicate   bool     `json:"-"`            // the event was accepted earlier; nothing is sent again
+	ID         string `json:"id"` // public id
+	Type       string `json:"type"`
+	Deliveries int    `json:"deliveries"` // one for each matching webhook
+	Parked     int    `json:"parked"`     // those whose webhook is not active
+	// DeliveryIDs are the deliveries; none where they are so many that they are made later.
+	DeliveryIDs []string `json:"delivery_ids"`
+	Duplicate   bool     `json:"-"` // the event was accepted earlier; nothing is sent again
 }
 
 // EventFilter selects events for a list. A zero field selects all.

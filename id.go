@@ -16,6 +16,7 @@ const (
 	PrefixWebhook   = "wh"
 	PrefixEvent     = "evt"
 	PrefixBatch     = "bat" // deliveries that one workflow carries
+	PrefixFanOut    = "fan" // deliveries of a large publication that have still to be made
 	PrefixDelivery  = "dlv"
 	PrefixWorkspace = "ws"
 	PrefixAPIKey    = "key"

@@ -6,6 +6,8 @@ type Removed struct {
 	Deliveries      int64    `json:"deliveries"`     // removed one by one
 	Events          int64    `json:"events"`
 	IdempotencyKeys int64    `json:"idempotency_keys"`
+	// Parked deliveries failed because they had waited for a webhook for too long.
+	Parked int64 `json:"parked,omitempty"`
 	// Unfinished days are past their retention, and kept because they have deliveries that are
 	// not finished: parked ones, of a webhook that is paused or disabled.
 	Unfinished []string `json:"unfinished,omitempty"`

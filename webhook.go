@@ -52,6 +52,8 @@ const (
 	MinMaxInFlight, MaxMaxInFlight                  = 1, 1000
 	DefaultMaxInFlight                              = 32
 	MinRateLimit, MaxRateLimit                      = 1, 10000
+
+	MaxParkSeconds, DefaultParkSeconds = 30 * 24 * 3600, 7 * 24 * 3600
 )
 
 // WebhookSettings are the fields of a webhook that its owner sets, beside its [Policy] and
@@ -68,6 +70,7 @@ type WebhookSettings struct {
 	Headers       map[string]string `json:"headers" db:"headers" maxProperties:"32" doc:"Headers added to every request. Reserved names are refused: Postrider's own, the signature's, Authorization, and those of the HTTP connection."`
 	RateLimit     *int              `json:"rate_limit" db:"rate_limit" nullable:"true" minimum:"1" maximum:"10000" doc:"Requests a second; null for no limit."`
 	MaxInFlight   int               `json:"max_in_flight" db:"max_in_flight" minimum:"1" maximum:"1000" doc:"Requests at once."`
+	ParkSeconds   int               `json:"park_seconds" db:"park_seconds" minimum:"0" maximum:"2592000" doc:"How long what waits for the webhook is kept while it is not active; then it fails. 0: as long as finished deliveries are kept."`
 }
 
 // Webhook is a subscription: where events go, which, and how.
@@ -80,6 +83,7 @@ type Webhook struct {
 	SecretID       *string // nil: no secret is kept
 	Status         WebhookStatus
 	DisabledReason *string
+	InactiveSince  *time.Time // nil while it is active
 	Stats          WebhookStats
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
@@ -162,6 +166,7 @@ func (w *Webhook) Validate(methods []SigningMethod) []FieldError {
 		between("rate_limit", *w.RateLimit, MinRateLimit, MaxRateLimit)
 	}
 	between("max_in_flight", w.MaxInFlight, MinMaxInFlight, MaxMaxInFlight)
+	between("park_seconds", w.ParkSeconds, 0, MaxParkSeconds)
 	return broken
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+	"go.temporal.io/sdk/activity"
 
 	"postrider.dev/postrider"
 )
@@ -34,8 +35,12 @@ type Store interface {
 	Leave(ctx context.Context, workflowID string, deliveryIDs []string) error
 	// Keep says that the workflow goes on carrying retries, and attempts them after the time.
 	Keep(ctx context.Context, workflowID string, deliveryIDs []string, until time.Time) error
-	// CancelDelivery cancels an unfinished delivery.
-	CancelDelivery(ctx context.Context, deliveryID string) error
+	// Park parks an unfinished delivery that the workflow carries. It does nothing when another
+	// workflow does.
+	Park(ctx context.Context, workflowID string, d postrider.Delivery) error
+	// CancelDelivery cancels an unfinished delivery that the workflow carries. It does nothing
+	// when another workflow does.
+	CancelDelivery(ctx context.Context, workflowID, deliveryID string) error
 }
 
 // Process is the activities' view of this process's dispatcher.
@@ -158,7 +163,7 @@ func (r *Reports) UnmarshalJSON(text []byte) error {
 
 // Cancel records that a delivery's workflow was cancelled.
 func (a *Activities) Cancel(ctx context.Context, deliveryID string) error {
-	err := a.Store.CancelDelivery(ctx, deliveryID)
+	err := a.Store.CancelDelivery(ctx, activity.GetInfo(ctx).WorkflowExecution.ID, deliveryID)
 	if postrider.CodeOf(err) == postrider.CodeNotFound {
 		return nil // there is no delivery to cancel
 	}

@@ -144,10 +144,14 @@ func TestGoneDisablesTheWebhook(t *testing.T) {
 	require.Equal(t, postrider.WebhookDisabled, w.Status)
 
 	report, refused := b.retry(other)
-	require.Equal(t, postrider.StateFailed, report.State)
-	require.Equal(t, postrider.ResultCancelled, report.Attempts[0].Result)
-	require.True(t, refused.NonRetryable())
+	require.Equal(t, postrider.StateParked, report.State)
+	require.True(t, report.Left)
+	require.Nil(t, refused)
 	require.Len(t, b.requests, 2, "a disabled webhook gets no request")
+	d, err := b.db.Delivery(t.Context(), "ws_1", other)
+	require.NoError(t, err)
+	require.Equal(t, postrider.StateParked, d.State)
+	require.Equal(t, 1, d.AttemptCount, "that makes no attempt")
 }
 
 func TestDeletedWebhookGetsNoRequest(t *testing.T) {
@@ -223,14 +227,16 @@ func TestRetryOfAnUnknownDeliveryIsFinal(t *testing.T) {
 	require.ErrorAs(t, err, &typed)
 	require.Equal(t, activities.ErrorUnknownDelivery, typed.Type())
 	require.True(t, typed.NonRetryable())
-	require.NoError(t, b.acts.CancelAll(t.Context(), []string{unknown}))
+	require.NoError(t, b.cancel(batchID, b.acts.CancelAll, []string{unknown}))
 }
 
 func TestCancelIsRecorded(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	id := b.publish()
-	require.NoError(t, b.acts.Cancel(t.Context(), id))
+	require.NoError(t, b.cancel("retry/another", b.acts.Cancel, id))
+	require.NotEqual(t, postrider.StateCancelled, b.delivery(id).State, "another workflow carries it")
+	require.NoError(t, b.cancel(postrider.DeliveryWorkflowID(id), b.acts.Cancel, id))
 	require.Equal(t, postrider.StateCancelled, b.delivery(id).State)
 }
 
@@ -275,8 +281,7 @@ func TestCancelAllIsRecorded(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	all := append(b.claim(batchID, "", ""), postrider.IDFloor(postrider.PrefixDelivery, time.Now()))
-	_, err := b.env.ExecuteActivity(b.acts.CancelAll, all)
-	require.NoError(t, err)
+	require.NoError(t, b.cancel(batchID, b.acts.CancelAll, all))
 	require.Equal(t, postrider.StateCancelled, b.delivery(all[0]).State)
 	require.Equal(t, postrider.StateCancelled, b.delivery(all[1]).State)
 	require.InDelta(t, 2, testutil.ToFloat64(b.counter("postrider_deliveries_total", "cancelled")), 0)

@@ -10,12 +10,16 @@ import (
 
 // attempt makes the delivery's next attempt for the workflow and records it. Between the two
 // it calls answered with whether the attempt succeeded, which returns the attempt's successor. It
-// does not call answered when no attempt was made: of a finished delivery, or with an error.
+// does not call answered when no attempt was made: of a finished delivery, of a webhook that is
+// not active, whose delivery is parked, or with an error.
 func (a *Activities) attempt(
 	ctx context.Context, target postrider.Target, workflowID string, answered func(succeeded bool) (successor string),
 ) (Report, error) {
 	if target.Delivery.State.Finished() {
 		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State}, nil
+	}
+	if inactive(target) {
+		return a.park(ctx, target.Delivery, workflowID)
 	}
 	if err := obstacle(target); err != nil {
 		return Report{}, err
@@ -47,6 +51,20 @@ func (a *Activities) attempt(
 	}, nil
 }
 
+// inactive reports whether the delivery must wait for its webhook.
+func inactive(target postrider.Target) bool {
+	return target.WebhookStatus == postrider.WebhookPaused || target.WebhookStatus == postrider.WebhookDisabled
+}
+
+// park parks a delivery. It leaves the workflow: when its webhook is active again, another
+// carries it.
+func (a *Activities) park(ctx context.Context, d postrider.Delivery, workflowID string) (Report, error) {
+	if err := a.Store.Park(ctx, workflowID, d); err != nil {
+		return Report{}, err
+	}
+	return Report{DeliveryID: d.ID, State: postrider.StateParked, Left: true}, nil
+}
+
 // superseded reports the stored state after an attempt that was recorded too late. An abandoned
 // try has recorded its number, or the delivery was finished meanwhile. The answer is ignored
 // then, as after a crash.
@@ -74,21 +92,20 @@ func (a *Activities) post(ctx context.Context, target postrider.Target) (postrid
 	return attempt, retryAfter, err
 }
 
-// obstacle returns why this process cannot make the attempt; nil when it can. An attempt that is
-// skipped makes no request, so nothing is in its way.
+// obstacle returns why this process cannot make the attempt; nil when it can. Nothing is in the
+// way of one that makes no request.
 func obstacle(target postrider.Target) error {
-	if skipReason(target) != "" {
+	if !makesRequest(target) {
 		return nil
 	}
 	return target.Failure
 }
 
+func makesRequest(target postrider.Target) bool { return !inactive(target) && skipReason(target) == "" }
+
 // skipReason returns why no request may be made; "" when it may.
 func skipReason(target postrider.Target) string {
-	switch {
-	case target.WebhookStatus == postrider.WebhookDisabled:
-		return "the webhook is disabled"
-	case target.EventExpired:
+	if target.EventExpired {
 		return "the event's body is past its retention"
 	}
 	return ""

@@ -282,6 +282,15 @@ func (b *bench) begin(workflowID string) {
 	b.try, b.beat = temporalTry{workflowID: workflowID}, nil
 }
 
+// cancel runs an activity of a workflow that was cancelled.
+func (b *bench) cancel(workflowID string, run, in any) error {
+	b.t.Helper()
+	b.begin(workflowID)
+	b.try.number++
+	_, err := b.env.ExecuteActivity(run, in)
+	return err
+}
+
 // round makes the next round of the activity. It returns the reports, and the error that carried
 // them.
 func (b *bench) round(members ...activities.RetryMember) (reports activities.Reports, refused *temporal.ApplicationError) {
@@ -460,11 +469,11 @@ func (w *watched) ReleasePermit(ctx context.Context, deliveryID string) error {
 }
 
 // CancelDelivery implements [activities.Store].
-func (w *watched) CancelDelivery(ctx context.Context, deliveryID string) error {
+func (w *watched) CancelDelivery(ctx context.Context, workflowID, deliveryID string) error {
 	if err := w.fail("cancel", deliveryID); err != nil {
 		return err
 	}
-	return w.Store.CancelDelivery(ctx, deliveryID)
+	return w.Store.CancelDelivery(ctx, workflowID, deliveryID)
 }
 
 // Leave implements [activities.Store].

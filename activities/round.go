@@ -178,7 +178,7 @@ func (r *round) attempt(ctx context.Context, target postrider.Target) result {
 		return res
 	}
 	pause(ctx, dueAt(target.Delivery).Sub(r.a.Now()))
-	if skipReason(target) == "" { // a skipped attempt makes no request, so it needs neither
+	if makesRequest(target) { // otherwise it needs neither
 		bound, cancel := context.WithTimeout(ctx, maxSlotWait)
 		defer cancel()
 		if r.a.Process.Reserve(bound, target) != nil {

@@ -54,6 +54,14 @@ func (s *awayStore) UpdateWebhook(context.Context, string, string, func(*postrid
 	return postrider.Webhook{}, s.err()
 }
 
+func (s *awayStore) PauseWebhook(context.Context, string, string) (postrider.Webhook, error) {
+	return postrider.Webhook{}, s.err()
+}
+
+func (s *awayStore) ResumeWebhook(context.Context, string, string) (postrider.Webhook, error) {
+	return postrider.Webhook{}, s.err()
+}
+
 func (s *awayStore) DeleteWebhook(context.Context, string, string) error { return s.err() }
 
 func (s *awayStore) Secret(context.Context, string, string) (postrider.Secret, error) {

@@ -31,6 +31,7 @@ type Receipt struct {
 	ID         string `json:"id" doc:"Id of the event; receivers get it as webhook-id." example:"evt_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
 	Type       string `json:"type" example:"call.ended"`
 	Deliveries int    `json:"deliveries" doc:"How many webhooks it goes to."`
+	Parked     int    `json:"parked" doc:"How many of these wait because their webhook is paused or disabled."`
 	Duplicate  bool   `json:"duplicate" doc:"It was accepted earlier; nothing was sent again."`
 }
 
@@ -56,7 +57,7 @@ type eventWithData struct {
 }
 
 func showReceipt(r postrider.Receipt) Receipt {
-	return Receipt{ID: r.ID, Type: r.Type, Deliveries: len(r.DeliveryIDs), Duplicate: r.Duplicate}
+	return Receipt{ID: r.ID, Type: r.Type, Deliveries: r.Deliveries, Parked: r.Parked, Duplicate: r.Duplicate}
 }
 
 func showEvent(e postrider.Event) Event {

@@ -170,7 +170,7 @@ func (s *server) countAccepted(accepted []postrider.Receipt) {
 	events, deliveries := 0, 0
 	for _, r := range accepted {
 		if !r.Duplicate {
-			events, deliveries = events+1, deliveries+len(r.DeliveryIDs)
+			events, deliveries = events+1, deliveries+r.Deliveries
 		}
 	}
 	s.OnAccepted(events, deliveries)

@@ -115,6 +115,7 @@ func newWebhookSettings() CreateWebhook {
 	return CreateWebhook{
 		WebhookSettings: postrider.WebhookSettings{
 			SigningMethod: signing.Methods()[0], ScopeType: postrider.ScopeGlobal, MaxInFlight: postrider.DefaultMaxInFlight,
+			ParkSeconds: postrider.DefaultParkSeconds,
 		},
 		Policy: postrider.Policy{
 			TimeoutMS: postrider.DefaultTimeoutMS, MaxRetries: postrider.DefaultMaxRetries, BackoffMS: postrider.DefaultBackoffMS,

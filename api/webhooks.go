@@ -25,6 +25,10 @@ type webhookStore interface {
 	// UpdateWebhook calls edit with a webhook and stores its changes, in one transaction. An
 	// error of edit is returned, and the webhook stays as it was.
 	UpdateWebhook(ctx context.Context, workspaceID, id string, edit func(*postrider.WebhookEdit) error) (postrider.Webhook, error)
+	// PauseWebhook makes an active webhook paused; a disabled one stays disabled.
+	PauseWebhook(ctx context.Context, workspaceID, id string) (postrider.Webhook, error)
+	// ResumeWebhook makes a paused or disabled webhook active.
+	ResumeWebhook(ctx context.Context, workspaceID, id string) (postrider.Webhook, error)
 	DeleteWebhook(ctx context.Context, workspaceID, id string) error
 }
 
@@ -60,8 +64,21 @@ func (s *server) routeWebhooks() {
 	rest.Handle(s.rest, rest.Route{
 		Method: http.MethodDelete, Path: "/api/v1/webhooks/{id}", ID: "delete-webhook", Tag: tagWebhooks, Scope: postrider.ScopeManage,
 		Summary: "Delete Webhook", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound},
-		Description: "Unfinished deliveries are cancelled; the history of deliveries stays.",
+		Description: "Unfinished deliveries are cancelled, within moments where there are many; the history of deliveries stays.",
 	}, s.deleteWebhook)
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodPost, Path: "/api/v1/webhooks/{id}/pause", ID: "pause-webhook", Tag: tagWebhooks, Scope: postrider.ScopeManage,
+		Summary: "Pause Webhook", Errors: []int{http.StatusNotFound},
+		Description: "Parks the webhook's events instead of sending them: new ones, those that wait, and those that are being retried. " +
+			"Requests on their way end as they end. Parked events are kept for `park_seconds`. " +
+			"A webhook that is paused or disabled stays as it is, so this may be repeated.",
+	}, s.pauseWebhook)
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodPost, Path: "/api/v1/webhooks/{id}/resume", ID: "resume-webhook", Tag: tagWebhooks, Scope: postrider.ScopeManage,
+		Summary: "Resume Webhook", Errors: []int{http.StatusNotFound},
+		Description: "Makes a paused or disabled webhook active again, and sends what was parked, in the order in which it was accepted. " +
+			"An active webhook stays as it is, so this may be repeated.",
+	}, s.resumeWebhook)
 }
 
 type createdWebhook struct {
@@ -236,6 +253,16 @@ func originOf(address string) string {
 		port = ""
 	}
 	return strings.ToLower(u.Scheme + "://" + strings.TrimSuffix(u.Hostname(), ".") + ":" + port)
+}
+
+func (s *server) pauseWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[webhook], error) {
+	w, err := s.Store.PauseWebhook(ctx, rest.Workspace(ctx), in.ID)
+	return &rest.Output[webhook]{Body: showWebhook(w)}, err
+}
+
+func (s *server) resumeWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[webhook], error) {
+	w, err := s.Store.ResumeWebhook(ctx, rest.Workspace(ctx), in.ID)
+	return &rest.Output[webhook]{Body: showWebhook(w)}, err
 }
 
 func (s *server) deleteWebhook(ctx context.Context, in *WebhookPath) (*struct{}, error) {

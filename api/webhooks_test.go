@@ -33,7 +33,7 @@ func TestCreateWebhookAnswersTheContractsShape(t *testing.T) {
 		"url": "https://example.com/hook", "events": []any{"call.ended", "contact.*"},
 		"name": nil, "description": nil, "signing_method": "hmac_sha256", "scope_type": "global", "persona_id": nil,
 		"delivery_settings": map[string]any{"timeout_ms": 5000.0, "max_retries": 3.0, "backoff_ms": 1000.0},
-		"headers":           map[string]any{}, "rate_limit": nil, "max_in_flight": 32.0,
+		"headers":           map[string]any{}, "rate_limit": nil, "max_in_flight": 32.0, "park_seconds": 604800.0,
 		"status": "active", "disabled_reason": nil,
 		"stats":            map[string]any{"total_deliveries": 0.0, "failed_deliveries": 0.0, "success_rate": 1.0},
 		"last_delivery_at": nil, "last_error": nil,
@@ -49,7 +49,7 @@ func TestCreateWebhookTakesEveryField(t *testing.T) {
 	got := b.do(http.MethodPost, webhooksPath, `{
 		"url": "http://example.com:8080/a?b=c", "events": ["*"], "name": "CRM", "description": "to the CRM",
 		"signing_method": "basic_auth", "secret": "user:pass", "scope_type": "persona", "persona_id": "p1",
-		"timeout_ms": 30000, "max_retries": 0, "backoff_ms": 3600000, "headers": {"X-Team": "blue"}, "rate_limit": 10, "max_in_flight": 1000
+		"timeout_ms": 30000, "max_retries": 0, "backoff_ms": 3600000, "headers": {"X-Team": "blue"}, "rate_limit": 10, "max_in_flight": 1000, "park_seconds": 0
 	}`).object(http.StatusCreated)
 	require.Equal(t, "CRM", got["name"])
 	require.Equal(t, "to the CRM", got["description"])
@@ -60,6 +60,7 @@ func TestCreateWebhookTakesEveryField(t *testing.T) {
 	require.Equal(t, map[string]any{"X-Team": "blue"}, got["headers"])
 	require.InDelta(t, 10, got["rate_limit"], 0)
 	require.InDelta(t, 1000, got["max_in_flight"], 0)
+	require.InDelta(t, 0, got["park_seconds"], 0)
 	require.NotContains(t, got, "secret")
 }
 

@@ -6,6 +6,8 @@ import (
 	mathrand "math/rand/v2"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"postrider.dev/postrider/activities"
 	"postrider.dev/postrider/api"
 	"postrider.dev/postrider/egress"
@@ -20,8 +22,8 @@ func (s *Server) assemble() error {
 	if err != nil {
 		return err
 	}
-	poster := egress.New(egress.Config{AllowNetworks: networks, UserAgent: "Postrider/" + Version, Now: time.Now})
-	s.workflows = workflows.NewClient(s.temporal)
+	poster := egress.New(egress.Config{AllowNetworks: networks, UserAgent: "Postrider/" + Version, Now: s.clock.Now})
+	s.workflows = workflows.NewClient(s.temporal, s.taskQueue)
 	if s.role.API != nil {
 		s.assembleAPI(poster)
 	}
@@ -36,7 +38,7 @@ func (s *Server) assemble() error {
 func (s *Server) assembleAPI(poster *egress.Client) {
 	counts := newAPIMetrics(s.registry)
 	s.api = api.New(api.Config{
-		Store: s.store, Histories: s.workflows, CheckURL: poster.CheckURL, Now: time.Now, IDs: s.ids, Entropy: rand.Reader, Logger: s.role.Logger,
+		Store: s.store, Histories: s.workflows, CheckURL: poster.CheckURL, Now: s.clock.Now, IDs: s.ids, Entropy: rand.Reader, Logger: s.role.Logger,
 		Checks: s.checks(), Version: Version, TemporalUIURL: s.role.Temporal.UIURL, TemporalNamespace: s.role.Temporal.Namespace,
 		OnAccepted: counts.accepted, OnRequest: counts.request, Tracer: s.tracing.tracer,
 	})
@@ -47,19 +49,23 @@ func (s *Server) assembleWorker(poster *egress.Client) {
 	logger := s.role.Logger
 	s.dispatcher = worker.NewDispatcher(worker.DispatcherConfig{
 		Queue: s.store, Starter: s.workflows, InFlight: s.role.Worker.MaxInFlight, PerHost: s.role.Worker.MaxPerHost,
-		Batching: worker.Batching(s.role.Worker.Batching), IDs: s.ids, Logger: logger, Now: time.Now,
+		Batching: worker.Batching(s.role.Worker.Batching), IDs: s.ids, Logger: logger, Now: s.clock.Now,
 	})
 	s.worker = worker.New(s.temporal, worker.Config{
+		TaskQueue: s.taskQueue,
 		Activities: activities.New(activities.Config{
 			Store: s.store, Poster: poster, Reporter: s.workflows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
-			Now: time.Now, Random: mathrand.Float64, Process: s.dispatcher,
+			Now: s.clock.Now, Random: mathrand.Float64, Process: s.dispatcher,
 			Tracer: s.tracing.tracer, TraceReceivers: s.settings.TracesToReceivers,
 		}),
-		Maintenance: &activities.Maintenance{Keeper: s.store, Now: time.Now, Retention: time.Duration(s.role.Worker.Retention)},
+		Maintenance: &activities.Maintenance{Keeper: s.store, Now: s.clock.Now, Retention: time.Duration(s.role.Worker.Retention)},
 		Drain:       s.settings.ShutdownTimeout,
 		Deployment:  s.role.Deployment.Name, Build: s.role.Deployment.Build(),
 	})
-	s.registry.MustRegister(worker.NewBacklog(s.store, time.Now, logger))
+	s.registry.MustRegister(worker.NewBacklog(s.store, s.clock.Now, logger), prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "postrider_recovered_deliveries_total",
+		Help: "Deliveries given to another workflow because theirs was lost: terminated, forgotten by Temporal, or with a process that died.",
+	}, func() float64 { return float64(s.store.Recovered()) }))
 }
 
 // checks returns the checks of readiness.

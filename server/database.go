@@ -35,14 +35,16 @@ func CheckDatabaseURL(url string) error {
 // NewIDs returns the source of a process's ids.
 func NewIDs() *postrider.IDs { return postrider.NewIDs(time.Now, rand.Reader) }
 
-// OpenStore opens the database. The keys have the form of POSTRIDER_ENCRYPTION_KEYS; they and
-// the clock replace those of the options.
+// OpenStore opens the database. The keys have the form of POSTRIDER_ENCRYPTION_KEYS; they
+// replace those of the options, and the machine's clock is used where there is none.
 func OpenStore(ctx context.Context, url, encryptionKeys string, options store.Options) (*store.Store, error) {
 	var err error
 	if options.Keys, err = store.ParseKeyring(encryptionKeys); err != nil {
 		return nil, fmt.Errorf("encryption keys (POSTRIDER_ENCRYPTION_KEYS): %w", err)
 	}
-	options.Now = time.Now
+	if options.Now == nil {
+		options.Now = time.Now
+	}
 	db, err := store.Open(ctx, url, options)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)

@@ -34,6 +34,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) tasks() []func(context.Context) error {
 	tasks := []func(context.Context) error{
 		s.publishEndpoints, s.store.Listen,
+		func(ctx context.Context) error { return s.clock.follow(ctx, s.store.Clock, s.role.Logger) },
 		func(ctx context.Context) error { return s.serve(ctx, s.role.Ports.Metrics, s.metrics) },
 	}
 	if profile := s.role.Ports.Profile; profile != nil {
@@ -98,7 +99,7 @@ const partitionInterval = time.Hour
 // a partition go to the default one, so a failure is logged and does not end the process.
 func (s *Server) keepPartitions(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if err := s.store.EnsurePartitions(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		if err := s.store.EnsurePartitions(ctx, s.clock.Now()); err != nil && ctx.Err() == nil {
 			s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot create partitions, trying again", slog.Any("error", err))
 		}
 		Pause(ctx, partitionInterval)

@@ -2,11 +2,11 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.temporal.io/sdk/client"
@@ -44,9 +44,11 @@ type Server struct {
 	temporal   client.Client
 	workflows  *workflows.Client
 	store      *store.Store
-	apiKeyPath string             // "" in a process that does not own its database
-	metrics    http.Handler       // metrics and health
-	api        http.Handler       // nil in a process without an API
+	apiKeyPath string       // "" in a process that does not own its database
+	metrics    http.Handler // metrics and health
+	api        http.Handler // nil in a process without an API
+	clock      clock
+	taskQueue  string             // the installation's, which the database knows
 	dispatcher *worker.Dispatcher // nil in a process that does not deliver
 	worker     *worker.Worker     // nil in a process that does not deliver
 }
@@ -54,7 +56,8 @@ type Server struct {
 // New opens the database and assembles the parts. They do no work before [Server.Run]. New
 // returns an error when the database does not answer; Temporal may answer later.
 func New(ctx context.Context, settings Settings, role Role) (*Server, error) {
-	s := &Server{settings: settings, role: role, registry: newRegistry(), ids: NewIDs()}
+	s := &Server{settings: settings, role: role, registry: newRegistry()}
+	s.ids = postrider.NewIDs(s.clock.Now, rand.Reader)
 	if err := s.open(ctx); err != nil {
 		s.close(ctx)
 		return nil, err
@@ -93,7 +96,7 @@ func (s *Server) openDatabase(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	options := store.Options{IDs: s.ids, Logger: s.role.Logger, Alone: s.ownsDatabase()}
+	options := store.Options{Now: s.clock.Now, IDs: s.ids, Logger: s.role.Logger, Alone: s.ownsDatabase()}
 	if s.store, err = OpenStore(ctx, s.role.Database, keys, options); err != nil {
 		return err
 	}
@@ -102,14 +105,18 @@ func (s *Server) openDatabase(ctx context.Context) (err error) {
 			return fmt.Errorf("database schema: %w", err)
 		}
 	}
-	if err := checkDatabase(ctx, s.store); err != nil || !s.ownsDatabase() {
+	s.clock.compare(ctx, s.store.Clock, s.role.Logger)
+	if err := checkDatabase(ctx, s.store); err != nil {
+		return err
+	}
+	if s.taskQueue, err = s.store.TaskQueue(ctx); err != nil || !s.ownsDatabase() {
 		return err
 	}
 	// No other process can hold these leases, so the deliveries need not wait for their end.
 	if err := s.store.ReleaseOrphans(ctx); err != nil {
 		return fmt.Errorf("database: %w", err)
 	}
-	if s.apiKeyPath, err = provision(ctx, s.store, s.role.DataDir, s.ids, time.Now); err != nil {
+	if s.apiKeyPath, err = provision(ctx, s.store, s.role.DataDir, s.ids, s.clock.Now); err != nil {
 		return fmt.Errorf("first workspace and key: %w", err)
 	}
 	return nil

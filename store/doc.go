@@ -6,8 +6,8 @@
 //
 //   - Publish answers after its transaction is committed, and that transaction holds the
 //     events, their deliveries and an outbox row for each delivery that is to be made. So
-//     an accepted delivery is finished, parked, in the outbox, or with a workflow, at any
-//     time.
+//     an accepted delivery is finished, parked, in the outbox, with a workflow, or still to be
+//     made by a fan-out, at any time.
 //   - An outbox row is deleted only in the transaction that finishes or parks its
 //     delivery: see outbox.go for its states. A lease that runs out makes the row
 //     claimable again, so a lost workflow loses no delivery.
@@ -16,8 +16,9 @@
 //     condition, so another workspace's id is an unknown id.
 //
 // Transactions lock in one order, so that they do not deadlock: webhooks, then their
-// workspaces (which a change of a webhook does by a trigger), webhook_pace, deliveries,
-// outbox, webhook_stats, each in the order of ids. Where a statement cannot keep the order,
+// workspaces (which a change of a webhook does by a trigger), fanouts, sweeps, webhook_pace,
+// deliveries, outbox, webhook_stats, each in the order of ids. Work that many rows may wait
+// for is done in steps, each a transaction of its own. Where a statement cannot keep the order,
 // the transaction is run again.
 //
 // # Where things are
@@ -28,8 +29,9 @@
 //     makes publishing repeatable.
 //   - outbox.go draws the states of an outbox row and has the conditions for them. The
 //     other outbox files are one operation each: claim (first attempts), handover
-//     (retries), permit (one retry), waiting (deliveries of a webhook that changes). queue
-//     and limits say who may claim and how much; pace.go is the rate limit.
+//     (retries), permit (one retry). queue and limits say who may claim and how much; pace.go is the rate limit.
+//   - sweep.go lets deliveries follow a webhook that was changed; fanout.go makes those of
+//     large publications.
 //   - record.go stores attempts; record_update.go has what they mean for deliveries and stats.
 //   - webhook.go, secret.go, keyring.go, event.go, delivery.go, target.go, apikey.go and
 //     workspace.go are one resource each; list.go pages.

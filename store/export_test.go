@@ -48,6 +48,9 @@ func RowColumns() map[string][]string {
 		"deliveries":       sqldb.ColumnsOf[deliveryRow]().Names(),
 		"attempts":         sqldb.ColumnsOf[attemptRow]().Names(),
 		"idempotency_keys": sqldb.ColumnsOf[idempotencyRow]().Names(),
+		"installation":     sqldb.ColumnsOf[installationRow]().Names(),
+		"sweeps":           sqldb.ColumnsOf[sweepRow]().Names(),
+		"fanouts":          sqldb.ColumnsOf[fanOutRow]().Names(),
 		"outbox":           sqldb.ColumnsOf[outboxRow]().Names(),
 	}
 }

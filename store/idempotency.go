@@ -98,6 +98,9 @@ func (known idempotencyEntries) readStored(ctx context.Context, db *sqldb.DB, tx
 			if err := json.Unmarshal([]byte(row.Answer), &entry.receipts); err != nil {
 				return err
 			}
+			for i, r := range entry.receipts { // an earlier version stored the ids alone
+				entry.receipts[i].Deliveries = max(r.Deliveries, len(r.DeliveryIDs))
+			}
 		}
 		return nil
 	})

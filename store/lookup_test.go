@@ -43,8 +43,8 @@ func TestLookupsUseIndexesOnSQLite(t *testing.T) {
 		{"o", workspaceSkipScan(kindStart, "").Add(selectFound, 5)},
 		{"o", sqldb.SQL(leased, "wh_1")},
 		{"o", sqldb.SQL(retrying, "wh_1", "")},
-		{"outbox", unfinished("wsp_1", "wh_1")},
-		{"deliveries", unfinished("wsp_1", "wh_1")},
+		{"outbox", (&sweptWebhook{WorkspaceID: "wsp_1", ID: "wh_1"}).unfinished()},
+		{"deliveries", (&sweptWebhook{WorkspaceID: "wsp_1", ID: "wh_1"}).unfinished()},
 	} {
 		st := lookup.st
 		var steps []struct {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -142,15 +143,37 @@ func (s *Store) endHolds(ctx context.Context, limit int) error {
 	if err != nil || len(due) == 0 {
 		return sqldb.Failure("end holds", err)
 	}
-	return s.db.Write(ctx, "end holds", func(tx *sqlx.Tx) error {
-		free, err := sqldb.SQL("SELECT delivery_id FROM outbox WHERE "+isDue+" AND delivery_id IN", now).In(due).
-			Add(" ORDER BY delivery_id"+s.db.Lock("FOR UPDATE SKIP LOCKED")).Strings(ctx, tx)
-		if err != nil || len(free) == 0 {
+	var lost []string
+	err = s.db.Write(ctx, "end holds", func(tx *sqlx.Tx) error {
+		var over []struct {
+			DeliveryID string `db:"delivery_id"`
+			Lost       bool
+		}
+		err := sqldb.SQL("SELECT delivery_id, (leased AND kind <> "+sqlCancel+" OR kind = "+sqlRetry+") AS lost FROM outbox WHERE "+isDue+" AND delivery_id IN", now).In(due).
+			Add(" ORDER BY delivery_id"+s.db.Lock("FOR UPDATE SKIP LOCKED")).Select(ctx, tx, &over)
+		if err != nil || len(over) == 0 {
 			return err
+		}
+		lost = nil
+		free := make([]string, len(over))
+		for i, row := range over {
+			if free[i] = row.DeliveryID; row.Lost {
+				lost = append(lost, row.DeliveryID)
+			}
 		}
 		return sqldb.SQL("UPDATE outbox SET "+makeReady+" WHERE delivery_id IN").In(free).Run(ctx, tx)
 	})
+	if err == nil && len(lost) > 0 {
+		s.recovered.Add(int64(len(lost)))
+		s.Logger.LogAttrs(ctx, slog.LevelWarn, "what carried deliveries is lost; they are carried on by others",
+			slog.Int("deliveries", len(lost)), slog.String("one_of_them", lost[0]))
+	}
+	return err
 }
+
+// Recovered returns how many deliveries this process gave to other workflows because what
+// carried them was lost: a workflow that was terminated or forgotten, or a process that died.
+func (s *Store) Recovered() int64 { return s.recovered.Load() }
 
 // Leased returns which of the deliveries are leased for a first attempt.
 func (s *Store) Leased(ctx context.Context, deliveryIDs []string) ([]string, error) {
@@ -208,9 +231,11 @@ func (s *Store) eachChunk(ctx context.Context, name string, deliveryIDs []string
 	return nil
 }
 
-// CancelDelivery makes an unfinished delivery cancelled and takes it off the outbox. A
-// finished one stays as it is. Returns [postrider.CodeNotFound] if it is unknown.
-func (s *Store) CancelDelivery(ctx context.Context, deliveryID string) error {
+// CancelDelivery makes an unfinished delivery cancelled and takes it off the outbox, because
+// the workflow was cancelled that carries it. It leaves alone a delivery that is finished, that
+// is parked, or that another workflow carries. Returns [postrider.CodeNotFound] if it is
+// unknown.
+func (s *Store) CancelDelivery(ctx context.Context, workflowID, deliveryID string) error {
 	return s.db.Write(ctx, "cancel a delivery", func(tx *sqlx.Tx) error {
 		known, err := sqldb.SQL("SELECT id FROM deliveries WHERE id = ?", deliveryID).Add(s.db.Lock("FOR UPDATE")).Strings(ctx, tx)
 		if err != nil {
@@ -219,21 +244,34 @@ func (s *Store) CancelDelivery(ctx context.Context, deliveryID string) error {
 		if len(known) == 0 {
 			return postrider.NotFound("delivery")
 		}
-		if _, err := cancelDeliveries(ctx, tx, known, s.now()); err != nil {
+		carried, err := sqldb.SQL("SELECT delivery_id FROM outbox WHERE "+isOf+" AND delivery_id IN", workflowID).
+			In(known).Strings(ctx, tx)
+		if err != nil || len(carried) == 0 {
 			return err
 		}
-		return dropOutbox(ctx, tx, known)
+		if _, err := cancelDeliveries(ctx, tx, carried, s.now()); err != nil {
+			return err
+		}
+		return dropOutbox(ctx, tx, carried)
 	})
 }
 
-// Backlog counts the deliveries that are due and that no workflow carries.
+// Backlog counts the deliveries that are due and that no workflow carries, without those that
+// their webhook's own limits hold back: they are not late by anything that operators can mend.
 func (s *Store) Backlog(ctx context.Context) (postrider.Backlog, error) {
 	var row struct {
 		Pending int64
 		Oldest  *sqldb.Time
 	}
 	const query = "SELECT COUNT(*) AS pending, MIN(due_at) AS oldest FROM outbox" +
-		" WHERE kind <> " + sqlCancel + " AND (hold_until IS NULL OR hold_until <= ?)"
-	err := sqldb.SQL(query, s.now()).Get(ctx, s.db.Reading, &row)
+		" WHERE kind <> " + sqlCancel + " AND (hold_until IS NULL OR hold_until <= ?) AND webhook_id NOT IN (" + atTheirLimits + ")"
+	now := s.now()
+	err := sqldb.SQL(query, now, now, now.Add(-time.Second)).Get(ctx, s.db.Reading, &row)
 	return postrider.Backlog{Pending: row.Pending, OldestAt: row.Oldest.Pointer()}, sqldb.Failure("count the backlog", err)
 }
+
+// atTheirLimits selects the webhooks that have as many attempts under way now as they allow, or
+// whose rate is used up later than the second time given.
+const atTheirLimits = `SELECT w.id FROM webhooks w JOIN (SELECT webhook_id, COUNT(*) AS leased FROM outbox
+		WHERE ` + leasedAttempt + ` AND NOT ahead AND hold_until > ? GROUP BY webhook_id) o ON o.webhook_id = w.id WHERE o.leased >= w.max_in_flight
+	UNION ALL SELECT w.id FROM webhooks w JOIN webhook_pace p ON p.webhook_id = w.id WHERE w.rate_limit IS NOT NULL AND p.next_at > ?`

@@ -18,8 +18,8 @@ import (
 // It is fair: workspaces take turns and share the limit evenly, and so do the webhooks of
 // each, over several claims too. A webhook has at most its max_in_flight leased, retries
 // included, and gets at most its rate_limit, however many processes claim. Retries that are
-// due are left up to half of the permits. Deliveries of a webhook that is not active any
-// more are parked instead.
+// due are left up to half of the permits. A webhook that is not active any more
+// gets none; its deliveries are swept.
 func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]postrider.Dispatch, error) {
 	if request.Limit < 1 {
 		return nil, nil
@@ -42,6 +42,9 @@ func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]po
 		if err != nil {
 			return nil, err
 		}
+		if len(c.inactive) > 0 {
+			signal(s.wakeSweeps)
+		}
 		s.starts.ended(c.shares, len(c.dispatches) == request.Limit)
 		if len(c.dispatches) > 0 || !c.passed {
 			return c.dispatches, nil
@@ -60,7 +63,8 @@ type claim struct {
 	wait     bool       // for webhooks that another claim has locked
 	unproven int        // slots left for receivers that are not proven, where that is limited
 
-	passed     bool // a webhook was passed over because it was locked
+	passed     bool     // a webhook was passed over because it was locked
+	inactive   []string // webhooks that have ready rows and are not active
 	shares     []*webhookShare
 	dispatches []postrider.Dispatch
 	leased     map[string]deliveryRow // the deliveries that are to make their first attempt
@@ -71,6 +75,9 @@ func (c *claim) run(ctx context.Context) error {
 		return err
 	}
 	if err := fillShares(ctx, c.tx, kindStart, c.shares, c.request.Limit); err != nil {
+		return err
+	}
+	if err := c.s.noteInactive(ctx, c.tx, c.inactive); err != nil {
 		return err
 	}
 	return c.lease(ctx)
@@ -129,8 +136,7 @@ func (c *claim) withRoom(queues []string) []string {
 	return webhookIDs
 }
 
-// admitWebhooks gives a share to each of the webhooks that has room, and parks the deliveries
-// that wait for webhooks which are not active.
+// admitWebhooks gives a share to each of the webhooks that is active and has room.
 func (c *claim) admitWebhooks(ctx context.Context, queues []string) error {
 	webhookIDs := c.withRoom(queues)
 	if len(webhookIDs) == 0 {
@@ -156,10 +162,8 @@ func (c *claim) admitWebhooks(ctx context.Context, queues []string) error {
 		w, known := byID[id]
 		switch {
 		case !known:
-		case w.Status != postrider.WebhookActive:
-			if err := c.s.park(ctx, c.tx, w.WorkspaceID, w.ID); err != nil {
-				return err
-			}
+		case !w.active():
+			c.inactive = append(c.inactive, id)
 		default:
 			if share := c.shareOf(w); share.room > 0 {
 				c.shares = append(c.shares, share)

@@ -18,6 +18,7 @@ type webhookLimits struct {
 	WorkspaceID string `db:"workspace_id"`
 	URL         string
 	Status      postrider.WebhookStatus
+	Deleted     bool
 	MaxInFlight int        `db:"max_in_flight"`
 	RateLimit   *int       `db:"rate_limit"`
 	NextAt      sqldb.Time `db:"next_at"`
@@ -26,6 +27,9 @@ type webhookLimits struct {
 	Retries     int        // that are due and have no permit, as far as it matters
 	Waiting     bool       // first attempts are due and have no permit
 }
+
+// active reports whether attempts may be made.
+func (w webhookLimits) active() bool { return w.Status == postrider.WebhookActive && !w.Deleted }
 
 // half is what first attempts and retries leave each other of the webhook's permits, where
 // both want more.
@@ -47,7 +51,7 @@ func (w webhookLimits) roomForRetries() int {
 }
 
 // selectLimits reads webhookLimits; a list of webhooks follows.
-const selectLimits = `SELECT w.id, w.workspace_id, w.url, w.status, w.max_in_flight, w.rate_limit, p.next_at,
+const selectLimits = `SELECT w.id, w.workspace_id, w.url, w.status, w.deleted_at IS NOT NULL AS deleted, w.max_in_flight, w.rate_limit, p.next_at,
 	(SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = w.id AND ` + leasedAttempt + ` AND NOT ahead) AS leased,
 	(SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = w.id AND ` + leasedAttempt + ` AND kind = ` + sqlRetry + `) AS of_retries,
 	(SELECT o.queue FROM outbox o WHERE o.queue = w.workspace_id || '/' || w.id AND ` + readyStart + `

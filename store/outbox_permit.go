@@ -17,7 +17,8 @@ import (
 // [Store.ReleasePermit], or after its hold. Concurrent calls share a transaction.
 //
 // Under a rate limit the attempt may begin only after the permit's Wait, MaxWait at most. If
-// it is refused, the claims keep a permit free for the retry, since it is due.
+// it is refused, the claims keep a permit free for the retry, since it is due. A delivery of a
+// webhook that is not active any more is Elsewhere: it is swept.
 func (s *Store) AcquirePermit(ctx context.Context, request postrider.PermitRequest) (postrider.Permit, error) {
 	permit, err := s.permitting.Do(ctx, request)
 	return permit, sqldb.Failure("acquire a permit", err)
@@ -44,6 +45,9 @@ func (s *Store) permitAll(ctx context.Context, requests []postrider.PermitReques
 		for i, r := range requests {
 			answers[i].Value = p.decide(r)
 		}
+		if err := s.noteInactive(ctx, tx, p.inactive); err != nil {
+			return err
+		}
 		return p.save(ctx, s.db, tx)
 	})
 	return answers, err
@@ -55,6 +59,7 @@ type permits struct {
 	webhooks map[string]*permittedWebhook // by id
 	rows     map[string]carriedRow        // by delivery
 	granted  []holdChange
+	inactive []string // webhooks that are not active and have retries
 }
 
 // permittedWebhook is a webhook with the permits that the transaction grants.
@@ -85,6 +90,10 @@ func (p *permits) load(ctx context.Context, tx *sqlx.Tx, webhookIDs, deliveryIDs
 		return err
 	}
 	for _, w := range found {
+		if !w.active() {
+			p.inactive = append(p.inactive, w.ID)
+			continue
+		}
 		known := &permittedWebhook{limits: w}
 		if w.RateLimit != nil {
 			pace := paceAt(*w.RateLimit, w.NextAt.Time, p.now)

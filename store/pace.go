@@ -7,6 +7,10 @@ import "time"
 // reached; an idle webhook saves up no more than this.
 const paceCatchUp = 100 * time.Millisecond
 
+// paceHorizon is further ahead than any process with a right clock lets the next delivery be:
+// a retry's permit is given some seconds ahead.
+const paceHorizon = 10 * time.Second
+
 // pace is a webhook's rate limit as a generic cell rate algorithm (ITU-T I.371, virtual
 // scheduling): each delivery moves the time of the next by one interval.
 type pace struct {
@@ -15,9 +19,10 @@ type pace struct {
 }
 
 // paceAt returns the pace of the given number of deliveries a second, next being the stored
-// time of the next one.
+// time of the next one. A time that a clock has left which was hours ahead does not hold.
 func paceAt(perSecond int, next, now time.Time) pace {
-	if earliest := now.Add(-paceCatchUp); next.Before(earliest) {
+	earliest := now.Add(-paceCatchUp)
+	if next.Before(earliest) || next.After(now.Add(paceHorizon)) {
 		next = earliest
 	}
 	return pace{interval: time.Second / time.Duration(perSecond), next: next}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/jmoiron/sqlx"
@@ -14,10 +15,13 @@ import (
 // in order, once they are committed. Concurrent calls share a transaction.
 //
 // An event gets a delivery for each webhook that matches it: pending, or parked where the
-// webhook is not active. Events that were published before under the same idempotency key
+// webhook is not active. Where a publication makes very many they are made after it, see
+// fanout.go; the receipts have their number all the same. Events that were published before under the same idempotency key
 // or event id are not published again; their receipts come back with Duplicate set. Returns
 // [postrider.CodeConflict] when a key or id stands for another request, and
-// [postrider.CodeNotFound] when OnlyWebhookID is unknown.
+// [postrider.CodeNotFound] when OnlyWebhookID is unknown, [postrider.CodeInvalid] for a
+// publication that would make more than a million deliveries, and [postrider.CodeLimited]
+// while too many deliveries of the workspace have still to be made.
 func (s *Store) Publish(ctx context.Context, p postrider.Publication) ([]postrider.Receipt, error) {
 	receipts, err := s.publishing.Do(ctx, p)
 	return receipts, sqldb.Failure("publish", err)
@@ -42,12 +46,18 @@ func (s *Store) publishAll(ctx context.Context, publications []postrider.Publica
 			return err
 		}
 		for i, p := range publications {
-			answers[i].Value, answers[i].Err = made.accept(p, known, subscribers)
+			answers[i].Value, answers[i].Err = made.accept(ctx, tx, p, known, subscribers)
+			if err := answers[i].Err; err != nil && postrider.CodeOf(err) == "" {
+				return err
+			}
 		}
 		return made.save(ctx, s.db, tx)
 	})
 	if err == nil && len(made.outbox) > 0 {
 		s.notify()
+	}
+	if err == nil && len(made.fanOuts) > 0 {
+		signal(s.wakeFanOuts)
 	}
 	return answers, err
 }
@@ -57,9 +67,11 @@ type publishBatch struct {
 	ids *postrider.IDs
 	now sqldb.Time
 
+	trace      *string // of the publication whose deliveries are added
 	events     []eventRow
 	deliveries []deliveryRow
 	outbox     []outboxRow
+	fanOuts    []fanOutRow
 	keys       []*idempotencyEntry
 }
 
@@ -76,7 +88,9 @@ func newPublishBatch(s *Store, publications []postrider.Publication) *publishBat
 }
 
 // accept decides on one publication and adds its rows.
-func (b *publishBatch) accept(p postrider.Publication, known idempotencyEntries, to *subscribers) ([]postrider.Receipt, error) {
+func (b *publishBatch) accept(
+	ctx context.Context, tx *sqlx.Tx, p postrider.Publication, known idempotencyEntries, to *subscribers,
+) ([]postrider.Receipt, error) {
 	if err := to.check(p); err != nil {
 		return nil, err
 	}
@@ -91,14 +105,19 @@ func (b *publishBatch) accept(p postrider.Publication, known idempotencyEntries,
 	if err != nil {
 		return nil, err
 	}
+	f, err := b.forecast(ctx, tx, p, events, to)
+	if err != nil {
+		return nil, err
+	}
 	receipts := make([]postrider.Receipt, len(p.Events))
+	b.trace = nullText(p.TraceContext)
 	for i, e := range p.Events {
 		event := events[i]
 		if event != nil && event.answered {
 			receipts[i] = duplicates(event.receipts)[0]
 			continue
 		}
-		receipts[i] = b.addEvent(p, e.Event, to.matching(p, e.Event))
+		receipts[i] = b.addEvent(e.Event, f.to[i], f.direct)
 		if event != nil {
 			b.answer(event, e.RequestHash, receipts[i:i+1])
 			event.eventKey = &e.Key
@@ -107,7 +126,40 @@ func (b *publishBatch) accept(p postrider.Publication, known idempotencyEntries,
 	if request != nil {
 		b.answer(request, hashOf(p), receipts)
 	}
-	return receipts, nil
+	if !f.direct {
+		err = b.addFanOuts(p, f.to)
+	}
+	return receipts, err
+}
+
+// forecast is what a publication comes to.
+type forecast struct {
+	to     [][]subscriber // the webhooks of each event; none of an event that was published before
+	direct bool           // its deliveries are made at once
+}
+
+// forecast finds out what a publication comes to, and whether that is allowed.
+func (b *publishBatch) forecast(
+	ctx context.Context, tx *sqlx.Tx, p postrider.Publication, known []*idempotencyEntry, to *subscribers,
+) (f forecast, err error) {
+	f.to = make([][]subscriber, len(p.Events))
+	total := 0
+	for i, e := range p.Events {
+		if known[i] == nil || !known[i].answered {
+			f.to[i] = to.matching(p, e.Event)
+			total += len(f.to[i])
+		}
+	}
+	f.direct = total <= maxDirect && len(b.deliveries)+total <= maxDirectTogether
+	switch {
+	case f.direct:
+		return f, nil
+	case total > maxRequested:
+		return f, postrider.Invalid([]postrider.FieldError{{
+			Field: "events", Message: fmt.Sprintf("would make %d deliveries; a request may make at most %d", total, maxRequested),
+		}})
+	}
+	return f, checkWaiting(ctx, tx, p.WorkspaceID)
 }
 
 func (b *publishBatch) answer(entry *idempotencyEntry, hash string, receipts []postrider.Receipt) {
@@ -115,40 +167,51 @@ func (b *publishBatch) answer(entry *idempotencyEntry, hash string, receipts []p
 	b.keys = append(b.keys, entry)
 }
 
-// addEvent makes the rows of one event and its deliveries.
-func (b *publishBatch) addEvent(p postrider.Publication, e postrider.Event, to []subscriber) postrider.Receipt {
-	created := b.now
+// addEvent makes the rows of one event and, with direct, of its deliveries.
+func (b *publishBatch) addEvent(e postrider.Event, to []subscriber, direct bool) postrider.Receipt {
+	row := eventRow{
+		Key: e.Key, ID: e.ID, WorkspaceID: e.WorkspaceID, Type: e.Type, PersonaID: e.PersonaID,
+		OccurredAt: sqldb.TimeOf(e.Timestamp), DeliverAt: sqldb.NullTime(e.DeliverAt), Body: e.Body, CreatedAt: b.now,
+	}
 	if !e.CreatedAt.IsZero() {
-		created = sqldb.TimeOf(e.CreatedAt)
+		row.CreatedAt = sqldb.TimeOf(e.CreatedAt)
 	}
-	deliverAt := sqldb.NullTime(e.DeliverAt)
-	b.events = append(b.events, eventRow{
-		Key: e.Key, ID: e.ID, WorkspaceID: p.WorkspaceID, Type: e.Type, PersonaID: e.PersonaID,
-		OccurredAt: sqldb.TimeOf(e.Timestamp), DeliverAt: deliverAt, Body: e.Body, CreatedAt: created,
-	})
-	due, hold := created, (*sqldb.Time)(nil)
-	if e.DeliverAt != nil && e.DeliverAt.After(b.now.Time) {
-		due, hold = *deliverAt, deliverAt
+	b.events = append(b.events, row)
+	receipt := postrider.Receipt{ID: e.ID, Type: e.Type, Deliveries: len(to)}
+	if direct {
+		receipt.DeliveryIDs = make([]string, 0, len(to))
+		b.deliveries, b.outbox = slices.Grow(b.deliveries, len(to)), slices.Grow(b.outbox, len(to))
 	}
-	trace := nullText(p.TraceContext)
-	receipt := postrider.Receipt{ID: e.ID, Type: e.Type, DeliveryIDs: make([]string, len(to))}
-	b.deliveries, b.outbox = slices.Grow(b.deliveries, len(to)), slices.Grow(b.outbox, len(to))
-	for i, w := range to {
-		id := b.ids.New(postrider.PrefixDelivery)
-		receipt.DeliveryIDs[i] = id
-		state := postrider.StateParked
-		if w.Status == postrider.WebhookActive {
-			state = postrider.StatePending
-			b.outbox = append(b.outbox, outboxRow{
-				DeliveryID: id, WebhookID: w.ID, Queue: queueOf(p.WorkspaceID, w.ID), Kind: kindStart, HoldUntil: hold, DueAt: due,
-			})
+	for _, w := range to {
+		if w.Status != postrider.WebhookActive {
+			receipt.Parked++
 		}
-		b.deliveries = append(b.deliveries, deliveryRow{
-			ID: id, WorkspaceID: p.WorkspaceID, WebhookID: w.ID, EventID: e.ID, EventKey: e.Key, EventType: e.Type,
-			State: state, Policy: w.Policy, CreatedAt: b.now, DueAt: due, TraceContext: trace,
-		})
+		if direct {
+			receipt.DeliveryIDs = append(receipt.DeliveryIDs, b.addDelivery(row, w))
+		}
 	}
 	return receipt
+}
+
+// addDelivery makes the rows of one delivery, and returns its id.
+func (b *publishBatch) addDelivery(e eventRow, to subscriber) string {
+	id := b.ids.New(postrider.PrefixDelivery)
+	due, hold := e.CreatedAt, (*sqldb.Time)(nil)
+	if e.DeliverAt != nil && e.DeliverAt.After(b.now.Time) {
+		due, hold = *e.DeliverAt, e.DeliverAt
+	}
+	state := postrider.StateParked
+	if to.Status == postrider.WebhookActive {
+		state = postrider.StatePending
+		b.outbox = append(b.outbox, outboxRow{
+			DeliveryID: id, WebhookID: to.ID, Queue: queueOf(e.WorkspaceID, to.ID), Kind: kindStart, HoldUntil: hold, DueAt: due,
+		})
+	}
+	b.deliveries = append(b.deliveries, deliveryRow{
+		ID: id, WorkspaceID: e.WorkspaceID, WebhookID: to.ID, EventID: e.ID, EventKey: e.Key, EventType: e.Type,
+		State: state, Policy: to.Policy, CreatedAt: b.now, DueAt: due, TraceContext: b.trace,
+	})
+	return id
 }
 
 // nullText returns the text for a column that is null instead of empty.
@@ -164,7 +227,10 @@ func (b *publishBatch) save(ctx context.Context, db *sqldb.DB, tx *sqlx.Tx) erro
 	if err := saveIdempotency(ctx, db, tx, b.keys, b.now); err != nil {
 		return err
 	}
-	if len(b.events) == 0 {
+	if _, err := fanOutsTable.Insert(ctx, tx, b.fanOuts...); err != nil {
+		return err
+	}
+	if len(b.events)+len(b.deliveries) == 0 {
 		return nil
 	}
 	_, err := publicationRows.Write(ctx, db, tx,

@@ -157,19 +157,19 @@ func (l *life) live(t *testing.T) {
 	l.Clock.Advance(time.Hour)
 	require.Len(t, l.claim(t, w.ID, 1), 1)
 
-	status := func(status postrider.WebhookStatus) {
-		_, err := l.UpdateWebhook(t.Context(), l.Workspace, w.ID, func(e *postrider.WebhookEdit) error {
-			e.Webhook.Status = status
-			return nil
-		})
-		require.NoError(t, err)
-	}
-	status(postrider.WebhookPaused)
+	_, err := l.PauseWebhook(t.Context(), l.Workspace, w.ID)
+	require.NoError(t, err)
 	require.Equal(t, postrider.StateParked, l.State(t, published[11]))
-	status(postrider.WebhookActive)
+	l.SweepAll(t)
+	_, err = l.ResumeWebhook(t.Context(), l.Workspace, w.ID)
+	require.NoError(t, err)
 	require.Equal(t, postrider.StatePending, l.State(t, published[11]))
+	l.SweepAll(t)
+	_, err = l.ClaimRetries(t.Context(), postrider.HandoverRequest{Limit: 100, Lease: time.Minute})
+	require.NoError(t, err)
 	require.NoError(t, l.DeleteWebhook(t.Context(), l.Workspace, w.ID))
 	require.Equal(t, postrider.StateCancelled, l.State(t, published[11]))
+	l.SweepAll(t)
 	cancelled, err := l.ClaimCancellations(t.Context(), 100, time.Minute)
 	require.NoError(t, err)
 	require.NotEmpty(t, cancelled)
@@ -224,7 +224,7 @@ func (l *life) dispatch(t *testing.T, claimed []string) {
 		left,
 	}))
 	require.NoError(t, l.Release(t.Context(), claimed[4:5])) // the next has its first attempt under way
-	require.NoError(t, l.CancelDelivery(t.Context(), claimed[7]))
+	require.NoError(t, l.CancelDelivery(t.Context(), postrider.DeliveryWorkflowID(claimed[7]), claimed[7]))
 }
 
 // retry makes a delivery's second attempt.

@@ -50,7 +50,7 @@ func (s *Store) recordAll(ctx context.Context, calls [][]postrider.Outcome) ([]s
 		return err
 	})
 	if err == nil {
-		s.wakeAfter(released, r.leftRetries)
+		s.wakeAfter(released, r)
 	}
 	return answers, err
 }
@@ -75,13 +75,16 @@ func (r *recorder) known(calls [][]postrider.Outcome, answers []sqldb.Answer[str
 }
 
 // wakeAfter wakes the dispatchers of this process when a record released permits that
-// something waits for, or left retries to be handed over.
-func (s *Store) wakeAfter(released, leftRetries bool) {
+// something waits for, left retries to be handed over, or disabled a webhook.
+func (s *Store) wakeAfter(released bool, r *recorder) {
 	if released {
 		s.signal()
 	}
-	if leftRetries {
+	if r.leftRetries {
 		signal(s.wakeRetries)
+	}
+	if r.disabled {
+		signal(s.wakeSweeps)
 	}
 }
 
@@ -93,6 +96,7 @@ type recorder struct {
 	stats       map[string]*statsDelta     // by webhook
 	recordedBy  map[attemptKey]int         // the call whose attempt is stored and changes its delivery
 	leftRetries bool                       // retries were left to the dispatchers
+	disabled    bool                       // a webhook may have been disabled
 }
 
 func attemptKeyOf(o postrider.Outcome) attemptKey {
@@ -105,7 +109,8 @@ func (r *recorder) superseded(call int, o postrider.Outcome) bool {
 	return !stored || by != call
 }
 
-// load locks the deliveries, after the webhooks that will be disabled and their workspaces.
+// load locks the deliveries, after the webhooks that will be disabled, their workspaces and
+// sweeps.
 func (r *recorder) load(ctx context.Context, calls [][]postrider.Outcome) error {
 	var deliveryIDs, disabled []string
 	for _, call := range calls {
@@ -121,9 +126,10 @@ func (r *recorder) load(ctx context.Context, calls [][]postrider.Outcome) error 
 		if _, err := sqldb.SQL(withWorkspace, id).Add(r.s.db.Lock("FOR NO KEY UPDATE")).Strings(ctx, r.tx); err != nil {
 			return err
 		}
-		if _, err := r.s.lockPaces(ctx, r.tx, true, id); err != nil {
+		if err := r.s.requestSweeps(ctx, r.tx, id); err != nil {
 			return err
 		}
+		r.disabled = true
 	}
 	r.deliveries = map[string]*deliveryUpdate{}
 	for part := range slices.Chunk(slices.Compact(slices.Sorted(slices.Values(deliveryIDs))), sqldb.ChunkSize) {
@@ -280,27 +286,19 @@ func storable(text *string) *string {
 	return &clean
 }
 
-// disable disables the webhooks whose receivers want no more deliveries, and parks the ones
-// that wait for them.
+// disable disables the webhooks whose receivers want no more deliveries.
 func (r *recorder) disable(ctx context.Context, newAttempts []postrider.Outcome) error {
-	reasons, workspaces := map[string]string{}, map[string]string{}
+	reasons := map[string]string{}
 	for _, o := range newAttempts {
 		if o.DisableWebhook != "" {
-			d := r.deliveries[o.DeliveryID]
-			reasons[d.WebhookID], workspaces[d.WebhookID] = o.DisableWebhook, d.WorkspaceID
+			reasons[r.deliveries[o.DeliveryID].WebhookID] = o.DisableWebhook
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(reasons)) {
-		const disable = "UPDATE webhooks SET status = " + sqlDisabled + ", disabled_reason = ?, updated_at = ?" +
+		const disable = "UPDATE webhooks SET status = " + sqlDisabled + ", disabled_reason = ?, updated_at = ?, inactive_since = ?" +
 			" WHERE id = ? AND status <> " + sqlDisabled
-		disabled, err := sqldb.SQL(disable, reasons[id], r.s.now(), id).Affect(ctx, r.tx)
-		if err != nil {
+		if err := sqldb.SQL(disable, reasons[id], r.s.now(), r.s.now(), id).Run(ctx, r.tx); err != nil {
 			return err
-		}
-		if disabled > 0 {
-			if err := r.s.park(ctx, r.tx, workspaces[id], id); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

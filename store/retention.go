@@ -20,14 +20,15 @@ const retainChunk = 500
 // their ids.
 const spill = time.Hour
 
-// Retain removes deliveries that were accepted before the day of the given time, if they are
+// Retain fails deliveries that were parked for longer than their webhooks say, and removes
+// deliveries that were accepted before the day of the given time, if they are
 // finished, with their attempts. It removes events without deliveries and idempotency keys of
 // that time too. Unfinished deliveries stay. On PostgreSQL whole days go at once, by dropping
 // their partitions; a day with an unfinished delivery is kept as a whole. It calls progress
 // with how far it has come. A run that was interrupted goes on with the next call.
 func (s *Store) Retain(ctx context.Context, before time.Time, progress func(postrider.Removed)) (postrider.Removed, error) {
 	r := &retention{Store: s, end: before.UTC().Truncate(24 * time.Hour), progress: progress}
-	steps := []func(context.Context) error{r.dropDays, r.sweepDeliveries, r.sweepEvents, r.sweepKeys}
+	steps := []func(context.Context) error{r.failParked, r.dropDays, r.deleteDeliveries, r.deleteEvents, r.deleteKeys}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return r.removed, sqldb.Failure("remove what is past its retention", err)
@@ -121,17 +122,17 @@ func (r *retention) dropDay(ctx context.Context, day time.Time) error {
 	return nil
 }
 
-// swept returns the table whose old rows are deleted one by one: on PostgreSQL the default
+// rowByRow returns the table whose old rows are deleted one by one: on PostgreSQL the default
 // partition, which has the rows that came before their day had a partition.
-func (r *retention) swept(table string) string {
+func (r *retention) rowByRow(table string) string {
 	if r.db.Partitions {
 		return table + "_default"
 	}
 	return table
 }
 
-func (r *retention) sweepDeliveries(ctx context.Context) error {
-	table, after := r.swept("deliveries"), ""
+func (r *retention) deleteDeliveries(ctx context.Context) error {
+	table, after := r.rowByRow("deliveries"), ""
 	for {
 		old, err := sqldb.SQL("SELECT id FROM "+table+" WHERE id > ? AND id < ? AND finished_at IS NOT NULL ORDER BY id LIMIT ?",
 			after, postrider.IDFloor(postrider.PrefixDelivery, r.end), retainChunk).Strings(ctx, r.db.Reading)
@@ -153,9 +154,9 @@ func (r *retention) sweepDeliveries(ctx context.Context) error {
 	}
 }
 
-// sweepEvents deletes events that no delivery is left of.
-func (r *retention) sweepEvents(ctx context.Context) error {
-	table, after := r.swept("events"), ""
+// deleteEvents deletes events that no delivery is left of.
+func (r *retention) deleteEvents(ctx context.Context) error {
+	table, after := r.rowByRow("events"), ""
 	for {
 		old, err := sqldb.SQL("SELECT key FROM "+table+` e WHERE key > ? AND key < ?
 			AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_key = e.key) ORDER BY key LIMIT ?`,
@@ -175,7 +176,7 @@ func (r *retention) sweepEvents(ctx context.Context) error {
 	}
 }
 
-func (r *retention) sweepKeys(ctx context.Context) error {
+func (r *retention) deleteKeys(ctx context.Context) error {
 	for {
 		var gone int64
 		err := r.db.Write(ctx, "delete idempotency keys", func(tx *sqlx.Tx) (err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,13 +34,21 @@ type Store struct {
 	permitting  *sqldb.Group[postrider.PermitRequest, postrider.Permit]
 	wake        chan struct{}
 	wakeRetries chan struct{}
+	wakeSweeps  chan struct{}
+	wakeFanOuts chan struct{}
 
 	notifyRequests chan struct{} // for the goroutine that notifies other processes
 	stopNotifying  func()        // ends it
 	revocations    atomic.Int64
+	recovered      atomic.Int64
 
 	matches         matchCache
 	starts, retries rounds // where the latest claims ended
+	fanOutTurn      struct {
+		sync.Mutex
+
+		workspaceID string // whose fan-out had the latest step
+	}
 }
 
 // Open opens the database at url and starts the group commits. A url that begins with
@@ -57,9 +66,11 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	}
 	s := &Store{
 		Options: options, db: db, shared: db.Shared && !options.Alone,
-		wake: make(chan struct{}, 1), wakeRetries: make(chan struct{}, 1), notifyRequests: make(chan struct{}, 1),
-		matches: matchCache{known: map[matchKey]cachedMatch{}},
-		starts:  rounds{queues: map[string]string{}}, retries: rounds{queues: map[string]string{}},
+		wake: make(chan struct{}, 1), wakeRetries: make(chan struct{}, 1), wakeSweeps: make(chan struct{}, 1),
+		wakeFanOuts:    make(chan struct{}, 1),
+		notifyRequests: make(chan struct{}, 1),
+		matches:        matchCache{known: map[matchKey]cachedMatch{}},
+		starts:         rounds{queues: map[string]string{}}, retries: rounds{queues: map[string]string{}},
 	}
 	if err := s.Ping(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -75,6 +86,29 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
+
+// installationRow is the row of the table installation.
+type installationRow struct {
+	TaskQueue string `db:"task_queue"`
+}
+
+// TaskQueue returns the name of Temporal's task queue for all who work on this database.
+// Another database has another, so that several installations can share a namespace.
+func (s *Store) TaskQueue(ctx context.Context) (string, error) {
+	var row installationRow
+	err := sqldb.SQL("SELECT task_queue FROM installation").Get(ctx, s.db.Reading, &row)
+	return row.TaskQueue, sqldb.Failure("read the task queue", err)
+}
+
+// Clock returns the time by the clock of the database: by this machine's, on SQLite.
+func (s *Store) Clock(ctx context.Context) (time.Time, error) {
+	if !s.db.Shared {
+		return s.Now(), nil
+	}
+	var now time.Time
+	err := sqldb.SQL("SELECT clock_timestamp()").Get(ctx, s.db.Reading, &now)
+	return now, sqldb.Failure("read the clock", err)
+}
 
 // Close ends the group commits, after the calls that they were given are done, and closes
 // the database. Nothing may be claimed meanwhile.
@@ -93,6 +127,13 @@ func (s *Store) Wake() <-chan struct{} { return s.wake }
 // WakeRetries gets a value, one for many, when this process left retries to be handed
 // over.
 func (s *Store) WakeRetries() <-chan struct{} { return s.wakeRetries }
+
+// WakeSweeps gets a value, one for many, when this process asked for a sweep.
+func (s *Store) WakeSweeps() <-chan struct{} { return s.wakeSweeps }
+
+// WakeFanOuts gets a value, one for many, when this process accepted a publication whose
+// deliveries have still to be made.
+func (s *Store) WakeFanOuts() <-chan struct{} { return s.wakeFanOuts }
 
 func (s *Store) signal() { signal(s.wake) }
 

@@ -14,11 +14,14 @@ var (
 	webhooksTable        = sqldb.NewTable("webhooks", sqldb.ColumnsOf[storedWebhook](), "")
 	webhookEventsTable   = sqldb.NewTable("webhook_events", sqldb.ColumnsOf[patternRow](), "")
 	webhookPaceTable     = sqldb.NewTable("webhook_pace", sqldb.ColumnsOf[paceRow](), upsertPace)
+	sweepsTable          = sqldb.NewTable("sweeps", sqldb.ColumnsOf[sweepRow](), "ON CONFLICT (webhook_id) DO UPDATE SET due_at = excluded.due_at")
+	missingSweepsTable   = sqldb.NewTable("sweeps", sqldb.ColumnsOf[sweepRow](), "ON CONFLICT (webhook_id) DO NOTHING")
 	webhookStatsTable    = sqldb.NewTable("webhook_stats", sqldb.ColumnsOf[statsRow](), addToStats)
 	eventsTable          = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow](), "")
 	newDeliveriesTable   = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...), "")
 	newOutboxTable       = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow]().Except("workflow_id"), "")
 	outboxTable          = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow](), "")
+	fanOutsTable         = sqldb.NewTable("fanouts", sqldb.ColumnsOf[fanOutRow](), "")
 	idempotencyKeysTable = sqldb.NewTable("idempotency_keys", sqldb.ColumnsOf[idempotencyRow](),
 		"ON CONFLICT (workspace_id, kind, value) DO NOTHING")
 
@@ -38,10 +41,12 @@ var (
 		" FROM input WHERE deliveries.id = input.id AND "
 
 	// Conditions follow these.
-	selectEvents     = "SELECT " + sqldb.ColumnsOf[eventRow]().List() + " FROM events WHERE "
-	selectStored     = "SELECT " + sqldb.ColumnsOf[deliveryRow]().List() + " FROM deliveries WHERE "
-	selectUpdates    = "SELECT " + sqldb.ColumnsOf[deliveryUpdate]().List() + " FROM deliveries WHERE "
-	selectDeliveries = "SELECT " + sqldb.ColumnsOf[deliveryRow]().Except("state", "workflow_id").Of("d") + ", " + stateOnItsWay +
+	selectEvents              = "SELECT " + sqldb.ColumnsOf[eventRow]().List() + " FROM events WHERE "
+	selectEventsWithoutBodies = "SELECT " + sqldb.ColumnsOf[eventRow]().Except("body").List() + " FROM events WHERE "
+	selectFanOuts             = "SELECT " + sqldb.ColumnsOf[fanOutRow]().List() + " FROM fanouts WHERE "
+	selectStored              = "SELECT " + sqldb.ColumnsOf[deliveryRow]().List() + " FROM deliveries WHERE "
+	selectUpdates             = "SELECT " + sqldb.ColumnsOf[deliveryUpdate]().List() + " FROM deliveries WHERE "
+	selectDeliveries          = "SELECT " + sqldb.ColumnsOf[deliveryRow]().Except("state", "workflow_id").Of("d") + ", " + stateOnItsWay +
 		", " + workflowOrCarrier + " FROM deliveries d WHERE "
 	selectAttempts              = "SELECT " + sqldb.ColumnsOf[attemptRow]().List() + " FROM attempts WHERE "
 	selectAttemptsWithoutBodies = "SELECT " + sqldb.ColumnsOf[attemptRow]().Except("response_excerpt").List() + " FROM attempts WHERE "
@@ -56,7 +61,8 @@ var (
 	selectMatches = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + ", e.pattern, e.persona_id" +
 		" FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id" +
 		" WHERE w.deleted_at IS NULL AND (e.workspace_id, e.pattern, e.persona_id) IN"
-	selectNamed = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + " FROM webhooks w WHERE w.deleted_at IS NULL AND w.id IN"
+	selectRecipients = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + ", w.deleted_at IS NOT NULL AS deleted FROM webhooks w WHERE w.id IN"
+	selectNamed      = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + " FROM webhooks w WHERE w.deleted_at IS NULL AND w.id IN"
 )
 
 // upsertPace is the end of an INSERT that changes the pace that there is.

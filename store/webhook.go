@@ -20,6 +20,7 @@ func (s *Store) CreateWebhook(ctx context.Context, w postrider.Webhook, secret s
 	w.CreatedAt = s.now()
 	w.UpdatedAt = w.CreatedAt
 	w.Stats = postrider.WebhookStats{}
+	w.InactiveSince = inactiveSince(w.Status, w.CreatedAt)
 	err := s.db.Write(ctx, "create a webhook", func(tx *sqlx.Tx) error {
 		w.SecretID = nil
 		if secret != "" {
@@ -52,6 +53,15 @@ func insertWebhook(ctx context.Context, tx *sqlx.Tx, w postrider.Webhook) error 
 		return err
 	}
 	return insertPatterns(ctx, tx, w)
+}
+
+// inactiveSince returns since when a webhook is not active that got the status then; nil when it
+// is active.
+func inactiveSince(status postrider.WebhookStatus, then time.Time) *time.Time {
+	if status == postrider.WebhookActive {
+		return nil
+	}
+	return &then
 }
 
 // insertPatterns makes the webhook match the events that it subscribes to.
@@ -112,15 +122,14 @@ func (s *Store) Webhooks(
 // is and changes nothing. Should the transaction lose against another, edit is
 // called again with the webhook as it is then.
 //
-// When a webhook is no longer active, the deliveries that wait for it are parked. When it
-// is active again, they are sent, in order. Returns [postrider.CodeNotFound] if the
-// webhook is unknown.
+// The deliveries that wait for it follow its status, see [Store.PauseWebhook]. Returns
+// [postrider.CodeNotFound] if the webhook is unknown.
 func (s *Store) UpdateWebhook(
 	ctx context.Context, workspaceID, id string, edit func(*postrider.WebhookEdit) error,
 ) (postrider.Webhook, error) {
-	var w postrider.Webhook
-	err := s.db.Write(ctx, "update a webhook", func(tx *sqlx.Tx) error {
-		before, err := webhook(ctx, tx, workspaceID, id, s.db.Lock("FOR UPDATE OF w"))
+	var before, w postrider.Webhook
+	err := s.db.Write(ctx, "update a webhook", func(tx *sqlx.Tx) (err error) {
+		before, err = webhook(ctx, tx, workspaceID, id, s.db.Lock("FOR UPDATE OF w"))
 		if err != nil {
 			return err
 		}
@@ -132,7 +141,49 @@ func (s *Store) UpdateWebhook(
 	if err != nil {
 		return postrider.Webhook{}, err
 	}
-	s.notify() // it may be active again, or allow more at once
+	if w.Status != before.Status {
+		s.sweepSoon(ctx, id)
+	}
+	s.notify() // it may allow more at once
+	return w, nil
+}
+
+// PauseWebhook makes an active webhook paused, and returns the webhook. A paused or disabled
+// one stays as it is. What waits for it is parked soon, some before PauseWebhook returns; what
+// is retried is parked, too. Returns [postrider.CodeNotFound] if the webhook is unknown.
+func (s *Store) PauseWebhook(ctx context.Context, workspaceID, id string) (postrider.Webhook, error) {
+	return s.setStatus(ctx, workspaceID, id, postrider.WebhookPaused, "status = "+sqlActive)
+}
+
+// ResumeWebhook makes a paused or disabled webhook active, and returns the webhook. An active
+// one stays as it is. What was parked is sent, in the order in which it was accepted. Returns
+// [postrider.CodeNotFound] if the webhook is unknown.
+func (s *Store) ResumeWebhook(ctx context.Context, workspaceID, id string) (postrider.Webhook, error) {
+	return s.setStatus(ctx, workspaceID, id, postrider.WebhookActive, "status <> "+sqlActive)
+}
+
+// setStatus changes the status of a webhook that meets the condition.
+func (s *Store) setStatus(
+	ctx context.Context, workspaceID, id string, status postrider.WebhookStatus, condition string,
+) (postrider.Webhook, error) {
+	var w postrider.Webhook
+	err := s.db.Write(ctx, "set a webhook's status", func(tx *sqlx.Tx) error {
+		now := s.now()
+		changed, err := sqldb.SQL("UPDATE webhooks SET status = ?, disabled_reason = NULL, inactive_since = ?, updated_at = ?", status,
+			sqldb.NullTime(inactiveSince(status, now)), now).
+			Add(" WHERE id = ? AND workspace_id = ? AND deleted_at IS NULL AND "+condition, id, workspaceID).Affect(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if w, err = webhook(ctx, tx, workspaceID, id, ""); err != nil || changed == 0 {
+			return err
+		}
+		return s.requestSweeps(ctx, tx, id)
+	})
+	if err != nil {
+		return postrider.Webhook{}, err
+	}
+	s.sweepSoon(ctx, id)
 	return w, nil
 }
 
@@ -157,6 +208,9 @@ func (s *Store) edited(
 	}
 	w.ID, w.WorkspaceID, w.SecretID = before.ID, before.WorkspaceID, before.SecretID
 	w.CreatedAt, w.UpdatedAt, w.Stats = before.CreatedAt, s.now(), before.Stats
+	if w.Status != before.Status {
+		w.InactiveSince = inactiveSince(w.Status, w.UpdatedAt)
+	}
 	if change.NewSecret != "" {
 		id, err := s.replaceSecret(ctx, tx, w, change.NewSecret, 0)
 		if err != nil {
@@ -180,21 +234,15 @@ func (s *Store) saveWebhook(ctx context.Context, tx *sqlx.Tx, before, w postride
 	if err := sqldb.SQL("DELETE FROM webhook_events WHERE webhook_id = ?", w.ID).Run(ctx, tx); err != nil {
 		return err
 	}
-	if err := insertPatterns(ctx, tx, w); err != nil {
+	if err := insertPatterns(ctx, tx, w); err != nil || w.Status == before.Status {
 		return err
 	}
-	switch wasActive, active := before.Status == postrider.WebhookActive, w.Status == postrider.WebhookActive; {
-	case wasActive && !active:
-		return s.park(ctx, tx, w.WorkspaceID, w.ID)
-	case !wasActive && active:
-		return s.resume(ctx, tx, w.WorkspaceID, w.ID)
-	}
-	return nil
+	return s.requestSweeps(ctx, tx, w.ID)
 }
 
 // DeleteWebhook deletes a webhook: it stops matching, and all its unfinished
-// deliveries become cancelled, their workflows soon after. Its row and its
-// deliveries stay as history. Returns [postrider.CodeNotFound] if it is unknown.
+// deliveries become cancelled soon, some before DeleteWebhook returns, and their workflows
+// after them. Its row and its deliveries stay as history. Returns [postrider.CodeNotFound] if it is unknown.
 func (s *Store) DeleteWebhook(ctx context.Context, workspaceID, id string) error {
 	err := s.db.Write(ctx, "delete a webhook", func(tx *sqlx.Tx) error {
 		now := s.now()
@@ -209,10 +257,11 @@ func (s *Store) DeleteWebhook(ctx context.Context, workspaceID, id string) error
 		if err := sqldb.SQL("DELETE FROM webhook_events WHERE webhook_id = ?", id).Run(ctx, tx); err != nil {
 			return err
 		}
-		return s.cancelAll(ctx, tx, workspaceID, id, now)
+		return s.requestSweeps(ctx, tx, id)
 	})
 	if err == nil {
-		s.notify()
+		s.sweepSoon(ctx, id)
+		s.notify() // cancellations
 	}
 	return err
 }

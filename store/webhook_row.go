@@ -19,9 +19,10 @@ type storedWebhook struct {
 	Headers        string  // JSON
 	SecretID       *string `db:"secret_id"`
 	Status         postrider.WebhookStatus
-	DisabledReason *string    `db:"disabled_reason"`
-	CreatedAt      sqldb.Time `db:"created_at"`
-	UpdatedAt      sqldb.Time `db:"updated_at"`
+	DisabledReason *string     `db:"disabled_reason"`
+	InactiveSince  *sqldb.Time `db:"inactive_since"`
+	CreatedAt      sqldb.Time  `db:"created_at"`
+	UpdatedAt      sqldb.Time  `db:"updated_at"`
 }
 
 // webhookStats are the columns of a row of the table webhook_stats beside its key.
@@ -64,6 +65,7 @@ func (r webhookRow) item() (postrider.Webhook, error) {
 	w := postrider.Webhook{
 		ID: r.ID, WorkspaceID: r.WorkspaceID, WebhookSettings: r.WebhookSettings, Policy: r.Policy,
 		SecretID: r.SecretID, Status: r.Status, DisabledReason: r.DisabledReason,
+		InactiveSince: r.InactiveSince.Pointer(),
 		Stats: postrider.WebhookStats{
 			TotalDeliveries: r.TotalDeliveries, FailedDeliveries: r.FailedDeliveries,
 			LastDeliveryAt: r.LastDeliveryAt.Pointer(), LastError: r.LastError,
@@ -81,7 +83,8 @@ func rowOf(w postrider.Webhook) (storedWebhook, error) {
 	row := storedWebhook{
 		ID: w.ID, WorkspaceID: w.WorkspaceID, WebhookSettings: w.WebhookSettings, Policy: w.Policy,
 		Headers: "{}", SecretID: w.SecretID, Status: w.Status, DisabledReason: w.DisabledReason,
-		CreatedAt: sqldb.TimeOf(w.CreatedAt), UpdatedAt: sqldb.TimeOf(w.UpdatedAt),
+		InactiveSince: sqldb.NullTime(w.InactiveSince),
+		CreatedAt:     sqldb.TimeOf(w.CreatedAt), UpdatedAt: sqldb.TimeOf(w.UpdatedAt),
 	}
 	events, err := json.Marshal(w.Events)
 	if err != nil {

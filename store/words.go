@@ -37,7 +37,9 @@ const (
 
 	sqlPending    = "'" + string(postrider.StatePending) + "'"
 	sqlDelivering = "'" + string(postrider.StateDelivering) + "'"
+	sqlRetrying   = "'" + string(postrider.StateRetrying) + "'"
 	sqlParked     = "'" + string(postrider.StateParked) + "'"
 
+	sqlActive   = "'" + string(postrider.WebhookActive) + "'"
 	sqlDisabled = "'" + string(postrider.WebhookDisabled) + "'"
 )

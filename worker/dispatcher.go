@@ -38,6 +38,17 @@ type Queue interface {
 	Cancelled(ctx context.Context, deliveryIDs []string) error
 	// WakeRetries gets a value when this process left a delivery to be handed over.
 	WakeRetries() <-chan struct{}
+
+	// Sweep makes one step of what follows from webhooks that were changed. It reports whether
+	// another step is due now.
+	Sweep(ctx context.Context) (more bool, err error)
+	// WakeSweeps gets a value when this process changed a webhook.
+	WakeSweeps() <-chan struct{}
+	// FanOut makes some of the deliveries of a large publication. It reports whether another
+	// step is due now.
+	FanOut(ctx context.Context) (more bool, err error)
+	// WakeFanOuts gets a value when this process accepted a large publication.
+	WakeFanOuts() <-chan struct{}
 }
 
 // Starter starts and cancels workflows. Each start returns [workflows.ErrAlreadyStarted] when
@@ -145,6 +156,12 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	defer tasks.Wait()
 	tasks.Go(func() { d.reapRemote(ctx) })
 	tasks.Go(func() { d.handOver(ctx) })
+	tasks.Go(func() {
+		d.inSteps(ctx, "deliveries follow a changed webhook", d.Queue.Sweep, d.Queue.WakeSweeps())
+	})
+	tasks.Go(func() {
+		d.inSteps(ctx, "deliveries of a large publication", d.Queue.FanOut, d.Queue.WakeFanOuts())
+	})
 	for ctx.Err() == nil {
 		d.releaseStranded(ctx, false)
 		if d.inflight.available() == 0 || d.queued.Load() > maxQueued {

@@ -30,6 +30,7 @@ type Worker struct {
 
 // Config configures [New].
 type Config struct {
+	TaskQueue   string // of all workers on the database, and of no others
 	Activities  *activities.Activities
 	Maintenance *activities.Maintenance
 	// Drain is how long attempts may go on after the worker is stopped. Another worker
@@ -43,7 +44,7 @@ type Config struct {
 // New returns a worker on the Temporal connection.
 func New(temporal client.Client, config Config) *Worker {
 	w := &Worker{fatal: make(chan error, 1), drain: config.Drain}
-	w.worker = sdkworker.New(temporal, workflows.TaskQueue, sdkworker.Options{
+	w.worker = sdkworker.New(temporal, config.TaskQueue, sdkworker.Options{
 		MaxConcurrentWorkflowTaskExecutionSize:  maxWorkflowTasks,
 		MaxConcurrentLocalActivityExecutionSize: maxAttempts,
 		MaxConcurrentActivityExecutionSize:      maxAttempts,

@@ -21,7 +21,6 @@ import (
 
 	"postrider.dev/postrider/activities"
 	"postrider.dev/postrider/worker"
-	"postrider.dev/postrider/workflows"
 )
 
 // frontend is as much of Temporal's server as a worker needs. It hands out one activity task,
@@ -121,6 +120,7 @@ func (k *keeper) EnsurePartitions(context.Context, time.Time) error {
 // newWorker returns a worker on a fake of Temporal's server.
 func newWorker(t *testing.T, f *frontend, config worker.Config) *worker.Worker {
 	t.Helper()
+	config.TaskQueue = "postrider"
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	server := grpc.NewServer()
@@ -199,7 +199,7 @@ func TestWorkerPollsUnderItsVersion(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- w.Run(ctx) }()
 			poll := <-f.polls
-			require.Equal(t, workflows.TaskQueue, poll.GetTaskQueue().GetName())
+			require.Equal(t, "postrider", poll.GetTaskQueue().GetName())
 			got := poll.GetDeploymentOptions()
 			versioned := got.GetWorkerVersioningMode() == enumspb.WORKER_VERSIONING_MODE_VERSIONED
 			require.Equal(t, config.Deployment != "", versioned)

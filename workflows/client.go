@@ -45,18 +45,21 @@ func taskTimeout(timeout time.Duration) time.Duration {
 
 // Client starts, queries and cancels workflows.
 type Client struct {
-	temporal client.Client
+	temporal  client.Client
+	taskQueue string
 }
 
-// NewClient returns a Client on a Temporal connection. Eager starts need a worker on the same
-// connection.
-func NewClient(connection client.Client) *Client { return &Client{temporal: connection} }
+// NewClient returns a Client on a Temporal connection. The task queue is the installation's: of
+// all who work on one database. Eager starts need a worker of it on the same connection.
+func NewClient(connection client.Client, taskQueue string) *Client {
+	return &Client{temporal: connection, taskQueue: taskQueue}
+}
 
 // StartOwn starts the workflow of one delivery. It returns [ErrAlreadyStarted] when the
 // workflow runs or has completed. It starts a terminated workflow again, since the delivery is
 // not finished.
 func (c *Client) StartOwn(ctx context.Context, d postrider.Dispatch) error {
-	options := startOptions(d.WorkflowID, []postrider.Delivery{d.Delivery})
+	options := c.startOptions(d.WorkflowID, []postrider.Delivery{d.Delivery})
 	if d.Slow {
 		options.WorkflowTaskTimeout = taskTimeout(d.Policy.Timeout())
 	}
@@ -75,7 +78,7 @@ func (c *Client) StartBatch(ctx context.Context, workflowID string, known []post
 		deliveries[i] = d.Delivery
 		slow, timeout = slow && d.Slow, max(timeout, d.Policy.Timeout())
 	}
-	options := startOptions(workflowID, deliveries)
+	options := c.startOptions(workflowID, deliveries)
 	if slow {
 		options.WorkflowTaskTimeout = taskTimeout(timeout)
 	}
@@ -89,14 +92,14 @@ func (c *Client) StartRetries(ctx context.Context, h postrider.Handover) error {
 	for i, d := range h.Deliveries {
 		in.Retries[i] = Retried{DeliveryID: d.ID, Attempts: h.Attempts[d.ID], NextAttemptAt: d.NextAttemptAt}
 	}
-	return c.start(ctx, startOptions(h.WorkflowID, h.Deliveries), h.Deliveries, in)
+	return c.start(ctx, c.startOptions(h.WorkflowID, h.Deliveries), h.Deliveries, in)
 }
 
 // startOptions returns the options of a workflow that carries the deliveries.
-func startOptions(workflowID string, deliveries []postrider.Delivery) client.StartWorkflowOptions {
+func (c *Client) startOptions(workflowID string, deliveries []postrider.Delivery) client.StartWorkflowOptions {
 	return client.StartWorkflowOptions{
 		ID:                                       workflowID,
-		TaskQueue:                                TaskQueue,
+		TaskQueue:                                c.taskQueue,
 		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		EnableEagerStart:                         true,

@@ -53,7 +53,7 @@ func TestStartContinuesTheDeliveriesTrace(t *testing.T) {
 				carried = append(carried, postrider.Dispatch{Delivery: postrider.Delivery{ID: "dlv_1", TraceContext: text}})
 			}
 			temporal := &connection{}
-			require.NoError(t, workflows.NewClient(temporal).StartBatch(t.Context(), "batch/bat_1", carried, time.Minute))
+			require.NoError(t, workflows.NewClient(temporal, "postrider").StartBatch(t.Context(), "batch/bat_1", carried, time.Minute))
 			require.Equal(t, c.want != "", temporal.span.IsValid())
 			if c.want != "" {
 				require.Equal(t, c.want, temporal.span.TraceID().String())
@@ -70,9 +70,9 @@ func TestSlowAttemptFitsIntoOneWorkflowTask(t *testing.T) {
 		d := postrider.Dispatch{Slow: slow, Delivery: postrider.Delivery{
 			ID: "dlv_1", WorkflowID: "delivery/dlv_1", Policy: postrider.Policy{TimeoutMS: timeoutMS},
 		}}
-		require.NoError(t, workflows.NewClient(temporal).StartOwn(t.Context(), d))
+		require.NoError(t, workflows.NewClient(temporal, "postrider").StartOwn(t.Context(), d))
 		own := temporal.options.WorkflowTaskTimeout
-		require.NoError(t, workflows.NewClient(temporal).StartBatch(t.Context(), "batch/bat_1", []postrider.Dispatch{d}, time.Minute))
+		require.NoError(t, workflows.NewClient(temporal, "postrider").StartBatch(t.Context(), "batch/bat_1", []postrider.Dispatch{d}, time.Minute))
 		require.Equal(t, own, temporal.options.WorkflowTaskTimeout, "a batch gets the same")
 		return own
 	}
@@ -103,7 +103,7 @@ func TestSearchAttributesHoldForAllDeliveries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			temporal := &connection{}
-			require.NoError(t, workflows.NewClient(temporal).StartBatch(t.Context(), "batch/bat_1", c.known, 43*time.Second))
+			require.NoError(t, workflows.NewClient(temporal, "postrider").StartBatch(t.Context(), "batch/bat_1", c.known, 43*time.Second))
 			found := map[string]string{}
 			for key, value := range temporal.options.TypedSearchAttributes.GetUntypedValues() {
 				found[key.GetName()] = value.(string)
@@ -122,7 +122,7 @@ func TestStartOfRetriesPassesEarlierAttempts(t *testing.T) {
 	own := postrider.Policy{TimeoutMS: 5000, MaxRetries: 3, BackoffMS: 1000}
 	before := []postrider.Attempt{{Number: 1, Result: postrider.ResultTimeout}}
 	temporal := &connection{}
-	require.NoError(t, workflows.NewClient(temporal).StartRetries(t.Context(), postrider.Handover{
+	require.NoError(t, workflows.NewClient(temporal, "postrider").StartRetries(t.Context(), postrider.Handover{
 		WorkflowID: "retry/bat_1",
 		Deliveries: []postrider.Delivery{
 			{ID: "dlv_1", WebhookID: "wh_1", Policy: own, NextAttemptAt: &due}, {ID: "dlv_2", WebhookID: "wh_1", Policy: own},
@@ -137,7 +137,7 @@ func TestStartOfRetriesPassesEarlierAttempts(t *testing.T) {
 
 func TestSecondStartReturnsErrAlreadyStarted(t *testing.T) {
 	t.Parallel()
-	c := workflows.NewClient(&connection{err: &serviceerror.WorkflowExecutionAlreadyStarted{}})
+	c := workflows.NewClient(&connection{err: &serviceerror.WorkflowExecutionAlreadyStarted{}}, "postrider")
 	own := postrider.Delivery{ID: "dlv_1"}
 	require.ErrorIs(t, c.StartOwn(t.Context(), postrider.Dispatch{Delivery: own}), workflows.ErrAlreadyStarted)
 	require.ErrorIs(t, c.StartBatch(t.Context(), "batch/bat_1", nil, time.Minute), workflows.ErrAlreadyStarted)

@@ -75,7 +75,7 @@ func (e encoded) Get(target any) error {
 func TestCancelOfAnEndedWorkflowSucceeds(t *testing.T) {
 	t.Parallel()
 	r := &running{}
-	c := workflows.NewClient(r)
+	c := workflows.NewClient(r, "postrider")
 	require.NoError(t, c.Cancel(t.Context(), "delivery/dlv_1"))
 	require.Equal(t, []any{"delivery/dlv_1", ""}, r.called, "whichever run is the latest")
 	r.err = serviceerror.NewNotFound("workflow execution already completed")
@@ -89,7 +89,7 @@ func TestReportIsASignalToTheRun(t *testing.T) {
 	t.Parallel()
 	r := &running{}
 	reports := activities.Reports{{DeliveryID: "dlv_1", State: postrider.StateRetrying}}
-	c := workflows.NewClient(r)
+	c := workflows.NewClient(r, "postrider")
 	require.NoError(t, c.Report(t.Context(), "retry/bat_1", "run", reports))
 	require.Equal(t, []any{"retry/bat_1", "run", "attempt-report", reports}, r.called)
 	r.err = errRefused
@@ -101,7 +101,7 @@ func TestReportIsASignalToTheRun(t *testing.T) {
 func TestHistoryTellsAMissingWorkflowFromASilentOne(t *testing.T) {
 	t.Parallel()
 	r := &running{history: postrider.History{State: postrider.StateRetrying, RunID: "run"}}
-	c := workflows.NewClient(r)
+	c := workflows.NewClient(r, "postrider")
 	history, err := c.History(t.Context(), "retry/bat_1", "dlv_1")
 	require.NoError(t, err)
 	require.Equal(t, r.history.State, history.State)
@@ -159,23 +159,23 @@ func (s *schedule) Update(_ context.Context, options client.ScheduleUpdateOption
 func TestMaintenanceIsScheduledEveryHour(t *testing.T) {
 	t.Parallel()
 	r := &running{}
-	require.NoError(t, workflows.NewClient(r).ScheduleMaintenance(t.Context()))
+	require.NoError(t, workflows.NewClient(r, "postrider").ScheduleMaintenance(t.Context()))
 	require.True(t, r.bounded)
 	require.Len(t, r.called, 1)
 	options := r.called[0].(client.ScheduleOptions) //nolint:errcheck // a wrong type panics
 	require.Equal(t, []client.ScheduleIntervalSpec{{Every: time.Hour}}, options.Spec.Intervals)
 	require.Equal(t, enumspb.SCHEDULE_OVERLAP_POLICY_SKIP, options.Overlap, "two runs would wait for each other's locks")
 	require.True(t, options.TriggerImmediately, "a new installation needs its partitions now")
-	require.Equal(t, workflows.TaskQueue, options.Action.(*client.ScheduleWorkflowAction).TaskQueue) //nolint:errcheck // a wrong type panics
+	require.Equal(t, "postrider", options.Action.(*client.ScheduleWorkflowAction).TaskQueue) //nolint:errcheck // a wrong type panics
 	r.err = errRefused
-	require.ErrorIs(t, workflows.NewClient(r).ScheduleMaintenance(t.Context()), errRefused)
+	require.ErrorIs(t, workflows.NewClient(r, "postrider").ScheduleMaintenance(t.Context()), errRefused)
 }
 
 // Guards against a start of a process that resumes a schedule which an operator has paused.
 func TestExistingScheduleIsUpdatedAndStaysPaused(t *testing.T) {
 	t.Parallel()
 	r := &running{err: temporal.ErrScheduleAlreadyRunning}
-	require.NoError(t, workflows.NewClient(r).ScheduleMaintenance(t.Context()))
+	require.NoError(t, workflows.NewClient(r, "postrider").ScheduleMaintenance(t.Context()))
 	require.Len(t, r.called, 3)
 	require.Equal(t, "postrider-maintenance", r.called[1])
 	updated := r.called[2].(*client.Schedule) //nolint:errcheck // a wrong type panics

@@ -39,6 +39,9 @@ func Maintenance(ctx workflow.Context) (postrider.Removed, error) {
 	return removed, err
 }
 
+// maintenanceID is the id of the schedule of the maintenance.
+func (c *Client) maintenanceID() string { return c.taskQueue + suffixMaintenance }
+
 // ScheduleMaintenance creates or updates the Temporal Schedule of the maintenance. Several
 // processes may call it at once. Operators may pause the schedule or trigger a run in
 // Temporal's web interface; an update keeps the pause. It takes ten seconds at most.
@@ -46,16 +49,16 @@ func (c *Client) ScheduleMaintenance(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, scheduleTimeout)
 	defer cancel()
 	spec := client.ScheduleSpec{Intervals: []client.ScheduleIntervalSpec{{Every: maintenanceInterval}}}
-	action := &client.ScheduleWorkflowAction{ID: workflowMaintenance, Workflow: nameMaintenance, TaskQueue: TaskQueue}
+	action := &client.ScheduleWorkflowAction{ID: c.maintenanceID(), Workflow: nameMaintenance, TaskQueue: c.taskQueue}
 	_, err := c.temporal.ScheduleClient().Create(ctx, client.ScheduleOptions{
-		ID: scheduleMaintenance, Spec: spec, Action: action,
+		ID: c.maintenanceID(), Spec: spec, Action: action,
 		Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_SKIP, CatchupWindow: maintenanceInterval, TriggerImmediately: true,
 		Note: "Makes partitions for the days to come and removes what is past its retention.",
 	})
 	if !errors.Is(err, temporal.ErrScheduleAlreadyRunning) {
 		return err
 	}
-	return c.temporal.ScheduleClient().GetHandle(ctx, scheduleMaintenance).Update(ctx, client.ScheduleUpdateOptions{
+	return c.temporal.ScheduleClient().GetHandle(ctx, c.maintenanceID()).Update(ctx, client.ScheduleUpdateOptions{
 		DoUpdate: func(found client.ScheduleUpdateInput) (*client.ScheduleUpdate, error) {
 			schedule := found.Description.Schedule
 			schedule.Spec, schedule.Action = &spec, action

@@ -5,9 +5,6 @@ import (
 	"go.temporal.io/sdk/temporal"
 )
 
-// TaskQueue is the task queue of every workflow and activity.
-const TaskQueue = "postrider"
-
 // Names in Temporal's histories. A changed name orphans running workflows.
 const (
 	nameDelivery = "Delivery"
@@ -15,9 +12,10 @@ const (
 	queryHistory = "history"
 	signalReport = "attempt-report"
 
-	nameMaintenance     = "Maintenance"
-	workflowMaintenance = "maintenance" // Temporal adds the time of each run
-	scheduleMaintenance = "postrider-maintenance"
+	nameMaintenance = "Maintenance"
+	// suffixMaintenance follows the task queue in the ids of the schedule and its workflows.
+	// Temporal adds the time of each run.
+	suffixMaintenance = "-maintenance"
 )
 
 // Types of the application errors with which a Delivery workflow fails. Operators see them in

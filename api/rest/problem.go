@@ -103,6 +103,10 @@ func problemOfCode(err error) *problem {
 		return newProblem(http.StatusNotFound, e.Message)
 	case postrider.CodeConflict:
 		return newProblem(http.StatusConflict, e.Message)
+	case postrider.CodeLimited:
+		p := newProblem(http.StatusTooManyRequests, e.Message)
+		p.headers.Set("Retry-After", RetryAfterSeconds)
+		return p
 	default: // CodeUnavailable
 		return unavailable()
 	}

@@ -93,6 +93,19 @@ CREATE INDEX events_workspace ON events (workspace_id, key);
 
 CREATE TABLE events_default PARTITION OF events DEFAULT;
 
+CREATE TABLE fanouts (
+    id text COLLATE "C" NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    events text NOT NULL,
+    webhooks text NOT NULL,
+    total integer NOT NULL,
+    done integer NOT NULL,
+    trace_context text,
+    CONSTRAINT fanouts_pkey PRIMARY KEY (id)
+);
+
+CREATE INDEX fanouts_workspace ON fanouts (workspace_id, id);
+
 CREATE TABLE idempotency_keys (
     workspace_id text COLLATE "C" NOT NULL,
     kind text COLLATE "C" NOT NULL,
@@ -106,6 +119,10 @@ CREATE TABLE idempotency_keys (
 );
 
 CREATE INDEX idempotency_keys_created ON idempotency_keys (created_at);
+
+CREATE TABLE installation (
+    task_queue text COLLATE "C" NOT NULL
+);
 
 CREATE TABLE outbox (
     delivery_id text COLLATE "C" NOT NULL,
@@ -153,6 +170,14 @@ CREATE TABLE secrets (
     CONSTRAINT secrets_pkey PRIMARY KEY (id),
     CONSTRAINT secrets_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id)
 );
+
+CREATE TABLE sweeps (
+    webhook_id text COLLATE "C" NOT NULL,
+    due_at timestamptz NOT NULL,
+    CONSTRAINT sweeps_pkey PRIMARY KEY (webhook_id)
+);
+
+CREATE INDEX sweeps_due ON sweeps (due_at);
 
 CREATE TABLE webhook_events (
     workspace_id text COLLATE "C" NOT NULL,
@@ -204,6 +229,8 @@ CREATE TABLE webhooks (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     deleted_at timestamptz,
+    park_seconds integer DEFAULT 604800 NOT NULL,
+    inactive_since timestamptz,
     CONSTRAINT webhooks_pkey PRIMARY KEY (id),
     CONSTRAINT webhooks_secret_id_fkey FOREIGN KEY (secret_id) REFERENCES secrets(id),
     CONSTRAINT webhooks_status_check CHECK ((status = ANY (ARRAY['active', 'paused', 'disabled']))),

@@ -77,6 +77,18 @@ CREATE INDEX events_given_id ON events (workspace_id, id) WHERE id <> key;
 
 CREATE INDEX events_workspace ON events (workspace_id, key);
 
+CREATE TABLE fanouts (
+    id TEXT NOT NULL PRIMARY KEY,
+    workspace_id TEXT NOT NULL,
+    events TEXT NOT NULL, -- JSON: their keys
+    webhooks TEXT NOT NULL, -- JSON: their ids
+    total INTEGER NOT NULL,
+    done INTEGER NOT NULL,
+    trace_context TEXT
+);
+
+CREATE INDEX fanouts_workspace ON fanouts (workspace_id, id);
+
 CREATE TABLE idempotency_keys (
     workspace_id TEXT NOT NULL,
     kind         TEXT NOT NULL CHECK (kind IN ('key', 'id')),
@@ -89,6 +101,8 @@ CREATE TABLE idempotency_keys (
 );
 
 CREATE INDEX idempotency_keys_created ON idempotency_keys (created_at);
+
+CREATE TABLE installation (task_queue TEXT NOT NULL);
 
 CREATE TABLE outbox (
     delivery_id TEXT PRIMARY KEY,
@@ -130,6 +144,13 @@ CREATE TABLE secrets (
     workspace_id TEXT NOT NULL REFERENCES workspaces (id),
     created_at   TIMESTAMP NOT NULL
 );
+
+CREATE TABLE sweeps (
+    webhook_id TEXT NOT NULL PRIMARY KEY,
+    due_at TIMESTAMP NOT NULL
+);
+
+CREATE INDEX sweeps_due ON sweeps (due_at);
 
 CREATE TABLE webhook_events (
     workspace_id TEXT NOT NULL,
@@ -176,7 +197,7 @@ CREATE TABLE webhooks (
     created_at      TIMESTAMP NOT NULL,
     updated_at      TIMESTAMP NOT NULL,
     deleted_at      TIMESTAMP
-);
+, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP);
 
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE deleted_at IS NULL;
 

@@ -32,6 +32,7 @@ func TestDeliveries(t *testing.T) {
 		"attempts are max_retries and one, and waits double": testAttempts,
 		"timeout_ms cuts a slow receiver off":                testTimeout,
 		"410 stops at once and disables":                     testGone,
+		"what is paused waits, and goes on when resumed":     testPause,
 		"Retry-After is waited for":                          testRetryAfter,
 		"the query answers during and after":                 testQuery,
 		"temporal holds no payload and no secret":            testNothingSecretInTemporal,
@@ -177,6 +178,50 @@ func testGone(t *testing.T, i *instance.Instance) {
 	require.NoError(t, err)
 	require.Len(t, deliveries, 2)
 	require.Equal(t, "parked", deliveries[0].State, "events of a disabled webhook are kept")
+}
+
+// testPause pauses a webhook whose receiver fails, so that one delivery is being retried and
+// others have just come, and resumes it when the receiver is well.
+func testPause(t *testing.T, i *instance.Instance) {
+	t.Helper()
+	var fails atomic.Bool
+	fails.Store(true)
+	var requests atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		requests.Add(1)
+		if fails.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	t.Cleanup(server.Close)
+	w := webhook(t, i, server.URL, map[string]any{"events": []string{topic(t)}, "backoff_ms": 3600000})
+	set := func(action, status string) {
+		var seen instance.Webhook
+		require.NoError(t, i.Call(t.Context(), http.MethodPost, "/api/v1/webhooks/"+w.ID+"/"+action, nil, &seen))
+		require.Equal(t, status, seen.Status)
+	}
+	inState := func(state string) int {
+		deliveries, err := i.Deliveries(t.Context(), w.ID)
+		require.NoError(t, err)
+		n := 0
+		for _, d := range deliveries {
+			if d.State == state {
+				n++
+			}
+		}
+		return n
+	}
+	publish(t, i, topic(t), nil)
+	require.Eventually(t, func() bool { return inState("retrying") == 1 }, patience, tick)
+	set("pause", "paused")
+	publish(t, i, topic(t), nil)
+	publish(t, i, topic(t), nil)
+	require.Eventually(t, func() bool { return inState("parked") == 3 }, patience, tick)
+	require.EqualValues(t, 1, requests.Load())
+	fails.Store(false)
+	set("resume", "active")
+	require.Eventually(t, func() bool { return inState("succeeded") == 3 }, patience, tick, "the retry does not wait for its hour")
+	require.EqualValues(t, 4, requests.Load())
 }
 
 func testRetryAfter(t *testing.T, i *instance.Instance) {

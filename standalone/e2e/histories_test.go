@@ -101,7 +101,14 @@ func TestMaintenance(t *testing.T) {
 	c := temporal(t, start(t, t.TempDir()))
 	var ran string
 	require.Eventually(t, func() bool {
-		found, err := c.ScheduleClient().GetHandle(t.Context(), "postrider-maintenance").Describe(t.Context())
+		schedules, err := c.ScheduleClient().List(t.Context(), client.ScheduleListOptions{})
+		if err != nil || !schedules.HasNext() {
+			return false
+		}
+		listed, err := schedules.Next()
+		require.NoError(t, err)
+		require.Regexp(t, "^postrider-[0-9a-f]{12}-maintenance$", listed.ID)
+		found, err := c.ScheduleClient().GetHandle(t.Context(), listed.ID).Describe(t.Context())
 		if err != nil || len(found.Info.RecentActions) == 0 {
 			return false
 		}

@@ -109,8 +109,8 @@ func away(err error) bool {
 	switch class(code) {
 	case "08", "53": // connection exception, insufficient resources
 		return true
-	case "57": // operator intervention: shutdown, crash, starting up
-		return code != "57014" // query_canceled
+	case "57": // operator intervention: shutdown, crash, starting up, a statement that took too long
+		return true
 	}
 	// read_only_sql_transaction: a standby, in the middle of a failover.
 	// lock_not_available: lock_timeout.

@@ -27,7 +27,7 @@ func TestFailureCodes(t *testing.T) {
 	for code, causes := range map[postrider.Code][]error{
 		postrider.CodeUnavailable: {
 			driver.ErrBadConn, io.ErrUnexpectedEOF, &net.OpError{Op: "dial", Err: errors.New("refused")}, ErrClosed, ErrRaced,
-			&pq.Error{Code: "08006"}, &pq.Error{Code: "57P01"}, &pq.Error{Code: "53300"},
+			&pq.Error{Code: "08006"}, &pq.Error{Code: "57P01"}, &pq.Error{Code: "57014"}, &pq.Error{Code: "53300"},
 			&pq.Error{Code: "25006"}, &pq.Error{Code: "40P01"}, &pq.Error{Code: "55P03"},
 			sqliteError(sqliteBusy), sqliteError(sqliteBusy | 2<<8), sqliteError(sqliteFull),
 		},
@@ -36,7 +36,7 @@ func TestFailureCodes(t *testing.T) {
 		postrider.CodeNotFound: {postrider.NotFound("webhook")},
 		"": {
 			errors.New("anything"), context.Canceled, context.DeadlineExceeded,
-			&pq.Error{Code: "57014"}, &pq.Error{Code: "x"}, sqliteError(1),
+			&pq.Error{Code: "x"}, sqliteError(1),
 		},
 	} {
 		for _, cause := range causes {

@@ -41,7 +41,7 @@ type call[In, Out any] struct {
 // publishers, two at a time cost PostgreSQL half as much again for the same throughput.
 //
 // When a transaction fails, each of its calls is run again in a transaction of its own, unless
-// the database cannot be reached. A caller that leaves early does not disturb the others; its
+// the database cannot be reached or did not answer in time. A caller that leaves early does not disturb the others; its
 // part may still be committed.
 type Group[In, Out any] struct {
 	// run does the work of the calls in one transaction. It answers each, or fails
@@ -189,6 +189,9 @@ func (g *Group[In, Out]) together(ctx context.Context, calls []*call[In, Out]) e
 		ins[i] = c.in
 	}
 	answers, err := g.run(ctx, ins)
+	if err != nil && ctx.Err() != nil { // another such time, for each call, would be no better
+		return &postrider.Error{Code: postrider.CodeUnavailable, Message: "the database did not answer in time", Err: err}
+	}
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -125,6 +126,25 @@ func TestGroupGivesUpTogetherWithoutDatabase(t *testing.T) {
 	leave()
 	g.serve(t.Context(), []*call[int, int]{{ctx: gone, done: make(chan Answer[int], 1)}})
 	require.Equal(t, 1, runs)
+	g.Close()
+}
+
+// Guards against a group whose calls are run again one by one, each for as long as the first time.
+func TestGroupThatTookTooLongIsNotRunAgain(t *testing.T) {
+	t.Parallel()
+	late, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	runs := 0
+	g := NewGroup(t.Context(), func(int) int { return 1 }, func(ctx context.Context, _ []int) ([]Answer[int], error) {
+		runs++
+		return nil, ctx.Err()
+	})
+	calls := []*call[int, int]{{ctx: t.Context(), done: make(chan Answer[int], 1)}, {ctx: t.Context(), done: make(chan Answer[int], 1)}}
+	g.serve(late, calls)
+	require.Equal(t, 1, runs)
+	for _, c := range calls {
+		require.Equal(t, postrider.CodeUnavailable, postrider.CodeOf((<-c.done).Err))
+	}
 	g.Close()
 }
 

@@ -83,7 +83,7 @@ func fairInFlight(t *testing.T, b *Bundle) {
 	require.Empty(t, b.Claimed(t, 10))
 	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{b.Outcome(t, deliveries[1], 1, postrider.StateSucceeded)}))
 	require.Equal(t, deliveries[3:4], b.Claimed(t, 10)[w.ID])
-	require.NoError(t, b.CancelDelivery(t.Context(), deliveries[0]))
+	require.NoError(t, b.CancelDelivery(t.Context(), b.read(t, deliveries[0]).WorkflowID, deliveries[0]))
 	require.Equal(t, deliveries[4:5], b.Claimed(t, 10)[w.ID])
 }
 

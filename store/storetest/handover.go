@@ -339,7 +339,7 @@ func handoverFinished(t *testing.T, b *Bundle) {
 	ctx := t.Context()
 	w := b.NewWebhook(t)
 	ids := left(t, b, w.ID, 3, time.Second)
-	require.NoError(t, b.CancelDelivery(ctx, ids[0]))
+	require.NoError(t, b.CancelDelivery(ctx, "", ids[0]))
 	// Nothing but a hand that writes in the tables leaves such a row.
 	_, err := b.Raw(t).ExecContext(ctx, "UPDATE deliveries SET state = 'failed', finished_at = created_at WHERE id = '"+ids[1]+"'")
 	require.NoError(t, err)

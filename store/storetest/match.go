@@ -149,17 +149,23 @@ func matchWorkspaces(t *testing.T, b *Bundle) {
 }
 
 // matchToggled pauses and resumes a webhook while two processes publish: when a
-// pause is done nothing is pending, and after it nothing becomes so; when a resume
-// is done nothing is parked.
+// pause has been swept nothing is pending, and after it nothing becomes so; when a resume
+// has been swept nothing is parked.
 func matchToggled(t *testing.T, b *Bundle) {
 	w := b.NewWebhook(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var publishers sync.WaitGroup
+	tokens := make(chan struct{}, 100) // for one event each: nothing is delivered, so they must not be too many
 	for _, s := range []*store.Store{b.Store, b.Open(t, b.Key)} {
 		for range 4 {
 			publishers.Go(func() {
-				for ctx.Err() == nil {
+				for {
+					select {
+					case <-ctx.Done():
+						return
+					case <-tokens:
+					}
 					if _, err := s.Publish(context.WithoutCancel(ctx), b.Publication(b.NewEvent("a"))); err != nil {
 						t.Errorf("publish: %v", err)
 						return
@@ -173,12 +179,21 @@ func matchToggled(t *testing.T, b *Bundle) {
 		require.NoError(t, raw.GetContext(t.Context(), &n, "SELECT COUNT(*) FROM deliveries WHERE state = $1", state))
 		return n
 	}
+	refill := func() {
+		for range cap(tokens) - len(tokens) {
+			tokens <- struct{}{}
+		}
+	}
 	for range 15 {
+		refill()
 		b.edit(t, b.Store, w.ID, func(w *postrider.Webhook) { w.Status = postrider.WebhookPaused })
+		b.SweepAll(t)
 		require.Zero(t, count(postrider.StatePending))
+		refill()
 		require.Eventually(t, func() bool { return count(postrider.StateParked) > 0 }, time.Minute, time.Millisecond)
 		require.Zero(t, count(postrider.StatePending))
 		b.edit(t, b.Store, w.ID, func(w *postrider.Webhook) { w.Status = postrider.WebhookActive })
+		b.SweepAll(t)
 		require.Zero(t, count(postrider.StateParked))
 	}
 	stop()

@@ -32,7 +32,7 @@ func neverLost(t *testing.T, b *Bundle) {
 		}
 		r.Repeat(map[string]func(*rapid.T){
 			"publish": m.publish, "claim": m.claim, "release": m.release, "record": m.record, "hand over": m.handOver, "leave": m.leave,
-			"keep": m.keep, "acquire": m.acquire, "cancel": m.cancel, "pause or resume": m.toggle, "time passes": m.pass,
+			"keep": m.keep, "acquire": m.acquire, "cancel": m.cancel, "pause or resume": m.toggle, "sweep": m.sweep, "park": m.park, "time passes": m.pass,
 			"": m.check,
 		})
 		m.settle()
@@ -149,7 +149,18 @@ func (m *machine) record(r *rapid.T) {
 }
 
 func (m *machine) cancel(r *rapid.T) {
-	require.NoError(m.t, m.CancelDelivery(m.t.Context(), m.some(r)[0]))
+	id := m.some(r)[0]
+	require.NoError(m.t, m.CancelDelivery(m.t.Context(), m.carrier(id), id))
+}
+
+func (m *machine) sweep(*rapid.T) {
+	_, err := m.Sweep(m.t.Context())
+	require.NoError(m.t, err)
+}
+
+func (m *machine) park(r *rapid.T) {
+	d := m.read(m.t, m.some(r)[0])
+	require.NoError(m.t, m.Park(m.t.Context(), m.carrier(d.ID), d))
 }
 
 func (m *machine) toggle(r *rapid.T) {
@@ -173,6 +184,7 @@ func (m *machine) pass(r *rapid.T) {
 func (m *machine) settle() {
 	for again := true; again; {
 		m.Clock.Advance(time.Minute + postrider.CarrierGrace + lease)
+		m.SweepAll(m.t)
 		var got []postrider.Delivery
 		claimed, err := m.Claim(m.t.Context(), postrider.ClaimRequest{Limit: 1000, Lease: lease})
 		require.NoError(m.t, err)
@@ -189,7 +201,8 @@ func (m *machine) settle() {
 			outcomes[i] = m.Outcome(m.t, d.ID, d.AttemptCount+1, postrider.StateSucceeded)
 		}
 		require.NoError(m.t, m.Record(m.t.Context(), outcomes), "none was finished")
-		again = len(got) > 0
+		m.SweepAll(m.t) // the claim may have ended leases of deliveries whose webhook is paused
+		again = len(got)+m.count(m.t.Context(), m.t, "SELECT COUNT(*) FROM sweeps") > 0
 	}
 	for _, id := range m.accepted {
 		state := m.State(m.t, id)

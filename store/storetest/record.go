@@ -182,6 +182,7 @@ func recordGone(t *testing.T, b *Bundle) {
 	require.Equal(t, postrider.WebhookDisabled, read.Status)
 	require.Equal(t, ref(postrider.DisabledGone), read.DisabledReason)
 	require.Equal(t, postrider.StateFailed, b.State(t, ids[0]))
+	b.SweepAll(t)
 	require.Equal(t, postrider.StateDelivering, b.State(t, ids[1])) // leased: the attempt finds out
 	for _, id := range []string{ids[2], ids[3], receipts[0].DeliveryIDs[0]} {
 		require.Equal(t, postrider.StateParked, b.State(t, id))
@@ -209,9 +210,12 @@ func recordCancelled(t *testing.T, b *Bundle) {
 	w := b.NewWebhook(t)
 	id := b.PublishTo(t, w.ID, 1)[0]
 	b.Claimed(t, 1)
-	require.NoError(t, b.CancelDelivery(ctx, id))
+	carrier := b.read(t, id).WorkflowID
+	require.NoError(t, b.CancelDelivery(ctx, "retry/another", id))
+	require.Equal(t, postrider.StateDelivering, b.State(t, id), "a workflow that does not carry it cancels nothing")
+	require.NoError(t, b.CancelDelivery(ctx, carrier, id))
 	b.Clock.Advance(time.Second)
-	require.NoError(t, b.CancelDelivery(ctx, id))
+	require.NoError(t, b.CancelDelivery(ctx, carrier, id))
 	requireCode(t, postrider.CodeConflict, b.Record(ctx, []postrider.Outcome{b.Outcome(t, id, 1, postrider.StateSucceeded)}))
 	d, err := b.Delivery(ctx, b.Workspace, id)
 	require.NoError(t, err)
@@ -224,7 +228,7 @@ func recordCancelled(t *testing.T, b *Bundle) {
 	read, err := b.Webhook(ctx, b.Workspace, w.ID)
 	require.NoError(t, err)
 	require.Zero(t, read.Stats.TotalDeliveries)
-	requireCode(t, postrider.CodeNotFound, b.CancelDelivery(ctx, "dlv_unknown"))
+	requireCode(t, postrider.CodeNotFound, b.CancelDelivery(ctx, carrier, "dlv_unknown"))
 }
 
 func recordText(t *testing.T, b *Bundle) {
@@ -323,7 +327,7 @@ func deleteCancels(t *testing.T, b *Bundle) {
 	require.NoError(t, b.Leave(ctx, "delivery/"+leased, []string{leased}))
 	require.NoError(t, b.Keep(ctx, "delivery/"+leased, []string{leased}, b.Clock.Now()))
 	require.Equal(t, 1, b.count(ctx, t, "SELECT COUNT(*) FROM outbox"))
-	require.NoError(t, b.CancelDelivery(ctx, leased))
+	require.NoError(t, b.CancelDelivery(ctx, "delivery/"+leased, leased))
 	require.Zero(t, b.count(ctx, t, "SELECT COUNT(*) FROM outbox"))
 	targets, err := b.Targets(ctx, []string{leased, done})
 	require.NoError(t, err)

@@ -28,7 +28,7 @@ func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 	t.Helper()
 	for _, part := range []map[string]func(*testing.T, *Bundle){
 		workspaceTests(), webhookTests(), secretTests(), publishTests(), matchTests(), idempotencyTests(), groupTests(),
-		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(),
+		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(), sweepTests(), fanOutTests(),
 		lifecycleTests(), propertyTests(),
 	} {
 		for name, test := range part {
@@ -125,7 +125,7 @@ func (b *Bundle) Settings(events ...string) postrider.Webhook {
 		WorkspaceID: b.Workspace,
 		WebhookSettings: postrider.WebhookSettings{
 			URL: "https://receiver.example/hooks", Events: events, SigningMethod: "hmac_sha256", ScopeType: postrider.ScopeGlobal,
-			MaxInFlight: postrider.DefaultMaxInFlight,
+			MaxInFlight: postrider.DefaultMaxInFlight, ParkSeconds: postrider.DefaultParkSeconds,
 		},
 		Policy: postrider.Policy{
 			TimeoutMS: postrider.DefaultTimeoutMS, MaxRetries: postrider.DefaultMaxRetries, BackoffMS: postrider.DefaultBackoffMS,
@@ -180,6 +180,27 @@ func (b *Bundle) PublishTo(tb testing.TB, webhookID string, n int) []string {
 		}
 	}
 	return deliveries
+}
+
+// SweepAll makes all steps that follow from webhooks that were changed, until none is due.
+func (b *Bundle) SweepAll(tb testing.TB) {
+	tb.Helper()
+	all(tb, b.Sweep)
+}
+
+// FanOutAll makes all deliveries of large publications.
+func (b *Bundle) FanOutAll(tb testing.TB) {
+	tb.Helper()
+	all(tb, b.FanOut)
+}
+
+func all(tb testing.TB, step func(context.Context) (more bool, err error)) {
+	tb.Helper()
+	for more := true; more; {
+		var err error
+		more, err = step(tb.Context())
+		require.NoError(tb, err)
+	}
 }
 
 // Claimed claims and returns the deliveries by webhook.
