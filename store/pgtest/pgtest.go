@@ -209,6 +209,19 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.run(ctx)
 }
 
+// Crash stops the server at once, as a crash does, and starts it again on the same port: it
+// recovers from its log.
+func (s *Server) Crash(ctx context.Context) error {
+	if err := s.process.Process.Signal(syscall.SIGQUIT); err != nil { // PostgreSQL's immediate shutdown
+		return err
+	}
+	<-s.exited
+	if err := s.admin.Close(); err != nil {
+		return err
+	}
+	return s.run(ctx)
+}
+
 // Log returns what the server has logged since it started.
 func (s *Server) Log() (string, error) {
 	text, err := os.ReadFile(filepath.Join(s.folder, "log"))
