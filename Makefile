@@ -114,8 +114,8 @@ test-bench: build-standalone ## Run the tests of the benchmark
 # DURATION, SEED and LAYOUT are flags of the program: --duration and so on.
 .PHONY: chaos
 chaos: build ## Break the real binaries under load and count what is lost; DURATION=10m SEED=1 LAYOUT=standalone-sqlite|standalone-postgres|cluster
-	@go -C standalone build -o ../bin/chaos ./chaos
-	@bin/chaos $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED)) $(if $(LAYOUT),--layout $(LAYOUT)) $(ARGS)
+	@go -C bench build -o ../bin/bench/ ./chaos
+	@bin/bench/chaos $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED)) $(if $(LAYOUT),--layout $(LAYOUT)) $(ARGS)
 
 # SCENARIOS, MODES, RUNS, JSON and PROFILE are flags of the program: --scenarios and so on.
 .PHONY: bench

@@ -222,6 +222,20 @@ func (s *Server) Crash(ctx context.Context) error {
 	return s.run(ctx)
 }
 
+// Exec runs statements on the whole server, each a transaction of its own, in one session.
+func (s *Server) Exec(ctx context.Context, statements ...string) error {
+	session, err := s.admin.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	for _, statement := range statements {
+		if _, err = session.ExecContext(ctx, statement); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, session.Close())
+}
+
 // Log returns what the server has logged since it started.
 func (s *Server) Log() (string, error) {
 	text, err := os.ReadFile(filepath.Join(s.folder, "log"))

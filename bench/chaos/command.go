@@ -46,7 +46,7 @@ type Command struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) //nolint:forbidigo // the first context of all
 	defer stop()
 	var c Command
 	parser := kong.Parse(&c, kong.Name("chaos"), kong.Description("Break the real binaries under load, and count what is lost: nothing."))
@@ -75,7 +75,7 @@ type chaos struct {
 // Run implements the command.
 func (c *Command) Run(ctx context.Context) error {
 	run := &chaos{Command: c, ledger: newLedger(), logger: slog.New(slog.DiscardHandler), began: time.Now()}
-	run.say("layout %s, seed %d: starting", c.Layout, c.Seed)
+	run.sayf("layout %s, seed %d: starting", c.Layout, c.Seed)
 	var err error
 	if run.system, err = newSystem(ctx, c); run.system != nil {
 		defer run.system.close()
@@ -93,7 +93,7 @@ func (c *Command) Run(ctx context.Context) error {
 	if err := run.breakThings(ctx); err != nil {
 		return err
 	}
-	run.say("waiting until all deliveries have ended")
+	run.sayf("waiting until all deliveries have ended")
 	if err := run.settle(ctx); err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (c *chaos) try(ctx context.Context, f fault) error {
 			return fmt.Errorf("%s: an event that was published afterwards did not arrive in %s", f.name, recoveryBound)
 		}
 	}
-	c.say("%-55s lasted %5.1f s, recovered in %5.1f s, the good events' p99 meanwhile %7.3f s", f.name,
+	c.sayf("%-55s lasted %5.1f s, recovered in %5.1f s, the good events' p99 meanwhile %7.3f s", f.name,
 		healed.Sub(began).Seconds(), time.Since(healed).Seconds(), c.ledger.p99(began, time.Now()).Seconds())
 	return ctx.Err()
 }
@@ -166,7 +166,7 @@ func (c *chaos) settle(ctx context.Context) error {
 					break
 				}
 				if pause(ctx, pollInterval); ctx.Err() != nil {
-					c.say("a delivery to %s is still %s", w.path, state)
+					c.sayf("a delivery to %s is still %s", w.path, state)
 					return nil // the comparison says what is stuck
 				}
 			}
@@ -181,25 +181,25 @@ func (c *chaos) report(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.say("%d events were accepted, %d tries refused or not answered; they came to %d deliveries:", b.accepted, c.refused, b.owed)
+	c.sayf("%d events were accepted, %d tries refused or not answered; they came to %d deliveries:", b.accepted, c.refused, b.owed)
 	for _, state := range slices.Sorted(maps.Keys(b.states)) {
-		c.say("  %-10s %6d", state, b.states[state])
+		c.sayf("  %-10s %6d", state, b.states[state])
 	}
-	c.say("%d requests were copies of one that had been answered with 2xx; %d workflows were ended by hand", b.copies, c.ended)
+	c.sayf("%d requests were copies of one that had been answered with 2xx; %d workflows were ended by hand", b.copies, c.ended)
 	for _, message := range slices.Sorted(maps.Keys(c.system.warnings())) {
-		c.say("  logged: %s (%d times)", message, c.system.warnings()[message])
+		c.sayf("  logged: %s (%d times)", message, c.system.warnings()[message])
 	}
 	for _, wrong := range append(b.wrong, c.unexpected...) {
-		c.say("WRONG: %s", wrong)
+		c.sayf("WRONG: %s", wrong)
 	}
 	if len(b.wrong)+len(c.unexpected) > 0 {
 		return errWrong
 	}
-	c.say("nothing was lost")
+	c.sayf("nothing was lost")
 	return nil
 }
 
-// say prints a line with the time since the start.
-func (c *chaos) say(format string, args ...any) {
-	fmt.Printf("%6.1fs  %s\n", time.Since(c.began).Seconds(), fmt.Sprintf(format, args...)) //nolint:forbidigo // a command talks on standard output
+// sayf prints a line with the time since the start.
+func (c *chaos) sayf(format string, args ...any) {
+	fmt.Printf("%6.1fs  %s\n", time.Since(c.began).Seconds(), fmt.Sprintf(format, args...))
 }

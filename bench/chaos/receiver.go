@@ -76,7 +76,7 @@ func newReceiver(ctx context.Context, l *ledger) (*receiver, error) {
 
 func (r *receiver) close() {
 	_ = r.server.Close()
-	<-r.ended
+	<-r.ended //nolint:errcheck // http.ErrServerClosed
 }
 
 // pause waits for the time, or until ctx is done.

@@ -7,12 +7,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Guards that chaos itself works: it injects a fault of each kind that needs no PostgreSQL, and
-// finds nothing lost. `make chaos` runs all of them, for as long as is asked.
+// Guards that chaos itself works: it injects two faults, and finds nothing lost. `make chaos` runs
+// all of them, for as long as is asked.
 func TestNothingIsLost(t *testing.T) {
 	t.Parallel()
 	c := Command{
-		Duration: 20 * time.Second, Seed: 1, Layout: layoutSQLite, Rate: 20, Faults: []string{"kill -9", "terminated", "paused"},
+		Duration: 10 * time.Second, Seed: 1, Layout: layoutSQLite, Rate: 20, Faults: []string{"kill -9", "paused"},
 		Standalone: "../../bin/postrider-standalone",
 	}
 	require.NoError(t, c.Run(t.Context()))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -210,21 +209,6 @@ func (s *system) part(name string) *part {
 
 // signal sends a signal to a part.
 func (p *part) signal(signal syscall.Signal) error { return syscall.Kill(p.process.PID(), signal) }
-
-// exec runs statements in PostgreSQL, each a transaction of its own.
-func (s *system) exec(ctx context.Context, statements ...string) error {
-	db, err := sql.Open("postgres", s.database)
-	if err != nil {
-		return err
-	}
-	db.SetMaxOpenConns(1) // they are for one session
-	for _, statement := range statements {
-		if _, err = db.ExecContext(ctx, statement); err != nil {
-			break
-		}
-	}
-	return errors.Join(err, db.Close())
-}
 
 // warnings returns the different warnings and errors of the log, with how often each came.
 func (s *system) warnings() map[string]int {

@@ -97,7 +97,8 @@ type balance struct {
 	wrong    []string       // what must not be
 }
 
-func (b *balance) add(format string, args ...any) {
+// addf notes what must not be; of many, the first.
+func (b *balance) addf(format string, args ...any) {
 	const most = 20
 	if len(b.wrong) < most {
 		b.wrong = append(b.wrong, fmt.Sprintf(format, args...))
@@ -130,14 +131,14 @@ func (l *ledger) compareWebhook(b *balance, w subscribedWebhook, deliveries map[
 		b.copies += max(times-1, 0)
 		switch {
 		case !found:
-			b.add("lost: %s was accepted and has no delivery to %s", eventID, w.path)
+			b.addf("lost: %s was accepted and has no delivery to %s", eventID, w.path)
 			continue
 		case d.State == "succeeded" && times == 0:
-			b.add("%s is said to have succeeded and never came to %s", d.ID, w.path)
+			b.addf("%s is said to have succeeded and never came to %s", d.ID, w.path)
 		case d.State == "failed" && d.LastError == nil:
-			b.add("%s failed and does not say why", d.ID)
+			b.addf("%s failed and does not say why", d.ID)
 		case d.State == "pending" || d.State == "delivering" || d.State == "retrying":
-			b.add("stuck: %s to %s is %s", d.ID, w.path, d.State)
+			b.addf("stuck: %s to %s is %s", d.ID, w.path, d.State)
 		}
 		b.states[d.State]++
 	}
