@@ -260,7 +260,7 @@ func serveFrames(t *testing.T, behave func(f frames)) *httptest.Server {
 	})
 }
 
-// deaf returns the port of an address that takes no connection: what its listener may hold is there.
+// deaf makes an address silent: a listener there holds as many connections as it may, and takes none.
 func deaf(t *testing.T, address string) {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
@@ -275,7 +275,9 @@ func deaf(t *testing.T, address string) {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		cancel()
 		if err != nil {
-			require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
+			var failed net.Error
+			require.ErrorAs(t, err, &failed)
+			require.True(t, failed.Timeout())
 			return
 		}
 		t.Cleanup(func() { _ = conn.Close() })

@@ -51,7 +51,7 @@ func (s *Server) assembleWorker(poster *egress.Client) {
 	})
 	s.worker = worker.New(s.temporal, worker.Config{
 		Activities: activities.New(activities.Config{
-			Store: s.store, Poster: poster, Reporter: s.workflows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
+			Store: s.store, Poster: poster, Reporter: s.workflows, Metrics: s.outcomes, Logger: logger,
 			Now: time.Now, Random: mathrand.Float64, Process: s.dispatcher,
 			Tracer: s.tracing.tracer, TraceReceivers: s.settings.TracesToReceivers,
 		}),

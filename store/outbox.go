@@ -211,7 +211,8 @@ func (s *Store) eachChunk(ctx context.Context, name string, deliveryIDs []string
 // CancelDelivery makes an unfinished delivery cancelled and takes it off the outbox. A
 // finished one stays as it is. Returns [postrider.CodeNotFound] if it is unknown.
 func (s *Store) CancelDelivery(ctx context.Context, deliveryID string) error {
-	return s.db.Write(ctx, "cancel a delivery", func(tx *sqlx.Tx) error {
+	var cancelled []string
+	err := s.db.Write(ctx, "cancel a delivery", func(tx *sqlx.Tx) error {
 		known, err := sqldb.SQL("SELECT id FROM deliveries WHERE id = ?", deliveryID).Add(s.db.Lock("FOR UPDATE")).Strings(ctx, tx)
 		if err != nil {
 			return err
@@ -219,11 +220,15 @@ func (s *Store) CancelDelivery(ctx context.Context, deliveryID string) error {
 		if len(known) == 0 {
 			return postrider.NotFound("delivery")
 		}
-		if _, err := cancelDeliveries(ctx, tx, known, s.now()); err != nil {
+		if cancelled, err = cancelDeliveries(ctx, tx, known, s.now()); err != nil {
 			return err
 		}
 		return dropOutbox(ctx, tx, known)
 	})
+	if err == nil {
+		s.OnCancelled(len(cancelled))
+	}
+	return err
 }
 
 // Backlog counts the deliveries that are due and that no workflow carries.

@@ -81,27 +81,28 @@ func unfinished(workspaceID, webhookID string) *sqldb.Statement {
 
 // cancelAll makes a webhook's unfinished deliveries cancelled. A workflow that carries one of
 // them alone, or with others of the webhook, gets an outbox row that asks for its
-// cancellation.
-func (s *Store) cancelAll(ctx context.Context, tx *sqlx.Tx, workspaceID, webhookID string, now time.Time) error {
+// cancellation. It returns how many there were.
+func (s *Store) cancelAll(ctx context.Context, tx *sqlx.Tx, workspaceID, webhookID string, now time.Time) (total int, err error) {
 	if _, err := s.lockPaces(ctx, tx, true, webhookID); err != nil {
-		return err
+		return 0, err
 	}
 	for {
 		open, err := unfinished(workspaceID, webhookID).Strings(ctx, tx)
 		if err != nil || len(open) == 0 {
-			return err
+			return total, err
 		}
 		carriers, err := carriersOf(ctx, tx, open)
 		if err != nil {
-			return err
+			return total, err
 		}
 		cancelled, err := cancelDeliveries(ctx, tx, open, now)
 		if err != nil {
-			return err
+			return total, err
 		}
 		if err := dropOutbox(ctx, tx, open); err != nil {
-			return err
+			return total, err
 		}
+		total += len(cancelled)
 		asked := map[string]bool{}
 		var rows []outboxRow
 		for _, id := range cancelled {
@@ -114,7 +115,7 @@ func (s *Store) cancelAll(ctx context.Context, tx *sqlx.Tx, workspaceID, webhook
 			}
 		}
 		if _, err := outboxTable.Insert(ctx, tx, rows...); err != nil {
-			return err
+			return total, err
 		}
 	}
 }

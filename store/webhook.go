@@ -196,6 +196,7 @@ func (s *Store) saveWebhook(ctx context.Context, tx *sqlx.Tx, before, w postride
 // deliveries become cancelled, their workflows soon after. Its row and its
 // deliveries stay as history. Returns [postrider.CodeNotFound] if it is unknown.
 func (s *Store) DeleteWebhook(ctx context.Context, workspaceID, id string) error {
+	var cancelled int
 	err := s.db.Write(ctx, "delete a webhook", func(tx *sqlx.Tx) error {
 		now := s.now()
 		deleted, err := sqldb.SQL("UPDATE webhooks SET deleted_at = ?, updated_at = ? WHERE id = ? AND workspace_id = ? AND deleted_at IS NULL",
@@ -209,9 +210,11 @@ func (s *Store) DeleteWebhook(ctx context.Context, workspaceID, id string) error
 		if err := sqldb.SQL("DELETE FROM webhook_events WHERE webhook_id = ?", id).Run(ctx, tx); err != nil {
 			return err
 		}
-		return s.cancelAll(ctx, tx, workspaceID, id, now)
+		cancelled, err = s.cancelAll(ctx, tx, workspaceID, id, now)
+		return err
 	})
 	if err == nil {
+		s.OnCancelled(cancelled)
 		s.notify()
 	}
 	return err
