@@ -24,8 +24,8 @@ func TestMetricsAgreeWithTheDatabase(t *testing.T) {
 	}
 	require.NoError(t, b.acts.Cancel(t.Context(), ids[0]), "it has succeeded")
 	parallel := b.publish()
-	b.answerBy(func(w http.ResponseWriter, _ *http.Request) {
-		b.late = b.db.CancelDelivery(t.Context(), parallel)
+	b.answerBy(func(w http.ResponseWriter, r *http.Request) {
+		b.late = b.db.CancelDelivery(r.Context(), parallel)
 		w.WriteHeader(http.StatusNoContent)
 	})
 	require.Equal(t, postrider.StateCancelled, b.deliver(parallel).State)

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"net"
@@ -128,8 +127,7 @@ func TestTheNextAddressIsTried(t *testing.T) {
 func TestSilentAddressDoesNotHoldUpTheNext(t *testing.T) {
 	t.Parallel()
 	server := serve(t, func(http.ResponseWriter, *http.Request) {})
-	port := server.Listener.Addr().(*net.TCPAddr).Port
-	deaf(t, fmt.Sprintf("127.0.0.2:%d", port))
+	deaf(t, strings.TrimPrefix(named(server, "127.0.0.2"), "http://"))
 	allowing := func(c *egress.Config) { c.AllowNetworks = egress.StandaloneNetworks() }
 	attempt := setup(t, allowing, withResolver(answering("127.0.0.2", "127.0.0.1"))).post(t, named(server, "two.example"), long)
 	require.Equal(t, postrider.ResultSuccess, attempt.Result)

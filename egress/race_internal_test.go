@@ -138,19 +138,21 @@ func TestRaceOfAddresses(t *testing.T) {
 func TestLoserOfTheRaceIsClosed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		conns := make(chan net.Conn, 2)
+		conns := make(chan *connection, 2)
 		winner, err := race(t.Context(), addrs("192.0.2.1", "192.0.2.2"), func(ctx context.Context, addr netip.Addr) (net.Conn, error) {
 			r := runner{after: attemptDelay + time.Second, deaf: true}
 			if addr == netip.MustParseAddr("192.0.2.2") {
 				r = runner{after: time.Millisecond}
 			}
-			conn, err := r.connect(ctx)
+			_, err := r.connect(ctx)
+			conn := &connection{}
 			conns <- conn
 			return conn, err
 		})
 		require.NoError(t, err)
-		require.Same(t, winner, <-conns)
-		require.False(t, winner.(*connection).closed)
-		require.True(t, (<-conns).(*connection).closed)
+		first, late := <-conns, <-conns
+		require.Same(t, first, winner)
+		require.False(t, first.closed)
+		require.True(t, late.closed)
 	})
 }
