@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/egress"
 )
 
 // Receivers that do anything but answer. What a receiver that speaks HTTP may do is in post_test.go
@@ -228,8 +230,27 @@ func TestHostileHTTP2Receivers(t *testing.T) {
 	}
 }
 
+// Guards against a request that nobody reads: sending it ends with the timeout, too.
+func TestReceiverThatTakesNoBody(t *testing.T) {
+	t.Parallel()
+	done := make(chan struct{})
+	address := listen(t, func(int, net.Conn) { <-done })
+	t.Cleanup(func() { close(done) })
+	narrow := serveFrames(t, func(frames) {}, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	for url, client := range map[string]bundle{"http://" + address: setup(t), narrow.URL: setup(t, trusting(narrow))} {
+		t.Run(url, func(t *testing.T) {
+			t.Parallel()
+			attempt, _, err := client.Post(t.Context(), egress.Request{URL: url, Body: make([]byte, 16<<20), Timeout: soon})
+			require.NoError(t, err)
+			require.Equal(t, postrider.ResultTimeout, attempt.Result)
+			require.Nil(t, attempt.StatusCode)
+			require.Less(t, attempt.DurationMS, generous.Milliseconds())
+		})
+	}
+}
+
 // serveFrames serves HTTP/2 as behave wants it. It reads on whatever behave did.
-func serveFrames(t *testing.T, behave func(f frames)) *httptest.Server {
+func serveFrames(t *testing.T, behave func(f frames), settings ...http2.Setting) *httptest.Server {
 	t.Helper()
 	return serveTLS(t, func(s *httptest.Server) {
 		s.TLS = &tls.Config{NextProtos: []string{"h2"}}
@@ -240,7 +261,7 @@ func serveFrames(t *testing.T, behave func(f frames)) *httptest.Server {
 				}
 				framer := http2.NewFramer(conn, conn)
 				framer.AllowIllegalWrites = true
-				_ = framer.WriteSettings()
+				_ = framer.WriteSettings(settings...)
 				for {
 					frame, err := framer.ReadFrame()
 					if err != nil {
@@ -263,6 +284,9 @@ func serveFrames(t *testing.T, behave func(f frames)) *httptest.Server {
 // deaf makes an address silent: a listener there holds as many connections as it may, and takes none.
 func deaf(t *testing.T, address string) {
 	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems have one loopback address, and refuse what the queue cannot hold")
+	}
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, listener.Close()) })
