@@ -199,11 +199,8 @@ func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, p
 	case mayServe(before.SigningMethod, w.SigningMethod):
 		secret = edit.Secret
 	}
-	var secretRule string
-	if secret == "" || secret != edit.Secret || before.SigningMethod != w.SigningMethod {
-		secretRule = signing.CheckSecret(w.SigningMethod, secret)
-	} // else it is in use already, and may be older than a rule
-	if err := checkWebhook(w, secretRule, refusal); err != nil {
+	inUse := secret != "" && secret == edit.Secret && before.SigningMethod == w.SigningMethod
+	if err := checkWebhook(w, ruleForSecret(w.SigningMethod, secret, inUse), refusal); err != nil {
 		return err
 	}
 	secret, err = s.secretFor(w.SigningMethod, secret)
@@ -214,6 +211,15 @@ func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, p
 		edit.NewSecret = secret
 	}
 	return err
+}
+
+// ruleForSecret returns the rule that a secret breaks, or "". One that is in use may be older than a
+// rule, and goes on.
+func ruleForSecret(method postrider.SigningMethod, secret string, inUse bool) string {
+	if inUse {
+		return ""
+	}
+	return signing.CheckSecret(method, secret)
 }
 
 // mayServe reports whether a secret of one signing method may serve another. Where requests have

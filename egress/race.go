@@ -35,52 +35,31 @@ func alternate(addrs []netip.Addr) []netip.Addr {
 	return ordered
 }
 
-// outcome is what connecting to an address came to.
-type outcome struct {
-	conn net.Conn
-	err  error
-}
-
 // race returns the first connection that comes about, and closes the others (RFC 8305, section
 // 5). It tries the addresses in their order: the next one as soon as one has failed, or beside the
 // one before when that has been silent for [attemptDelay].
 //
 // The error is ctx's, the latest, or the one after which no other address is tried.
 func race(ctx context.Context, addrs []netip.Addr, connect func(context.Context, netip.Addr) (net.Conn, error)) (net.Conn, error) {
-	outcomes := make(chan outcome)
-	pending := 0
 	ctx, cancel := context.WithCancel(ctx)
+	r := &runners{connect: connect, outcomes: make(chan outcome)}
 	defer func() {
 		cancel()
-		for range pending {
-			if late := <-outcomes; late.err == nil {
-				_ = late.conn.Close()
-			}
-		}
+		r.closeLate()
 	}()
 	var failure error
-	for len(addrs) > 0 || pending > 0 {
+	for len(addrs) > 0 || r.pending > 0 {
 		if len(addrs) > 0 {
-			addr := addrs[0]
+			r.begin(ctx, addrs[0])
 			addrs = addrs[1:]
-			pending++
-			go func() {
-				conn, err := connect(ctx, addr)
-				outcomes <- outcome{conn, err}
-			}()
 		}
-		ended, came := await(ctx, outcomes)
+		ended, came := r.await(ctx)
 		switch {
-		case !came && ctx.Err() != nil:
-			return nil, ctx.Err()
-		case !came:
-			continue
-		}
-		pending--
-		if ended.err == nil {
+		case came && ended.err == nil:
 			return ended.conn, nil
-		}
-		if !endsRace(failure) {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case came && !endsRace(failure):
 			failure = ended.err
 		}
 		if endsRace(failure) {
@@ -90,15 +69,46 @@ func race(ctx context.Context, addrs []netip.Addr, connect func(context.Context,
 	return nil, failure
 }
 
+// runners are the addresses of a race that have begun.
+type runners struct {
+	connect  func(context.Context, netip.Addr) (net.Conn, error)
+	outcomes chan outcome
+	pending  int // outcomes that have not come
+}
+
+// outcome is what connecting to an address came to.
+type outcome struct {
+	conn net.Conn
+	err  error
+}
+
+func (r *runners) begin(ctx context.Context, addr netip.Addr) {
+	r.pending++
+	go func() {
+		conn, err := r.connect(ctx, addr)
+		r.outcomes <- outcome{conn, err}
+	}()
+}
+
 // await waits for an outcome, for as long as an address may be silent.
-func await(ctx context.Context, outcomes <-chan outcome) (ended outcome, came bool) {
+func (r *runners) await(ctx context.Context) (ended outcome, came bool) {
 	ctx, cancel := context.WithTimeout(ctx, attemptDelay)
 	defer cancel()
 	select {
-	case ended := <-outcomes:
+	case ended := <-r.outcomes:
+		r.pending--
 		return ended, true
 	case <-ctx.Done():
 		return outcome{}, false
+	}
+}
+
+// closeLate waits for the outcomes that have not come, and closes their connections.
+func (r *runners) closeLate() {
+	for range r.pending {
+		if late := <-r.outcomes; late.err == nil {
+			_ = late.conn.Close()
+		}
 	}
 }
 

@@ -85,10 +85,10 @@ func TestRaceOfAddresses(t *testing.T) {
 	answers := func(after time.Duration) runner { return runner{after: after} }
 	fails := func(after time.Duration, err error) runner { return runner{after: after, err: err} }
 	for name, c := range map[string]struct {
-		runners []runner
-		begun   []time.Duration // when each of those that were tried began
-		ends    time.Duration
-		want    error
+		list  []runner
+		begun []time.Duration // when each of those that were tried began
+		ends  time.Duration
+		want  error
 	}{
 		"the first answers":             {[]runner{answers(ms), answers(0)}, at(0), ms, nil},
 		"the first answers late":        {[]runner{answers(delay + ms), answers(silent)}, at(0, delay), delay + ms, nil},
@@ -109,16 +109,16 @@ func TestRaceOfAddresses(t *testing.T) {
 				started := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				list := make([]netip.Addr, len(c.runners))
+				order := make([]netip.Addr, len(c.list))
 				index := map[netip.Addr]int{}
-				for i := range list {
-					list[i] = netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
-					index[list[i]] = i
+				for i := range order {
+					order[i] = netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
+					index[order[i]] = i
 				}
-				begun := make(chan time.Duration, len(list))
-				conn, err := race(ctx, list, func(ctx context.Context, addr netip.Addr) (net.Conn, error) {
+				begun := make(chan time.Duration, len(order))
+				conn, err := race(ctx, order, func(ctx context.Context, addr netip.Addr) (net.Conn, error) {
 					begun <- time.Since(started)
-					return c.runners[index[addr]].connect(ctx)
+					return c.list[index[addr]].connect(ctx)
 				})
 				require.Equal(t, c.ends, time.Since(started))
 				require.ErrorIs(t, err, c.want)
