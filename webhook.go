@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // SigningMethod is how a receiver verifies that a request came from this server. Package
@@ -36,11 +37,13 @@ const (
 // DisabledGone is the DisabledReason of a webhook whose receiver answered 410.
 const DisabledGone = "gone"
 
-// Limits and defaults of a webhook's settings.
+// Limits and defaults of a webhook's settings. Lengths are in characters (Unicode code points), as
+// those of the API's document are, unless the name says bytes.
 const (
 	MaxURLLength     = 2083
 	MaxNameLength    = 255
 	MaxTextLength    = 1024 // description, persona_id
+	MaxPersonaBytes  = 2048 // of persona_id: PostgreSQL's index has no room for more
 	MaxSecretLength  = 1024
 	MaxEventPatterns = 100
 	MaxHeaders       = 32
@@ -66,7 +69,7 @@ type WebhookSettings struct {
 	Description   *string           `json:"description" db:"description" nullable:"true" maxLength:"1024"`
 	SigningMethod SigningMethod     `json:"signing_method" db:"signing_method" doc:"How the receiver can tell that a request came from here. The HMAC methods make a secret when none is given; bearer and basic_auth need one."`
 	ScopeType     ScopeType         `json:"scope_type" db:"scope_type" enum:"global,persona" doc:"global: every event; persona: one persona's only."`
-	PersonaID     *string           `json:"persona_id" db:"persona_id" nullable:"true" minLength:"1" maxLength:"1024" doc:"Required when scope_type is persona, and goes with it only."`
+	PersonaID     *string           `json:"persona_id" db:"persona_id" nullable:"true" minLength:"1" maxLength:"1024" doc:"Required when scope_type is persona, and goes with it only. At most 2,048 bytes in UTF-8."`
 	Headers       map[string]string `json:"headers" db:"headers" maxProperties:"32" doc:"Headers added to every request. Reserved names are refused: Postrider's own, the signature's, Authorization, and those of the HTTP connection."`
 	RateLimit     *int              `json:"rate_limit" db:"rate_limit" nullable:"true" minimum:"1" maximum:"10000" doc:"Requests a second; null for no limit."`
 	MaxInFlight   int               `json:"max_in_flight" db:"max_in_flight" minimum:"1" maximum:"1000" doc:"Requests at once."`
@@ -136,8 +139,8 @@ func (w *Webhook) Validate(methods []SigningMethod) []FieldError {
 		}
 	}
 	longest := func(field string, value *string, most int) {
-		if value != nil && len(*value) > most {
-			add(field, fmt.Sprintf("must have at most %d bytes", most), *value)
+		if value != nil && utf8.RuneCountInString(*value) > most {
+			add(field, fmt.Sprintf("must have at most %d characters", most), *value)
 		}
 	}
 	if message := checkURL(w.URL); message != "" {
@@ -157,7 +160,9 @@ func (w *Webhook) Validate(methods []SigningMethod) []FieldError {
 	case w.ScopeType == ScopeGlobal && w.PersonaID != nil:
 		add("persona_id", "goes with scope_type persona only", *w.PersonaID)
 	}
-	longest("persona_id", w.PersonaID, MaxTextLength)
+	if message := CheckPersonaID(w.PersonaID); message != "" {
+		add("persona_id", message, *w.PersonaID)
+	}
 	between("timeout_ms", w.TimeoutMS, MinTimeoutMS, MaxTimeoutMS)
 	between("max_retries", w.MaxRetries, MinMaxRetries, MaxMaxRetries)
 	between("backoff_ms", w.BackoffMS, MinBackoffMS, MaxBackoffMS)
@@ -168,6 +173,18 @@ func (w *Webhook) Validate(methods []SigningMethod) []FieldError {
 	between("max_in_flight", w.MaxInFlight, MinMaxInFlight, MaxMaxInFlight)
 	between("park_seconds", w.ParkSeconds, 0, MaxParkSeconds)
 	return broken
+}
+
+// CheckPersonaID returns the rule that a persona's id breaks by its length, or "". No id breaks none.
+func CheckPersonaID(id *string) string {
+	switch {
+	case id == nil:
+	case utf8.RuneCountInString(*id) > MaxTextLength:
+		return fmt.Sprintf("must have at most %d characters", MaxTextLength)
+	case len(*id) > MaxPersonaBytes:
+		return fmt.Sprintf("must have at most %d bytes in UTF-8", MaxPersonaBytes)
+	}
+	return ""
 }
 
 // joined lists words for an error text.
@@ -185,7 +202,7 @@ var (
 	headerNameRule   = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 )
 
-// MaxEventTypeLength is the longest event type, in bytes.
+// MaxEventTypeLength is the longest event type, in characters, which are ASCII.
 const MaxEventTypeLength = 128
 
 // ValidEventType reports whether s is an event type: words of letters, digits and underscores,
@@ -224,7 +241,7 @@ func checkPatterns(patterns []string) []FieldError {
 }
 
 func checkURL(raw string) string {
-	if len(raw) < 1 || len(raw) > MaxURLLength {
+	if n := utf8.RuneCountInString(raw); n < 1 || n > MaxURLLength {
 		return fmt.Sprintf("must have 1 to %d characters", MaxURLLength)
 	}
 	u, err := url.Parse(raw)

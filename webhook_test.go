@@ -104,6 +104,38 @@ func TestValidateNamesTheField(t *testing.T) {
 	}
 }
 
+// TestLengthsAreInCharacters guards that the rules count as the API's document and its readers do. Only
+// what an index must hold is bounded in bytes as well.
+func TestLengthsAreInCharacters(t *testing.T) {
+	t.Parallel()
+	for field, c := range map[string]struct {
+		most   int
+		change func(w *postrider.Webhook, value string)
+	}{
+		"url":         {postrider.MaxURLLength - 9, func(w *postrider.Webhook, value string) { w.URL = "http://h/" + value }},
+		"name":        {postrider.MaxNameLength, func(w *postrider.Webhook, value string) { w.Name = &value }},
+		"description": {postrider.MaxTextLength, func(w *postrider.Webhook, value string) { w.Description = &value }},
+		"persona_id": {postrider.MaxTextLength, func(w *postrider.Webhook, value string) {
+			w.ScopeType, w.PersonaID = postrider.ScopePersona, &value
+		}},
+	} {
+		longest := strings.Repeat("é", c.most)
+		w := validWebhook()
+		c.change(&w, longest)
+		require.Empty(t, w.Validate(methods()), field)
+		c.change(&w, longest+"é")
+		broken := w.Validate(methods())
+		require.Len(t, broken, 1)
+		require.Equal(t, field, broken[0].Field)
+		require.Contains(t, broken[0].Message, " characters")
+	}
+	wide := strings.Repeat("€", postrider.MaxPersonaBytes/3)
+	require.Empty(t, postrider.CheckPersonaID(&wide))
+	wide += "€"
+	require.Equal(t, "must have at most 2048 bytes in UTF-8", postrider.CheckPersonaID(&wide))
+	require.Empty(t, postrider.CheckPersonaID(nil))
+}
+
 func TestHeaderRuleDoesNotRepeatTheValue(t *testing.T) {
 	t.Parallel()
 	w := validWebhook()

@@ -167,11 +167,7 @@ func (a *Activities) Cancel(ctx context.Context, deliveryID string) error {
 	if postrider.CodeOf(err) == postrider.CodeNotFound {
 		return nil // there is no delivery to cancel
 	}
-	if err != nil {
-		return err
-	}
-	a.Metrics.deliveries.WithLabelValues(string(postrider.StateCancelled)).Inc()
-	return nil
+	return err
 }
 
 // CancelAll records that a workflow of several deliveries was cancelled.

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"postrider.dev/postrider"
@@ -35,7 +36,7 @@ func (a *Activities) attempt(
 	outcome.Leaves = outcome.State == postrider.StateRetrying && postrider.FirstAttemptsOnly(workflowID)
 	err = a.Store.Record(ctx, []postrider.Outcome{outcome})
 	if postrider.CodeOf(err) == postrider.CodeConflict {
-		return a.superseded(ctx, outcome.DeliveryID)
+		return a.superseded(ctx, outcome)
 	}
 	if err != nil {
 		return Report{}, err
@@ -66,14 +67,26 @@ func (a *Activities) park(ctx context.Context, d postrider.Delivery, workflowID 
 }
 
 // superseded reports the stored state after an attempt that was recorded too late. An abandoned
-// try has recorded its number, or the delivery was finished meanwhile. The answer is ignored
-// then, as after a crash.
-func (a *Activities) superseded(ctx context.Context, deliveryID string) (Report, error) {
-	targets, err := a.Store.Targets(ctx, []string{deliveryID})
+// try has recorded its number, and the answer is ignored, as after a crash. Or the delivery was
+// finished meanwhile, such as cancelled: then the attempt is stored, and counts.
+func (a *Activities) superseded(ctx context.Context, outcome postrider.Outcome) (Report, error) {
+	targets, err := a.Store.Targets(ctx, []string{outcome.DeliveryID})
 	if err != nil || len(targets) == 0 {
-		return Report{DeliveryID: deliveryID, Left: true}, err
+		return Report{DeliveryID: outcome.DeliveryID, Left: true}, err
 	}
-	return a.storedReport(ctx, targets[0].Delivery)
+	delivery := targets[0].Delivery
+	report, err := a.storedReport(ctx, delivery)
+	if slices.ContainsFunc(report.Attempts, func(stored postrider.Attempt) bool { return isSame(stored, outcome.Attempt) }) {
+		outcome.State = delivery.State
+		a.Metrics.observeAttempt(delivery, outcome.Attempt)
+		a.log(ctx, delivery, outcome)
+	}
+	return report, err
+}
+
+// isSame reports whether two attempts are one.
+func isSame(a, b postrider.Attempt) bool {
+	return a.Number == b.Number && a.Result == b.Result && a.StartedAt.Equal(b.StartedAt) && a.DurationMS == b.DurationMS
 }
 
 // post sends the request. If the attempt must be skipped, it returns one that says why.

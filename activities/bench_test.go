@@ -100,8 +100,10 @@ func newBench(t *testing.T) *bench {
 	b.db, b.ids = storetest.NewStore(t)
 	b.watched = &watched{Store: b.db, now: b.now}
 	b.random.Store(500)
+	metrics := activities.NewMetrics(b.registry)
+	b.db.OnCancelled = metrics.Cancelled
 	b.acts = activities.New(activities.Config{
-		Store: b.watched, Reporter: b, Process: b, Metrics: activities.NewMetrics(b.registry),
+		Store: b.watched, Reporter: b, Process: b, Metrics: metrics,
 		Logger: slog.New(slog.DiscardHandler), Now: b.now, Random: func() float64 { return float64(b.random.Load()) / 1000 },
 	})
 	var suite testsuite.WorkflowTestSuite

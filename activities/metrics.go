@@ -30,7 +30,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}, []string{"result"}),
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "postrider_deliveries_total",
-			Help: "Deliveries finished, by outcome; those cancelled before their workflow was started are not counted.",
+			Help: "Deliveries finished, by outcome.",
 		}, []string{"outcome"}),
 		attemptDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "postrider_attempt_duration_seconds",
@@ -62,18 +62,28 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 	return m
 }
 
-// observe counts a recorded attempt.
+// observe counts a recorded attempt and what it means for its delivery.
 func (m *Metrics) observe(d postrider.Delivery, o postrider.Outcome) {
-	result := string(o.Attempt.Result)
-	m.attempts.WithLabelValues(result).Inc()
-	m.attemptDuration.WithLabelValues(result).Observe((time.Duration(o.Attempt.DurationMS) * time.Millisecond).Seconds())
-	if o.Attempt.Number == 1 {
-		m.toFirstAttempt.Observe(o.Attempt.StartedAt.Sub(d.DueAt).Seconds())
-	}
+	m.observeAttempt(d, o.Attempt)
 	if o.State.Finished() {
 		m.deliveries.WithLabelValues(string(o.State)).Inc()
 	}
 	if o.State == postrider.StateSucceeded {
 		m.toDelivered.Observe(o.FinishedAt().Sub(d.DueAt).Seconds())
 	}
+}
+
+// observeAttempt counts a recorded attempt.
+func (m *Metrics) observeAttempt(d postrider.Delivery, made postrider.Attempt) {
+	result := string(made.Result)
+	m.attempts.WithLabelValues(result).Inc()
+	m.attemptDuration.WithLabelValues(result).Observe((time.Duration(made.DurationMS) * time.Millisecond).Seconds())
+	if made.Number == 1 {
+		m.toFirstAttempt.Observe(made.StartedAt.Sub(d.DueAt).Seconds())
+	}
+}
+
+// Cancelled counts deliveries that the database has made cancelled. An attempt does not do that.
+func (m *Metrics) Cancelled(deliveries int) {
+	m.deliveries.WithLabelValues(string(postrider.StateCancelled)).Add(float64(deliveries))
 }

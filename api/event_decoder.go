@@ -175,7 +175,7 @@ func (p *publishEvent) readText(name string, value gjson.Result) bool {
 	case "id":
 		return setPlain(&p.ID, value, postrider.ValidEventID)
 	case "persona_id":
-		return setPlain(&p.PersonaID, value, func(s string) bool { return s != "" && len(s) <= postrider.MaxTextLength })
+		return setPlain(&p.PersonaID, value, func(s string) bool { return s != "" && postrider.CheckPersonaID(&s) == "" })
 	case "timestamp":
 		return setPlain(&p.Timestamp, value, isTime)
 	case "deliver_at":

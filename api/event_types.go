@@ -16,7 +16,7 @@ type publishEvent struct {
 	Type      string          `json:"type" maxLength:"128" pattern:"^[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+)*$" patternDescription:"an event type: words of letters, digits and underscores, joined by dots" example:"call.ended"`
 	Data      json.RawMessage `json:"data" doc:"Any JSON, null too. Receivers get it as it was sent, but for white space."`
 	ID        *string         `json:"id,omitempty" nullable:"true" pattern:"^[A-Za-z0-9_:-]{1,128}$" patternDescription:"1 to 128 letters, digits, underscores, colons and hyphens" doc:"The publisher's own id, unique in the workspace: publishing it again sends nothing. One is made when it is left out."`
-	PersonaID *string         `json:"persona_id,omitempty" nullable:"true" minLength:"1" maxLength:"1024" doc:"Selects persona-scoped webhooks; global ones get every event."`
+	PersonaID *string         `json:"persona_id,omitempty" nullable:"true" minLength:"1" maxLength:"1024" doc:"Selects persona-scoped webhooks; global ones get every event. At most 2,048 bytes in UTF-8."`
 	Timestamp *string         `json:"timestamp,omitempty" nullable:"true" format:"date-time" doc:"When it happened (RFC 3339); now when left out."`
 	DeliverAt *string         `json:"deliver_at,omitempty" nullable:"true" format:"date-time" doc:"When to deliver it (RFC 3339), at most 90 days ahead; at once when left out or past."`
 }

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -133,8 +132,8 @@ func (s *server) newEvent(request publishEvent, workspaceID string, now time.Tim
 	if request.ID != nil {
 		event.ID = *request.ID
 	}
-	if p := request.PersonaID; p != nil && len(*p) > postrider.MaxTextLength {
-		return event, rest.BrokenField("persona_id", fmt.Sprintf("must have at most %d bytes", postrider.MaxTextLength), *p)
+	if message := postrider.CheckPersonaID(request.PersonaID); message != "" {
+		return event, rest.BrokenField("persona_id", message, *request.PersonaID)
 	}
 	var err error
 	if request.Timestamp != nil {

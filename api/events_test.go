@@ -29,7 +29,7 @@ func TestPublishEvent(t *testing.T) {
 
 	got := b.do(http.MethodPost, eventsPath, `{"type":"call.ended","data":{"n": 1.50, "text": "<&>"}}`).object(http.StatusAccepted)
 	require.Regexp(t, `^evt_[0-9a-f]{32}$`, got["id"])
-	require.Equal(t, map[string]any{"id": got["id"], "type": "call.ended", "deliveries": 1.0, "duplicate": false}, got)
+	require.Equal(t, map[string]any{"id": got["id"], "type": "call.ended", "deliveries": 1.0, "parked": 0.0, "duplicate": false}, got)
 	require.Equal(t, []int{1, 1}, []int{events, deliveries})
 
 	got = b.do(http.MethodPost, eventsPath, `{"type":"call.ended","data":null,"persona_id":"p1"}`).object(http.StatusAccepted)
@@ -108,20 +108,21 @@ func TestPublishRefusals(t *testing.T) {
 		`{"type":"","data":1}`:     "type",
 		`{"type":"a..b","data":1}`: "type",
 		`{"type":"a.*","data":1}`:  "type",
-		`{"type":"` + strings.Repeat("a", 129) + `","data":1}`:                  "type",
-		`{"type":"a","data":1,"kind":2}`:                                        "kind",
-		`{"type":"a","data":1,"id":""}`:                                         "id",
-		`{"type":"a","data":1,"id":"a.b"}`:                                      "id",
-		`{"type":"a","data":1,"id":7}`:                                          "id",
-		`{"type":"a","data":1,"id":"` + strings.Repeat("a", 129) + `"}`:         "id",
-		`{"type":"a","data":1,"persona_id":""}`:                                 "persona_id",
-		`{"type":"a","data":1,"persona_id":"` + strings.Repeat("é", 600) + `"}`: "persona_id",
-		`{"type":"a","data":1,"timestamp":"now"}`:                               "timestamp",
-		`{"type":"a","data":1,"timestamp":1754222400}`:                          "timestamp",
-		`{"type":"a","data":1,"timestamp":"9999-12-31T23:59:59-23:00"}`:         "timestamp",
-		`{"type":"a","data":1,"deliver_at":"2026-11-01T12:00:01Z"}`:             "deliver_at",
-		`{"type":"a","data":1,"deliver_at":"soon"}`:                             "deliver_at",
-		`{"type":"a","data":1,"deliver_at":"0000-01-01T00:00:00Z"}`:             "deliver_at",
+		`{"type":"` + strings.Repeat("a", 129) + `","data":1}`:                   "type",
+		`{"type":"a","data":1,"kind":2}`:                                         "kind",
+		`{"type":"a","data":1,"id":""}`:                                          "id",
+		`{"type":"a","data":1,"id":"a.b"}`:                                       "id",
+		`{"type":"a","data":1,"id":7}`:                                           "id",
+		`{"type":"a","data":1,"id":"` + strings.Repeat("a", 129) + `"}`:          "id",
+		`{"type":"a","data":1,"persona_id":""}`:                                  "persona_id",
+		`{"type":"a","data":1,"persona_id":"` + strings.Repeat("é", 1025) + `"}`: "persona_id",
+		`{"type":"a","data":1,"persona_id":"` + strings.Repeat("€", 683) + `"}`:  "persona_id", // 2,049 bytes
+		`{"type":"a","data":1,"timestamp":"now"}`:                                "timestamp",
+		`{"type":"a","data":1,"timestamp":1754222400}`:                           "timestamp",
+		`{"type":"a","data":1,"timestamp":"9999-12-31T23:59:59-23:00"}`:          "timestamp",
+		`{"type":"a","data":1,"deliver_at":"2026-11-01T12:00:01Z"}`:              "deliver_at",
+		`{"type":"a","data":1,"deliver_at":"soon"}`:                              "deliver_at",
+		`{"type":"a","data":1,"deliver_at":"0000-01-01T00:00:00Z"}`:              "deliver_at",
 	} {
 		t.Run(body[:min(len(body), 60)], func(t *testing.T) {
 			t.Parallel()
@@ -192,8 +193,8 @@ func TestPublishBatch(t *testing.T) {
 	got := b.do(http.MethodPost, batchPath, batch, "Idempotency-Key", "batch").object(http.StatusAccepted)
 	data := got["data"].([]any)
 	require.Len(t, data, 3)
-	require.Equal(t, map[string]any{"id": "2", "type": "b", "deliveries": 1.0, "duplicate": false}, data[0])
-	require.Equal(t, map[string]any{"id": "1", "type": "a", "deliveries": 1.0, "duplicate": false}, data[1])
+	require.Equal(t, map[string]any{"id": "2", "type": "b", "deliveries": 1.0, "parked": 0.0, "duplicate": false}, data[0])
+	require.Equal(t, map[string]any{"id": "1", "type": "a", "deliveries": 1.0, "parked": 0.0, "duplicate": false}, data[1])
 	require.Equal(t, "c", data[2].(map[string]any)["type"])
 
 	for body, locations := range map[string][]string{

@@ -108,6 +108,31 @@ func TestEveryFieldKeepsToItsRule(t *testing.T) {
 	})
 }
 
+// Guards against lengths that are counted in bytes where the document says characters.
+func TestLengthsAreInCharacters(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.newWebhook("")
+	const webhook = `{"url":"https://example.com/","events":["*"],"scope_type":"persona","persona_id":"p1"}`
+	for _, c := range []struct {
+		method, path, body, field string
+		longest                   string // a value of as many characters as may be
+	}{
+		{http.MethodPost, webhooksPath, webhook, "url", "https://example.com/" + strings.Repeat("\u00e9", 2063)},
+		{http.MethodPost, webhooksPath, webhook, "name", strings.Repeat("\U0001F40E", 255)},
+		{http.MethodPost, webhooksPath, webhook, "description", strings.Repeat("\U0001F40E", 1024)},
+		{http.MethodPost, webhooksPath, webhook, "persona_id", strings.Repeat("\u00e9", 1024)},
+		{http.MethodPost, webhooksPath, webhook, "secret", strings.Repeat("\U0001F40E", 1024)},
+		{http.MethodPost, webhooksPath + "/" + id + "/secret/rotate", `{}`, "secret", strings.Repeat("\U0001F40E", 1024)},
+		{http.MethodPost, eventsPath, `{"type":"a","data":1}`, "persona_id", strings.Repeat("\u00e9", 1024)},
+	} {
+		require.Less(t, b.do(c.method, c.path, with(t, c.body, c.field, `"`+c.longest+`"`)).Status, http.StatusBadRequest, c.field)
+		got := b.do(c.method, c.path, with(t, c.body, c.field, `"`+c.longest+"\u00e9"+`"`))
+		require.Equal(t, []string{"body." + c.field}, got.locations())
+		require.NotContains(t, string(got.Body), " bytes")
+	}
+}
+
 // isAbout returns a function that reports whether a location is the field or inside it.
 func isAbout(field string) func(location string) bool {
 	return func(location string) bool { return location == field || strings.HasPrefix(location, field+"[") }

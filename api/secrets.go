@@ -42,7 +42,7 @@ func (s *server) routeSecrets() {
 
 // rotateSecret is the body of a rotate request.
 type rotateSecret struct {
-	Secret       *string `json:"secret,omitempty" nullable:"true" minLength:"1" maxLength:"1024" writeOnly:"true" doc:"The new secret; one is made when it is left out or null."`
+	Secret       *string `json:"secret,omitempty" nullable:"true" minLength:"1" maxLength:"1024" writeOnly:"true" doc:"The new secret, with the rules of a new webhook's; one is made when it is left out or null."`
 	GraceSeconds int     `json:"grace_seconds,omitempty" minimum:"0" maximum:"604800" default:"86400" doc:"How long the old secret signs too."`
 }
 

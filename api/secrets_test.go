@@ -60,6 +60,7 @@ func TestRotateSecretRefusals(t *testing.T) {
 		{hmac, `{"grace_seconds":6e1}`, "body.grace_seconds"},
 		{hmac, `{"secret":""}`, "body.secret"},
 		{hmac, `{"grace":1}`, "body.grace"},
+		{hmac, `{"secret":"v1,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}`, "body.secret"},
 		{basic, ``, "body.secret"},
 		{basic, `{"secret":"no colon"}`, "body.secret"},
 	} {

@@ -17,7 +17,7 @@ type CreateWebhook struct {
 	postrider.WebhookSettings
 	postrider.Policy
 
-	Secret *string `json:"secret" nullable:"true" minLength:"1" maxLength:"1024" writeOnly:"true" doc:"Signing secret; user:password for basic_auth. It is kept as a workspace secret and never shown in a webhook."`
+	Secret *string `json:"secret" nullable:"true" minLength:"1" maxLength:"1024" writeOnly:"true" doc:"Signing secret; user:password for basic_auth. For hmac_sha256 one that begins with whsec_ must go on with the standard base64 of 24 to 64 bytes; any other text is the key as it is. It is kept as a workspace secret and never shown in a webhook."`
 }
 
 // TransformSchema implements huma.SchemaTransformer.

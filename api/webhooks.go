@@ -97,7 +97,7 @@ func (s *server) createWebhook(ctx context.Context, _ *struct{}, settings Create
 	if settings.Secret != nil {
 		secret = *settings.Secret
 	}
-	if err := checkWebhook(&w, secret, s.CheckURL(w.URL)); err != nil {
+	if err := checkWebhook(&w, signing.CheckSecret(w.SigningMethod, secret), s.CheckURL(w.URL)); err != nil {
 		return nil, err
 	}
 	secret, err := s.secretFor(w.SigningMethod, secret)
@@ -110,15 +110,15 @@ func (s *server) createWebhook(ctx context.Context, _ *struct{}, settings Create
 	return &createdWebhook{Location: "/api/v1/webhooks/" + w.ID, Body: showWebhook(w)}, nil
 }
 
-// checkWebhook returns every rule that the webhook, its secret or its URL breaks. refusal is
-// the error of [Config.CheckURL] about the URL.
-func checkWebhook(w *postrider.Webhook, secret string, refusal error) error {
+// checkWebhook returns every rule that the webhook, its secret or its URL breaks. secretRule is
+// what [signing.CheckSecret] says, and refusal is the error of [Config.CheckURL] about the URL.
+func checkWebhook(w *postrider.Webhook, secretRule string, refusal error) error {
 	broken := w.Validate(signing.Methods())
 	if refusal != nil && !slices.ContainsFunc(broken, func(f postrider.FieldError) bool { return f.Field == "url" }) {
 		broken = append(broken, postrider.FieldError{Field: "url", Message: messageOf(refusal), Value: w.URL})
 	}
-	if message := signing.CheckSecret(w.SigningMethod, secret); message != "" {
-		broken = append(broken, postrider.FieldError{Field: "secret", Message: message})
+	if secretRule != "" {
+		broken = append(broken, postrider.FieldError{Field: "secret", Message: secretRule})
 	}
 	return postrider.Invalid(broken)
 }
@@ -213,10 +213,11 @@ func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, p
 	case before.SigningMethod == w.SigningMethod && movesSecret(before, *w) && !rest.Allows(ctx, postrider.ScopeSecrets):
 		return rest.BrokenField("body.secret", "must be given when url moves to another origin, which gets the secret with each request; "+
 			"a key with the scope secrets may leave it out", nil)
-	case keepsSecret(before.SigningMethod, w.SigningMethod, edit.Secret):
+	case mayServe(before.SigningMethod, w.SigningMethod):
 		secret = edit.Secret
 	}
-	if err := checkWebhook(w, secret, refusal); err != nil {
+	inUse := secret != "" && secret == edit.Secret && before.SigningMethod == w.SigningMethod
+	if err := checkWebhook(w, ruleForSecret(w.SigningMethod, secret, inUse), refusal); err != nil {
 		return err
 	}
 	secret, err = s.secretFor(w.SigningMethod, secret)
@@ -229,11 +230,19 @@ func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, p
 	return err
 }
 
-// keepsSecret reports whether a secret of one signing method may serve another. Where requests have
+// ruleForSecret returns the rule that a secret breaks, or "". One that is in use may be older than a
+// rule, and goes on.
+func ruleForSecret(method postrider.SigningMethod, secret string, inUse bool) string {
+	if inUse {
+		return ""
+	}
+	return signing.CheckSecret(method, secret)
+}
+
+// mayServe reports whether a secret of one signing method may serve another. Where requests have
 // the secret itself, receivers would learn a key that signs, or know one that was sent to them.
-func keepsSecret(before, after postrider.SigningMethod, secret string) bool {
-	return before == after ||
-		!signing.RevealsSecret(before) && !signing.RevealsSecret(after) && signing.CheckSecret(after, secret) == ""
+func mayServe(before, after postrider.SigningMethod) bool {
+	return before == after || !signing.RevealsSecret(before) && !signing.RevealsSecret(after)
 }
 
 // movesSecret reports whether another receiver than before would be sent the webhook's secret.

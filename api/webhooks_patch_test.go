@@ -103,6 +103,26 @@ func TestPatchWebhookSecrets(t *testing.T) {
 	require.Equal(t, "u:p", secret(given)["secret"])
 }
 
+// Guards against a webhook that cannot be changed any more, because its secret is older than a rule
+// for new ones. A method that the secret did not serve yet has its rules.
+func TestSecretInUseStays(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	path := webhooksPath + "/" + b.newWebhook("")
+	const old = "whsec_chosen by a person"
+	require.NotEmpty(t, signing.CheckSecret(signing.HMACSHA256, old))
+	workspaces, err := b.store.Workspaces(t.Context(), postrider.Page{Limit: 1})
+	require.NoError(t, err)
+	_, err = b.store.RotateSecret(t.Context(), workspaces.Items[0].ID, strings.TrimPrefix(path, webhooksPath+"/"), old, 0)
+	require.NoError(t, err)
+	for _, body := range []string{`{"name":"changed"}`, `{"secret":"` + old + `"}`, `{"signing_method":"hmac_sha1"}`} {
+		b.do(http.MethodPatch, path, body).object(http.StatusOK)
+		require.Equal(t, old, b.do(http.MethodGet, path+"/secret", "").text(http.StatusOK, "secret"))
+	}
+	require.Equal(t, []string{"body.secret"}, b.do(http.MethodPatch, path, `{"signing_method":"hmac_sha256"}`).locations())
+	b.do(http.MethodPatch, path, `{"signing_method":"hmac_sha256","secret":"new"}`).object(http.StatusOK)
+}
+
 // Guards against a key that signs and is sent to its receiver, and against a credential that is
 // sent to whom it was not made for.
 func TestSecretServesOneKindOfMethod(t *testing.T) {

@@ -93,10 +93,8 @@ func TestListenCommandValidates(t *testing.T) {
 	t.Parallel()
 	valid := ListenCommand{Status: 204, Method: "basic_auth", Secret: []string{"user:password"}}
 	require.NoError(t, valid.Validate())
-	for _, secret := range []string{"", "no colon"} {
-		c := ListenCommand{Status: 204, Method: "basic_auth", Secret: []string{secret}}
-		require.ErrorContains(t, c.Validate(), "--secret (POSTRIDER_RECEIVER_SECRET): ")
-	}
+	empty := ListenCommand{Status: 204, Method: "basic_auth", Secret: []string{""}}
+	require.ErrorContains(t, empty.Validate(), "--secret (POSTRIDER_RECEIVER_SECRET): ")
 	for _, c := range []ListenCommand{
 		{Status: 99}, {Status: 600}, {Status: 200, Fail: -1}, {Status: 200, Delay: -1}, {Status: 200, RetryAfter: -1},
 	} {

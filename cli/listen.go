@@ -43,11 +43,20 @@ func (c *ListenCommand) Validate() error {
 		if secret == "" {
 			return errors.New("--secret (POSTRIDER_RECEIVER_SECRET): must not be empty; leave it out to verify nothing")
 		}
-		if broken := signing.CheckSecret(postrider.SigningMethod(c.Method), secret); broken != "" {
-			return errors.New("--secret (POSTRIDER_RECEIVER_SECRET): " + broken)
-		}
 	}
 	return nil
+}
+
+// brokenRules returns the rules of the API that the secrets break. They are used all the same,
+// because a webhook may have one that is older than a rule.
+func (c *ListenCommand) brokenRules() []string {
+	var broken []string
+	for _, secret := range c.Secret {
+		if rule := signing.CheckSecret(postrider.SigningMethod(c.Method), secret); rule != "" {
+			broken = append(broken, rule)
+		}
+	}
+	return broken
 }
 
 // Run implements the command: it receives until ctx is done.
@@ -59,6 +68,9 @@ func (c *ListenCommand) Run(ctx context.Context) error {
 	method := postrider.SigningMethod(c.Method)
 	if len(c.Secret) == 0 {
 		method = signing.None
+	}
+	for _, rule := range c.brokenRules() {
+		notef("--secret (POSTRIDER_RECEIVER_SECRET): %s. No webhook gets such a secret any more.", rule)
 	}
 	var printing sync.Mutex
 	handler := receiver.New(receiver.Options{

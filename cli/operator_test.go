@@ -86,6 +86,10 @@ func TestOperatorCommands(t *testing.T) { //nolint:paralleltest // standard outp
 	_, err = c.try("workspace", "create", "")
 	require.ErrorContains(t, err, "name must be from 1 to 255 characters")
 
+	c.run("workspace", "create", "\x1b]0;title\x07\u009b2J") // an operator's terminal must not obey it
+	require.Contains(t, c.run("workspace", "list"), `\u001b]0;title\u0007\u009b2J`)
+	require.Contains(t, c.run("workspace", "list", "--json"), `"name":"\u001b]0;title\u0007\u009b2J"`)
+
 	secret := strings.TrimSpace(c.run("key", "create", "--workspace", workspace, "--name", "publisher",
 		"--scope", "publish", "--scope", "read", "--expires", "90d"))
 	db, err := (&OperatorSettings{DatabaseSettings: server.DatabaseSettings{DatabaseURL: c.url}}).open(t.Context())

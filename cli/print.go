@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"postrider.dev/postrider/receiver"
 )
 
 // printing says how a command prints a list.
@@ -14,14 +16,16 @@ type printing struct {
 	JSON bool `name:"json" help:"Print JSON, one object a line, for programs."`
 }
 
-// show prints items as JSON, or as a table under the names of its columns.
+// show prints items as JSON, or as a table under the names of its columns. Names are whatever a caller
+// of the API wanted them to be, so they are escaped.
 func show[T any](p printing, items []T, columns []string, row func(T) []string) error {
 	if p.JSON {
-		encoder := json.NewEncoder(os.Stdout)
 		for _, item := range items {
-			if err := encoder.Encode(item); err != nil {
+			text, err := json.Marshal(item)
+			if err != nil {
 				return err
 			}
+			fmt.Println(receiver.Escape(string(text)))
 		}
 		return nil
 	}
@@ -30,14 +34,20 @@ func show[T any](p printing, items []T, columns []string, row func(T) []string) 
 		fmt.Fprintln(table, strings.Join(columns, "\t"))
 	}
 	for _, item := range items {
-		fmt.Fprintln(table, strings.Join(row(item), "\t"))
+		cells := row(item)
+		for i := range cells {
+			cells[i] = receiver.Escape(cells[i])
+		}
+		fmt.Fprintln(table, strings.Join(cells, "\t"))
 	}
 	return table.Flush()
 }
 
 // notef prints a remark for people. It goes to standard error, because programs read a
 // command's standard output.
-func notef(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+func notef(format string, args ...any) {
+	fmt.Fprintln(os.Stderr, receiver.Escape(fmt.Sprintf(format, args...)))
+}
 
 // when formats a time for a table.
 func when(t *time.Time) string {

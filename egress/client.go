@@ -27,7 +27,7 @@ const (
 	pingTimeout    = 5 * time.Second  // a connection without an answer to the ping is closed
 	maxHeaderBytes = 64 << 10
 	tlsSessions    = 1024 // kept for resumption without a full handshake
-	maxDials       = 10   // of one attempt: the transport dials again when a server takes no request on a connection
+	maxDials       = 10   // of one attempt, whatever the address: the transport dials again when a server takes no request
 	maxRepeats     = 6    // of a request that no receiver has taken
 	maxTimeout     = postrider.MaxTimeoutMS * time.Millisecond
 )
@@ -117,9 +117,9 @@ type Request struct {
 // this machine has no descriptor, port or buffer left for a connection ([ErrExhausted]).
 func (c *Client) Post(ctx context.Context, request Request) (postrider.Attempt, time.Duration, error) {
 	started := c.now()
-	limited, cancel := context.WithTimeout(withDialing(ctx, request.Timeout), request.Timeout)
-	defer cancel()
 	var seen progress
+	limited, cancel := context.WithTimeout(withDialing(ctx, request.Timeout, &seen), request.Timeout)
+	defer cancel()
 	got, err := c.exchange(httptrace.WithClientTrace(limited, seen.trace()), request)
 	if err != nil && ctx.Err() != nil {
 		return postrider.Attempt{}, 0, ctx.Err()

@@ -123,6 +123,58 @@ func TestTheNextAddressIsTried(t *testing.T) {
 	require.Equal(t, "127.0.0.1", *attempt.RemoteIP)
 }
 
+// Guards against an address without an answer that takes the time of the next ones (RFC 8305).
+func TestSilentAddressDoesNotHoldUpTheNext(t *testing.T) {
+	t.Parallel()
+	server := serve(t, func(http.ResponseWriter, *http.Request) {})
+	deaf(t, strings.TrimPrefix(named(server, "127.0.0.2"), "http://"))
+	allowing := func(c *egress.Config) { c.AllowNetworks = egress.StandaloneNetworks() }
+	attempt := setup(t, allowing, withResolver(answering("127.0.0.2", "127.0.0.1"))).post(t, named(server, "two.example"), long)
+	require.Equal(t, postrider.ResultSuccess, attempt.Result)
+	require.Equal(t, "127.0.0.1", *attempt.RemoteIP)
+	require.Less(t, attempt.DurationMS, long.Milliseconds()/2)
+
+	attempt = setup(t, allowing).post(t, named(server, "127.0.0.2"), soon)
+	require.Equal(t, postrider.ResultTimeout, attempt.Result)
+	require.Equal(t, "timed out after 500ms while connecting", *attempt.Error)
+	require.Equal(t, "127.0.0.2", *attempt.RemoteIP)
+}
+
+// Guards against the address of this machine's own name server in what the owner of a webhook
+// reads.
+func TestNameServerIsNoRemoteIP(t *testing.T) {
+	t.Parallel()
+	server, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for packet := make([]byte, 1500); ; {
+			n, from, err := server.ReadFrom(packet)
+			if err != nil {
+				return
+			}
+			packet[2] |= 0x80                 // an answer
+			packet[3] = packet[3]&0xf0 | 0x03 // no such name (RFC 1035, section 4.1.1)
+			_, _ = server.WriteTo(packet[:n], from)
+		}
+	}()
+	t.Cleanup(func() {
+		require.NoError(t, server.Close())
+		<-ended
+	})
+	var asked atomic.Int32
+	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		asked.Add(1)
+		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+	attempt := setup(t, withResolver(resolver)).post(t, "http://name.example/", long)
+	require.Equal(t, postrider.ResultDNS, attempt.Result)
+	require.Equal(t, "the host name does not exist or has no address", *attempt.Error)
+	require.Positive(t, asked.Load())
+	require.Nil(t, attempt.RemoteIP)
+}
+
 func TestLookupFailures(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -244,6 +296,30 @@ func TestTLSFailures(t *testing.T) {
 			require.Equal(t, "127.0.0.1", *attempt.RemoteIP)
 			require.Nil(t, attempt.StatusCode)
 		})
+	}
+}
+
+// Guards against a refused client certificate that looks like a broken answer: in TLS 1.3 it comes
+// after the client's handshake.
+func TestServerWantsACertificate(t *testing.T) {
+	t.Parallel()
+	server := serveTLS(t, func(*httptest.Server) {})
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		for _, protocol := range []string{"http/1.1", "h2"} {
+			t.Run(tls.VersionName(version)+" "+protocol, func(t *testing.T) {
+				t.Parallel()
+				config := server.TLS.Clone()
+				config.MaxVersion, config.ClientAuth, config.NextProtos = version, tls.RequireAnyClientCert, []string{protocol}
+				address := listen(t, func(_ int, conn net.Conn) {
+					_ = tls.Server(conn, config).HandshakeContext(t.Context())
+					_, _ = io.Copy(io.Discard, conn) // a reset might overtake the alert
+				})
+				attempt := setup(t, trusting(server)).post(t, "https://"+address, long)
+				require.Equal(t, postrider.ResultTLS, attempt.Result)
+				require.Contains(t, *attempt.Error, "TLS: the server refused the handshake: ")
+				require.Equal(t, "127.0.0.1", *attempt.RemoteIP)
+			})
+		}
 	}
 }
 
@@ -469,15 +545,23 @@ func TestInternationalHostOverHTTP2(t *testing.T) {
 	require.Equal(t, "TLS: the certificate is for another host name", *attempt.Error)
 }
 
-// Guards against a request line that strict receivers refuse.
-func TestQueryGoesOutEncoded(t *testing.T) {
+// Guards against a request line that strict receivers refuse, and against another path than the
+// webhook's.
+func TestPathAndQueryGoOutEncoded(t *testing.T) {
 	t.Parallel()
 	var got string
 	server := serve(t, func(_ http.ResponseWriter, r *http.Request) { got = r.RequestURI })
-	attempt, _, err := setup(t).Post(t.Context(), egress.Request{
-		URL: server.URL + "/a b?a=x y&b=\u00fc&c=%20&d='\"<>&e=1+2", Timeout: long,
-	})
-	require.NoError(t, err)
-	require.Equal(t, postrider.ResultSuccess, attempt.Result)
-	require.Equal(t, "/a%20b?a=x%20y&b=%C3%BC&c=%20&d=%27%22%3C%3E&e=1+2", got)
+	client := setup(t)
+	for given, want := range map[string]string{
+		"/a b?a=x y&b=\u00fc&c=%20&d='\"<>&e=1+2": "/a%20b?a=x%20y&b=%C3%BC&c=%20&d=%27%22%3C%3E&e=1+2",
+		"/a%2Fb c":              "/a%2Fb%20c",
+		"/%e9{\u00e9}|\\^`\"<>": "/%e9%7B%C3%A9%7D%7C%5C%5E%60%22%3C%3E",
+		"/a(b)[c];d=!$&'*+,:@~": "/a(b)[c];d=!$&'*+,:@~",
+		"":                      "/",
+	} {
+		attempt, _, err := client.Post(t.Context(), egress.Request{URL: server.URL + given, Timeout: long})
+		require.NoError(t, err)
+		require.Equal(t, postrider.ResultSuccess, attempt.Result)
+		require.Equal(t, want, got)
+	}
 }

@@ -25,19 +25,20 @@ const maxAddresses = 8
 // always ends first, and decides the attempt's result.
 const dialGrace = time.Second
 
-// dialing limits what one attempt may dial. The HTTP transport dials with a context without
-// deadline, so that another request can use the connection. Without a limit of its own,
+// dialing limits what one attempt may dial, and notes it. The HTTP transport dials with a context
+// without deadline, so that another request can use the connection. Without a limit of its own,
 // connecting to a silent host would go on for minutes after its request. And the transport dials
 // for as long as a server completes handshakes and takes no request.
 type dialing struct {
 	timeout time.Duration // the request's
+	seen    *progress
 	dials   atomic.Int32
 }
 
 type dialingKey struct{}
 
-func withDialing(ctx context.Context, timeout time.Duration) context.Context {
-	return context.WithValue(ctx, dialingKey{}, &dialing{timeout: timeout})
+func withDialing(ctx context.Context, timeout time.Duration, seen *progress) context.Context {
+	return context.WithValue(ctx, dialingKey{}, &dialing{timeout: timeout, seen: seen})
 }
 
 // stageError says at which stage connecting failed.
@@ -59,9 +60,6 @@ type dialer struct {
 // dial is the transport's DialContext.
 func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	limit, _ := ctx.Value(dialingKey{}).(*dialing)
-	if limit.dials.Add(1) > maxDials {
-		return nil, &stageError{result: postrider.ResultConnect, err: errNotTaken}
-	}
 	ctx, cancel := context.WithTimeout(ctx, limit.timeout+dialGrace)
 	defer cancel()
 	host, portText, err := net.SplitHostPort(address)
@@ -76,23 +74,28 @@ func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	addrs = addrs[:min(len(addrs), maxAddresses)]
-	for i, addr := range addrs {
-		connector := net.Dialer{ControlContext: d.control}
-		if i < len(addrs)-1 {
-			// A silent address must leave time for the next ones.
-			connector.Timeout = limit.timeout / time.Duration(len(addrs))
+	addrs = alternate(addrs)
+	connector := net.Dialer{ControlContext: d.control}
+	conn, err := race(ctx, addrs[:min(len(addrs), maxAddresses)], func(ctx context.Context, addr netip.Addr) (net.Conn, error) {
+		if limit.dials.Add(1) > maxDials {
+			return nil, errNotTaken
 		}
-		var conn net.Conn
-		conn, err = connector.DialContext(ctx, network, netip.AddrPortFrom(addr.Unmap(), uint16(port)).String())
-		if err == nil {
-			return conn, nil
-		}
-		if exhaustion(err) != nil { // the next address's error would hide it
-			break
-		}
+		limit.seen.dialling(addr)
+		return connector.DialContext(ctx, network, netip.AddrPortFrom(addr, uint16(port)).String())
+	})
+	if err != nil {
+		return nil, &stageError{result: postrider.ResultConnect, err: err}
 	}
-	return nil, &stageError{result: postrider.ResultConnect, err: err}
+	limit.seen.dialling(addressOf(conn.RemoteAddr()))
+	return conn, nil
+}
+
+// addressOf returns the IP address of the far end of a connection.
+func addressOf(remote net.Addr) netip.Addr {
+	if tcp, is := remote.(*net.TCPAddr); is {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
 }
 
 // resolve returns the addresses of a host. It returns an error when one of them is not

@@ -6,7 +6,7 @@
 //     [Config].AllowNetworks has its network. A name is resolved once, and every address of
 //     the answer is checked. The connection goes to one of the checked addresses, so a later
 //     change of the name has no effect. The socket's address is checked once more before it
-//     connects.
+//     connects. Addresses are tried beside each other (RFC 8305), at most 10 in one attempt.
 //   - The client follows no redirect, uses no proxy of the environment, decompresses nothing
 //     and keeps no cookie.
 //   - One deadline covers resolving, connecting, TLS, sending, headers and body.

@@ -40,7 +40,7 @@ func TestDialRefusesWhatIsNoAddress(t *testing.T) {
 	t.Parallel()
 	d := dialer{guard: newGuard(nil)}
 	for _, address := range []string{"", "8.8.8.8", "8.8.8.8:http", "8.8.8.8:65536", "1.2.3.4.5:80", ":80"} {
-		_, err := d.dial(withDialing(t.Context(), time.Second), "tcp", address)
+		_, err := d.dial(withDialing(t.Context(), time.Second, new(progress)), "tcp", address)
 		require.ErrorIs(t, err, errHost, address)
 	}
 	require.False(t, d.guard.permits(netip.Addr{}))

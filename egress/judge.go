@@ -22,10 +22,18 @@ import (
 // after the exchange has ended.
 type progress struct {
 	mu          sync.Mutex
-	dialled     string // host:port
-	handshaking bool   // TLS began
-	connected   bool   // the request has a connection
-	answered    bool   // the first byte of the answer came
+	dialled     netip.Addr
+	handshaking bool // TLS began
+	connected   bool // the request has a connection
+	answered    bool // the first byte of the answer came
+}
+
+// dialling notes the address to which a connection is made. It is no hook of the trace, because the
+// resolver connects, too: to its name servers.
+func (p *progress) dialling(addr netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dialled = addr
 }
 
 // trace returns the hooks that the transport calls.
@@ -38,10 +46,9 @@ func (p *progress) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		// A repeated request calls it again, for another connection.
 		GetConn:           func(string) { note(func() { p.handshaking, p.connected, p.answered = false, false, false }) },
-		ConnectStart:      func(_, address string) { note(func() { p.dialled = address }) },
 		TLSHandshakeStart: func() { note(func() { p.handshaking = true }) },
 		GotConn: func(got httptrace.GotConnInfo) {
-			note(func() { p.connected, p.dialled = true, got.Conn.RemoteAddr().String() })
+			note(func() { p.connected, p.dialled = true, addressOf(got.Conn.RemoteAddr()) })
 		},
 		GotFirstResponseByte: func() { note(func() { p.answered = true }) },
 	}
@@ -58,11 +65,10 @@ func (p *progress) hasConnection() bool {
 func (p *progress) remoteIP() *string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	target, err := netip.ParseAddrPort(p.dialled)
-	if err != nil {
+	if !p.dialled.IsValid() {
 		return nil
 	}
-	ip := target.Addr().Unmap().String()
+	ip := p.dialled.String()
 	return &ip
 }
 
@@ -84,7 +90,7 @@ func (p *progress) judge(err error, late bool, timeout time.Duration) (postrider
 		return postrider.ResultDNS, describeLookup(stage.err)
 	case stage != nil:
 		return postrider.ResultConnect, describeConnect(stage.err)
-	case p.handshaking && !p.connected:
+	case p.handshaking && !p.connected, !p.answered && alertOf(err) != nil:
 		return postrider.ResultTLS, describeTLS(err)
 	}
 	return postrider.ResultProtocol, describeProtocol(err)
@@ -122,13 +128,23 @@ func describeConnect(err error) string {
 	return "could not connect"
 }
 
+// alertOf returns the TLS alert that the server sent, or nil. In TLS 1.3 the client's side of the
+// handshake ends before the server has looked at the client's certificate, so a refusal comes with
+// the connection's first read.
+func alertOf(err error) *net.OpError {
+	var remote *net.OpError
+	if errors.As(err, &remote) && remote.Op == "remote error" {
+		return remote
+	}
+	return nil
+}
+
 func describeTLS(err error) string {
 	var (
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError
 		invalid   x509.CertificateInvalidError
 		record    tls.RecordHeaderError
-		remote    *net.OpError
 	)
 	switch {
 	case errors.As(err, &authority):
@@ -141,9 +157,8 @@ func describeTLS(err error) string {
 		return "TLS: the certificate is not valid"
 	case errors.As(err, &record):
 		return "TLS: the server does not speak TLS on this port"
-	case errors.As(err, &remote) && remote.Op == "remote error":
-		// The other side sent an alert, for which crypto/tls has a fixed text.
-		return "TLS: the server refused the handshake: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")
+	case alertOf(err) != nil: // crypto/tls has a fixed text for each
+		return "TLS: the server refused the handshake: " + strings.TrimPrefix(alertOf(err).Err.Error(), "tls: ")
 	}
 	return "TLS: the handshake failed"
 }

@@ -38,40 +38,35 @@ func StandaloneNetworks() []netip.Prefix {
 }
 
 // specialNetworks returns the networks that webhooks must not reach: the ranges that IANA's
-// special-purpose registries (RFC 6890) call not globally reachable, multicast, and IPv6 ranges
-// whose addresses contain an IPv4 address.
+// special-purpose registries (RFC 6890) call not globally reachable, multicast, IPv6 ranges whose
+// addresses contain an IPv4 address, and all of IPv6 that is not global unicast (RFC 4291 section
+// 2.4), which only a network of one's own can give a meaning.
 func specialNetworks() []netip.Prefix {
 	return prefixes(
-		"0.0.0.0/8",       // this network
-		"10.0.0.0/8",      // private
-		"100.64.0.0/10",   // shared by carriers
-		"127.0.0.0/8",     // loopback
-		"169.254.0.0/16",  // link-local, where clouds serve credentials
-		"172.16.0.0/12",   // private
-		"192.0.0.0/24",    // IETF protocol assignments
-		"192.0.2.0/24",    // documentation
-		"192.88.99.0/24",  // 6to4 relays
-		"192.168.0.0/16",  // private
-		"198.18.0.0/15",   // benchmarks
-		"198.51.100.0/24", // documentation
-		"203.0.113.0/24",  // documentation
-		"224.0.0.0/4",     // multicast
-		"240.0.0.0/4",     // reserved, and 255.255.255.255
+		"0.0.0.0/8",        // this network
+		"10.0.0.0/8",       // private
+		"100.64.0.0/10",    // shared by carriers
+		"127.0.0.0/8",      // loopback
+		"168.63.129.16/32", // Azure's host, which serves credentials, though the range is public
+		"169.254.0.0/16",   // link-local, where clouds serve credentials
+		"172.16.0.0/12",    // private
+		"192.0.0.0/24",     // IETF protocol assignments
+		"192.0.2.0/24",     // documentation
+		"192.88.99.0/24",   // 6to4 relays
+		"192.168.0.0/16",   // private
+		"198.18.0.0/15",    // benchmarks
+		"198.51.100.0/24",  // documentation
+		"203.0.113.0/24",   // documentation
+		"224.0.0.0/4",      // multicast
+		"240.0.0.0/4",      // reserved, and 255.255.255.255
 
-		"::/96",           // unspecified, loopback and the old IPv4-compatible form
-		"::ffff:0:0:0/96", // IPv4-translated
-		"64:ff9b::/96",    // NAT64
-		"64:ff9b:1::/48",  // NAT64 of a site
-		"100::/64",        // discard
-		"2001::/32",       // Teredo
-		"2001:db8::/32",   // documentation
-		"2002::/16",       // 6to4
-		"3fff::/20",       // documentation
-		"5f00::/16",       // segment routing
-		"fc00::/7",        // private
-		"fe80::/10",       // link-local
-		"fec0::/10",       // site-local, given up
-		"ff00::/8",        // multicast
+		"::/3",          // loopback, IPv4 in several forms, NAT64, discard
+		"2001::/23",     // IETF protocol assignments: Teredo, benchmarks, ORCHID
+		"2001:db8::/32", // documentation
+		"2002::/16",     // 6to4
+		"3fff::/20",     // documentation
+		"4000::/2",      // segment routing (5f00::/16), the rest not assigned
+		"8000::/1",      // private, link-local, site-local, multicast, the rest not assigned
 	)
 }
 

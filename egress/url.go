@@ -67,8 +67,8 @@ func (g guard) checkURL(rawURL string) error {
 }
 
 // normalise writes the request's URL as it goes on the wire: the host in ASCII, by which
-// connections are pooled, too, and the query percent-encoded (WHATWG URL Standard, "query state").
-// The path is encoded by net/url.
+// connections are pooled, too, and path and query percent-encoded (WHATWG URL Standard, "path state"
+// and "query state"). What is encoded already stays as it is.
 func normalise(r *http.Request) error {
 	name, addr, err := parseHost(r.URL.Hostname())
 	if err != nil {
@@ -84,18 +84,21 @@ func normalise(r *http.Request) error {
 		host = "[" + host + "]"
 	}
 	r.URL.Host, r.Host = host, host
-	r.URL.RawQuery = encodeQuery(r.URL.RawQuery)
+	// Without a RawPath, net/url encodes the path. With one that is not encoded throughout, it
+	// would encode the decoded path, in which an encoded slash is a slash.
+	r.URL.RawPath = encode(r.URL.RawPath, notInPath)
+	r.URL.RawQuery = encode(r.URL.RawQuery, notInQuery)
 	return nil
 }
 
-// encodeQuery percent-encodes the bytes that a query may not have, and leaves the others.
-func encodeQuery(query string) string {
-	if !strings.ContainsFunc(query, notInQuery) {
-		return query
+// encode percent-encodes the bytes that a part of a URL may not have, and leaves the others.
+func encode(part string, forbidden func(rune) bool) string {
+	if !strings.ContainsFunc(part, forbidden) {
+		return part
 	}
 	var encoded strings.Builder
-	for i := range len(query) {
-		if c := query[i]; notInQuery(rune(c)) {
+	for i := range len(part) {
+		if c := part[i]; forbidden(rune(c)) {
 			fmt.Fprintf(&encoded, "%%%02X", c)
 		} else {
 			encoded.WriteByte(c)
@@ -105,6 +108,8 @@ func encodeQuery(query string) string {
 }
 
 func notInQuery(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`"#'<>`, c) }
+
+func notInPath(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("\"<>\\^`{|}", c) }
 
 // isLocalhost reports whether RFC 6761 section 6.3 reserves the name for the local machine.
 func isLocalhost(name string) bool {

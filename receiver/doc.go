@@ -3,7 +3,7 @@
 // and the end-to-end tests use it.
 //
 // [New] returns a [Receiver] by [Options]. Its OnReceived gets each request as a [Received],
-// which [Line] formats for a terminal.
+// which [Line] formats for a terminal; [Escape] is for other texts.
 //
 // Invariants:
 //   - A request with a wrong signature is answered 401, whatever the options say, and is

@@ -25,7 +25,7 @@ func Line(r Received) string {
 	}
 	line := fmt.Sprintf("%s %s %s attempt %d %s → %d %s", r.At.Format("15:04:05.000"),
 		orDash(r.Type), orDash(r.ID), r.Attempt, verdict, r.StatusAnswered, compact(r.Body))
-	return strings.TrimSpace(strings.Map(harmless, line))
+	return strings.TrimSpace(Escape(line)) // anybody who can reach the port can send any text
 }
 
 func orDash(s string) string {
@@ -51,11 +51,17 @@ func compact(body []byte) string {
 	return strings.ToValidUTF8(b.String()[:maxLineBody], "") + fmt.Sprintf("… (%d bytes)", len(body))
 }
 
-// harmless replaces characters that could move the cursor, change colours or reverse the
-// direction of writing. Anybody who can reach the port can send such text.
-func harmless(c rune) rune {
-	if unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) || c == '\u2028' || c == '\u2029' {
-		return '\uFFFD'
+// Escape writes characters that could move a terminal's cursor, change its colours or reverse the
+// direction of writing as JSON does: \u001b for an escape. JSON stays the same value. Bytes that are
+// not UTF-8 become U+FFFD.
+func Escape(text string) string {
+	var escaped strings.Builder
+	for _, c := range text {
+		if unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) || c == '\u2028' || c == '\u2029' {
+			fmt.Fprintf(&escaped, `\u%04x`, c)
+		} else {
+			escaped.WriteRune(c)
+		}
 	}
-	return c
+	return escaped.String()
 }

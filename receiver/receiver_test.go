@@ -1,7 +1,9 @@
 package receiver_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -240,7 +242,11 @@ func TestLine(t *testing.T) {
 		},
 		"terminals": {
 			func(r *receiver.Received) { r.ID, r.Body = "\x1b[31m", []byte("\"\u009b2J\u202e\u2028\"") },
-			"12:00:00.000 call.ended \uFFFD[31m attempt 1 ✓ verified → 204 \"\uFFFD2J\uFFFD\uFFFD\"",
+			`12:00:00.000 call.ended \u001b[31m attempt 1 ✓ verified → 204 "\u009b2J\u202e\u2028"`,
+		},
+		"a type that lies": {
+			func(r *receiver.Received) { r.Type = "a\n12:00:00.000 b evt_2 attempt 1 ✓ verified\x07\xff" },
+			"12:00:00.000 a\\u000a12:00:00.000 b evt_2 attempt 1 ✓ verified\\u0007\uFFFD evt_1 attempt 1 ✓ verified → 204 " + `{"id":"evt_1"}`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -252,4 +258,19 @@ func TestLine(t *testing.T) {
 			require.NotContains(t, line, "hunter2")
 		})
 	}
+}
+
+// TestEscapedJSONIsTheSame guards programs that read what is shown.
+func TestEscapedJSONIsTheSame(t *testing.T) {
+	t.Parallel()
+	name := "\x1b]0;title\x07\u009b\x7f\u202e\u2066 é"
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	require.NoError(t, encoder.Encode(name))
+	shown := receiver.Escape(strings.TrimSpace(text.String()))
+	var read string
+	require.NoError(t, json.Unmarshal([]byte(shown), &read))
+	require.Equal(t, name, read)
+	require.Equal(t, `"\u001b]0;title\u0007\u009b\u007f\u202e\u2066 é"`, shown)
 }

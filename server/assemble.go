@@ -54,7 +54,7 @@ func (s *Server) assembleWorker(poster *egress.Client) {
 	s.worker = worker.New(s.temporal, worker.Config{
 		TaskQueue: s.taskQueue,
 		Activities: activities.New(activities.Config{
-			Store: s.store, Poster: poster, Reporter: s.workflows, Metrics: activities.NewMetrics(s.registry), Logger: logger,
+			Store: s.store, Poster: poster, Reporter: s.workflows, Metrics: s.outcomes, Logger: logger,
 			Now: s.clock.Now, Random: mathrand.Float64, Process: s.dispatcher,
 			Tracer: s.tracing.tracer, TraceReceivers: s.settings.TracesToReceivers,
 		}),

@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/activities"
 	"postrider.dev/postrider/store"
 	"postrider.dev/postrider/worker"
 	"postrider.dev/postrider/workflows"
@@ -40,6 +41,7 @@ type Server struct {
 	role       Role
 	ids        *postrider.IDs
 	registry   *prometheus.Registry
+	outcomes   *activities.Metrics
 	tracing    tracer
 	temporal   client.Client
 	workflows  *workflows.Client
@@ -58,6 +60,7 @@ type Server struct {
 func New(ctx context.Context, settings Settings, role Role) (*Server, error) {
 	s := &Server{settings: settings, role: role, registry: newRegistry()}
 	s.ids = postrider.NewIDs(s.clock.Now, rand.Reader)
+	s.outcomes = activities.NewMetrics(s.registry)
 	if err := s.open(ctx); err != nil {
 		s.close(ctx)
 		return nil, err
@@ -96,7 +99,9 @@ func (s *Server) openDatabase(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	options := store.Options{Now: s.clock.Now, IDs: s.ids, Logger: s.role.Logger, Alone: s.ownsDatabase()}
+	options := store.Options{
+		Now: s.clock.Now, IDs: s.ids, Logger: s.role.Logger, Alone: s.ownsDatabase(), OnCancelled: s.outcomes.Cancelled,
+	}
 	if s.store, err = OpenStore(ctx, s.role.Database, keys, options); err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"net/http"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"postrider.dev/postrider"
 )
@@ -15,20 +17,26 @@ func basicAuth() scheme {
 	const authScheme = "Basic "
 	encoded := func(secret string) string { return base64.StdEncoding.EncodeToString([]byte(secret)) }
 	return scheme{
-		method: BasicAuth, revealing: true,
-		checkSecret: func(secret string) string {
-			if !strings.Contains(secret, ":") {
-				return "must be user:password when signing_method is basic_auth"
-			}
-			return checkCredential(secret)
-		},
+		method: BasicAuth, revealing: true, checkSecret: checkUserPassword,
 		sign: func(header http.Header, secrets []string, _ signed) {
 			header[headerAuthorize] = []string{authScheme + encoded(secrets[0])}
 		},
 		verify: func(secrets []string, r received) error {
-			return verifyHeader(r.header, headerAuthorize, secrets, func(given, secret string) bool {
+			return verifyHeader(r, headerAuthorize, secrets, func(given, secret string) bool {
 				return equal(credentials(given, authScheme), encoded(secret))
 			})
 		},
 	}
+}
+
+// checkUserPassword returns the rule that a user and password break, or "". They are sent in base64,
+// so they may be any text in UTF-8 without control characters (RFC 7617 section 2).
+func checkUserPassword(secret string) string {
+	switch {
+	case !strings.Contains(secret, ":"):
+		return "must be user:password when signing_method is basic_auth"
+	case !utf8.ValidString(secret) || strings.ContainsFunc(secret, unicode.IsControl):
+		return "must have no control characters, and be in UTF-8, when signing_method is basic_auth"
+	}
+	return ""
 }

@@ -13,20 +13,23 @@ const Bearer postrider.SigningMethod = "bearer"
 func bearer() scheme {
 	const authScheme = "Bearer "
 	return scheme{
-		method: Bearer, revealing: true, checkSecret: checkCredential,
+		method: Bearer, revealing: true, checkSecret: checkToken,
 		sign: func(header http.Header, secrets []string, _ signed) {
 			header[headerAuthorize] = []string{authScheme + secrets[0]}
 		},
 		verify: func(secrets []string, r received) error {
-			return verifyHeader(r.header, headerAuthorize, secrets, func(given, secret string) bool {
+			return verifyHeader(r, headerAuthorize, secrets, func(given, secret string) bool {
 				return equal(credentials(given, authScheme), secret)
 			})
 		},
 	}
 }
 
-// checkCredential returns the rule that keeps a secret out of a header, or "".
-func checkCredential(secret string) string {
+// checkToken returns the rule that keeps a token from its receiver, or "".
+func checkToken(secret string) string {
+	if strings.TrimSpace(secret) != secret {
+		return "must not be blank, nor begin or end with white space: that is lost on the way"
+	}
 	for i := range len(secret) {
 		if secret[i] < 0x20 || secret[i] > 0x7e {
 			return "must have printable ASCII characters only: it is sent in a header"

@@ -21,7 +21,7 @@ func hmacSHA1() scheme {
 			header[HeaderHubSHA1] = []string{signature(secrets[0], m.body)}
 		},
 		verify: func(secrets []string, r received) error {
-			return verifyHeader(r.header, HeaderHubSHA1, secrets, func(given, secret string) bool {
+			return verifyHeader(r, HeaderHubSHA1, secrets, func(given, secret string) bool {
 				return equal(given, signature(secret, r.body))
 			})
 		},

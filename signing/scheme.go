@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"time"
+	"unicode/utf8"
 
 	"postrider.dev/postrider"
 )
@@ -84,13 +85,15 @@ func NeedsSecret(method postrider.SigningMethod) bool {
 // made for another method must not be used with it, and no new receiver should get it unasked.
 func RevealsSecret(method postrider.SigningMethod) bool { return byMethod[method].revealing }
 
-// CheckSecret returns the rule that a secret breaks for a signing method, or "". An empty secret
-// means that none was given; it breaks a rule only when [NewSecret] cannot make one.
+// CheckSecret returns the rule that a new secret breaks for a signing method, or "". The rules keep
+// out what no receiver can match. An empty secret means that none was given; it breaks a rule only
+// when [NewSecret] cannot make one. [Sign] and [Verify] know no rules: a secret that is in use signs,
+// whatever they are by now.
 func CheckSecret(method postrider.SigningMethod, secret string) string {
 	s := byMethod[method]
 	switch {
-	case len(secret) > postrider.MaxSecretLength:
-		return fmt.Sprintf("must have at most %d bytes", postrider.MaxSecretLength)
+	case utf8.RuneCountInString(secret) > postrider.MaxSecretLength:
+		return fmt.Sprintf("must have at most %d characters", postrider.MaxSecretLength)
 	case secret == "" && NeedsSecret(method) && s.newSecret == nil:
 		return "is required when signing_method is " + string(method)
 	case secret == "" || s.checkSecret == nil:

@@ -2,6 +2,7 @@ package signing_test
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 func TestCheckSecret(t *testing.T) {
 	t.Parallel()
+	longest := strings.Repeat("\U0001F40E", postrider.MaxSecretLength)
 	for _, c := range []struct {
 		method postrider.SigningMethod
 		secret string
@@ -25,17 +27,74 @@ func TestCheckSecret(t *testing.T) {
 	}{
 		{signing.HMACSHA256, "", true},
 		{signing.HMACSHA256, "It's a Secret to Everybody", true},
-		{signing.HMACSHA256, strings.Repeat("s", postrider.MaxSecretLength+1), false},
+		{signing.HMACSHA256, longest, true},
+		{signing.HMACSHA256, longest + "s", false},
+		{signing.HMACSHA1, "whsec_ is text here, as GitHub's receivers take it", true},
 		{signing.Bearer, "", false},
 		{signing.Bearer, "token", true},
+		{signing.Bearer, "two words", true},
 		{signing.Bearer, "to\nken", false},
+		{signing.Bearer, " ", false},
+		{signing.Bearer, "token ", false},
+		{signing.Bearer, "\ttoken", false},
+		{signing.Bearer, "tok\u00e9n", false},
 		{signing.BasicAuth, "", false},
 		{signing.BasicAuth, "user", false},
 		{signing.BasicAuth, "user:password", true},
-		{signing.BasicAuth, "usér:password", false},
+		{signing.BasicAuth, "usér:пароль ", true},
+		{signing.BasicAuth, "user:pass\nword", false},
+		{signing.BasicAuth, "user:pass\u0085word", false},
+		{signing.BasicAuth, "user:\xff", false},
 		{signing.None, "", true},
 	} {
 		require.Equal(t, c.ok, signing.CheckSecret(c.method, c.secret) == "", "%s %q", c.method, c.secret)
+	}
+}
+
+// TestSecretsThatNoReceiverCanMatch guards against a secret that was pasted in another form than the
+// libraries of Standard Webhooks take, and against an error that does not say what to do.
+func TestSecretsThatNoReceiverCanMatch(t *testing.T) {
+	t.Parallel()
+	key := func(bytes int) []byte { return []byte(strings.Repeat("\xfb\xff", 33)[:bytes]) }
+	standard := func(bytes int) string { return "whsec_" + base64.StdEncoding.EncodeToString(key(bytes)) }
+	const around = `has something before or after it, such as "v1,", a quote or a space`
+	for secret, fault := range map[string]string{
+		standard(24):                          "",
+		standard(32):                          "",
+		standard(64):                          "",
+		standard(23):                          "has 23 bytes",
+		standard(65):                          "has 65 bytes",
+		"whsec_":                              "has 0 bytes",
+		"v1," + standard(32):                  around,
+		" " + standard(32):                    around,
+		standard(32) + "\n":                   around,
+		`"` + standard(32) + `"`:              around,
+		"v1,whsec_not base64":                 around,
+		"whsec_not base64 at all!":            "is not standard base64",
+		strings.TrimSuffix(standard(32), "="): "is not padded with = to a multiple of four characters",
+		"whsec_" + base64.URLEncoding.EncodeToString(key(32)):    "is in the URL-safe alphabet: it needs + for -, and / for _",
+		"whsec_" + base64.RawURLEncoding.EncodeToString(key(32)): "is in the URL-safe alphabet: it needs + for -, and / for _",
+		strings.Replace(standard(32), "_", "_\n", 1):             "is not standard base64",
+		strings.TrimSuffix(standard(32), "8=") + "9=":            "is not standard base64",
+		"a plain text with whsec_ inside":                        "",
+		"WHSEC_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw":                 "",
+		"'twas a plain text":                                     "",
+	} {
+		t.Run(secret, func(t *testing.T) {
+			t.Parallel()
+			rule := signing.CheckSecret(signing.HMACSHA256, secret)
+			if fault == "" {
+				require.Empty(t, rule)
+				return
+			}
+			require.Equal(t, "looks like a Standard Webhooks secret, which is whsec_ and the standard base64 of 24 to 64 bytes, but "+fault+
+				"; a plain text, whose characters are the key, must not begin with whsec_", rule)
+			// One that was stored before there was the rule signs as ever.
+			m := signing.Message{ID: "evt_1", Timestamp: time.Unix(1700000000, 0), Body: []byte(`{}`)}
+			header, err := signing.Sign(signing.HMACSHA256, []string{secret}, m)
+			require.NoError(t, err)
+			require.NoError(t, signing.Verify(signing.HMACSHA256, []string{secret}, header, m.Body, m.Timestamp, time.Minute))
+		})
 	}
 }
 

@@ -16,13 +16,18 @@ import (
 // clock. The libraries of Standard Webhooks use the same.
 const DefaultTolerance = 5 * time.Minute
 
+// maxHeader is the longest value of a header that [Verify] looks at, in bytes. It has room for 340
+// signatures. Node.js accepts no more of all headers together.
+const maxHeader = 16 << 10
+
 // Errors of [Verify].
 var (
 	// ErrMissingHeader means that the request lacks a header of the method.
 	ErrMissingHeader = errors.New("signing: missing header")
 	// ErrTimestamp means that webhook-timestamp is not a number, too old or too new.
 	ErrTimestamp = errors.New("signing: timestamp outside the tolerance")
-	// ErrMismatch means that no secret makes this signature, or that the credential is wrong.
+	// ErrMismatch means that no secret makes this signature, or that the credential is wrong, or
+	// that a header has more than 16 KiB.
 	ErrMismatch = errors.New("signing: signature does not match")
 )
 
@@ -48,10 +53,10 @@ func Verify(
 }
 
 // verifyHeader returns nil when the header's value matches one of the secrets.
-func verifyHeader(header http.Header, name string, secrets []string, match func(given, secret string) bool) error {
-	given := header.Get(name)
-	if given == "" {
-		return missing(name)
+func verifyHeader(r received, name string, secrets []string, match func(given, secret string) bool) error {
+	given, err := r.value(name)
+	if err != nil {
+		return err
 	}
 	for _, secret := range secrets {
 		if match(given, secret) {
@@ -59,6 +64,18 @@ func verifyHeader(header http.Header, name string, secrets []string, match func(
 		}
 	}
 	return ErrMismatch
+}
+
+// value returns a header's value. The work of a verification is bounded by its length.
+func (r received) value(name string) (string, error) {
+	value := r.header.Get(name)
+	switch {
+	case value == "":
+		return "", missing(name)
+	case len(value) > maxHeader:
+		return "", ErrMismatch
+	}
+	return value, nil
 }
 
 // missing returns [ErrMissingHeader] with the header's name.

@@ -84,6 +84,31 @@ func drop(name string) func(http.Header) { return func(h http.Header) { h.Del(na
 
 func set(name, value string) func(http.Header) { return func(h http.Header) { h.Set(name, value) } }
 
+// TestVerifyIsBounded guards against a header that takes a second to look through: Go's servers
+// accept headers of 1 MB.
+func TestVerifyIsBounded(t *testing.T) {
+	t.Parallel()
+	header, err := signing.Sign(signing.HMACSHA256, []string{exampleSecret}, exampleMessage())
+	require.NoError(t, err)
+	signature := header.Get(signing.HeaderSignature)
+	other := "v1," + strings.Repeat("A", 43) + "= "
+	header.Set(signing.HeaderSignature, strings.Repeat(other, 300)+signature)
+	require.NoError(t, verifyExample(signing.HMACSHA256, exampleSecret, header), "more than anybody's rotation makes")
+	for _, filler := range []string{other, "a ", " ", "v1,"} {
+		header.Set(signing.HeaderSignature, strings.Repeat(filler, 1<<20/len(filler))+" "+signature)
+		require.ErrorIs(t, verifyExample(signing.HMACSHA256, exampleSecret, header), signing.ErrMismatch)
+	}
+	for method, name := range map[postrider.SigningMethod]string{
+		signing.HMACSHA256: signing.HeaderID, signing.HMACSHA1: signing.HeaderHubSHA1,
+		signing.Bearer: "Authorization", signing.BasicAuth: "Authorization",
+	} {
+		header, err := signing.Sign(method, []string{"user:password"}, exampleMessage())
+		require.NoError(t, err)
+		header.Set(name, strings.Repeat("x", 1<<20))
+		require.ErrorIs(t, verifyExample(method, "user:password", header), signing.ErrMismatch)
+	}
+}
+
 func TestVerifyWantsASecret(t *testing.T) {
 	t.Parallel()
 	require.ErrorIs(t, verifyExample(signing.HMACSHA256, "", http.Header{}), signing.ErrNoSecret)

@@ -236,7 +236,9 @@ func (s *Store) eachChunk(ctx context.Context, name string, deliveryIDs []string
 // is parked, or that another workflow carries. Returns [postrider.CodeNotFound] if it is
 // unknown.
 func (s *Store) CancelDelivery(ctx context.Context, workflowID, deliveryID string) error {
-	return s.db.Write(ctx, "cancel a delivery", func(tx *sqlx.Tx) error {
+	var cancelled []string
+	err := s.db.Write(ctx, "cancel a delivery", func(tx *sqlx.Tx) error {
+		cancelled = nil
 		known, err := sqldb.SQL("SELECT id FROM deliveries WHERE id = ?", deliveryID).Add(s.db.Lock("FOR UPDATE")).Strings(ctx, tx)
 		if err != nil {
 			return err
@@ -249,11 +251,15 @@ func (s *Store) CancelDelivery(ctx context.Context, workflowID, deliveryID strin
 		if err != nil || len(carried) == 0 {
 			return err
 		}
-		if _, err := cancelDeliveries(ctx, tx, carried, s.now()); err != nil {
+		if cancelled, err = cancelDeliveries(ctx, tx, carried, s.now()); err != nil {
 			return err
 		}
 		return dropOutbox(ctx, tx, carried)
 	})
+	if err == nil {
+		s.OnCancelled(len(cancelled))
+	}
+	return err
 }
 
 // Backlog counts the deliveries that are due and that no workflow carries, without those that

@@ -12,7 +12,7 @@ import (
 	"postrider.dev/postrider/store/sqldb"
 )
 
-// Options are what a Store needs beside its database; all but Alone are required.
+// Options are what a Store needs beside its database; all but Alone and OnCancelled are required.
 type Options struct {
 	Keys   *Keyring
 	Now    func() time.Time
@@ -21,6 +21,8 @@ type Options struct {
 	// Alone says that no other process delivers or serves from the database, so the store
 	// notifies no other process.
 	Alone bool
+	// OnCancelled is told how many deliveries a transaction has made cancelled, after its commit.
+	OnCancelled func(deliveries int)
 }
 
 // Store is the database. It is safe for concurrent use.
@@ -58,7 +60,10 @@ type Store struct {
 // [postrider.CodeUnavailable] when the database cannot be reached.
 func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	if options.Keys == nil || options.Now == nil || options.IDs == nil || options.Logger == nil {
-		return nil, errors.New("store: every field of Options but Alone is required")
+		return nil, errors.New("store: every field of Options but Alone and OnCancelled is required")
+	}
+	if options.OnCancelled == nil {
+		options.OnCancelled = func(int) {}
 	}
 	db, err := sqldb.Open(url)
 	if err != nil {

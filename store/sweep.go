@@ -92,11 +92,17 @@ func (s *Store) sweep(ctx context.Context, condition *sqldb.Statement) error {
 		}
 		return w.step(ctx)
 	})
-	if err == nil && w.resumed > 0 {
+	if err != nil {
+		return err
+	}
+	if w.cancelled > 0 {
+		s.OnCancelled(w.cancelled)
+	}
+	if w.resumed > 0 {
 		s.notify()
 		signal(s.wakeRetries)
 	}
-	return err
+	return nil
 }
 
 // sweptWebhook is one step of a sweep.
@@ -110,6 +116,7 @@ type sweptWebhook struct {
 	Status      postrider.WebhookStatus
 	Deleted     bool
 	resumed     int
+	cancelled   int
 }
 
 // step moves some deliveries, and says when the next step is due.
@@ -232,6 +239,7 @@ func (w *sweptWebhook) cancel(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	w.cancelled = len(cancelled)
 	asked := map[string]bool{}
 	var rows []outboxRow
 	for _, id := range cancelled {

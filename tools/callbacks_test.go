@@ -24,6 +24,7 @@ func callbacks() map[string]string {
 		"receiver.Options.Now":        "the clock",
 		"receiver.Options.OnReceived": "a command prints what came",
 		"store.Options.Now":           "the clock",
+		"store.Options.OnCancelled":   "it counts what was committed, and does no I/O",
 		"store.Store.Reencrypt":       "it is told how far the work is",
 		"store.Store.Retain":          "it is told how far the work is",
 		"store.Store.UpdateWebhook":   "it decides from what is stored, and does no I/O",

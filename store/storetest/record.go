@@ -210,12 +210,14 @@ func recordCancelled(t *testing.T, b *Bundle) {
 	w := b.NewWebhook(t)
 	id := b.PublishTo(t, w.ID, 1)[0]
 	b.Claimed(t, 1)
+	counted := b.countCancelled()
 	carrier := b.read(t, id).WorkflowID
 	require.NoError(t, b.CancelDelivery(ctx, "retry/another", id))
 	require.Equal(t, postrider.StateDelivering, b.State(t, id), "a workflow that does not carry it cancels nothing")
 	require.NoError(t, b.CancelDelivery(ctx, carrier, id))
 	b.Clock.Advance(time.Second)
 	require.NoError(t, b.CancelDelivery(ctx, carrier, id))
+	require.Equal(t, 1, *counted)
 	requireCode(t, postrider.CodeConflict, b.Record(ctx, []postrider.Outcome{b.Outcome(t, id, 1, postrider.StateSucceeded)}))
 	d, err := b.Delivery(ctx, b.Workspace, id)
 	require.NoError(t, err)
@@ -229,6 +231,13 @@ func recordCancelled(t *testing.T, b *Bundle) {
 	require.NoError(t, err)
 	require.Zero(t, read.Stats.TotalDeliveries)
 	requireCode(t, postrider.CodeNotFound, b.CancelDelivery(ctx, carrier, "dlv_unknown"))
+}
+
+// countCancelled returns how many deliveries the store reports as cancelled from now on.
+func (b *Bundle) countCancelled() *int {
+	counted := new(int)
+	b.OnCancelled = func(deliveries int) { *counted += deliveries }
+	return counted
 }
 
 func recordText(t *testing.T, b *Bundle) {
@@ -286,11 +295,13 @@ func deleteCancels(t *testing.T, b *Bundle) {
 	}))
 	require.NoError(t, b.Release(ctx, []string{released}))
 	b.Clock.Advance(time.Second)
+	counted := b.countCancelled()
 	require.NoError(t, b.DeleteWebhook(ctx, b.Workspace, w.ID))
 
 	require.Equal(t, postrider.StateSucceeded, b.State(t, done))
 	require.Equal(t, postrider.StateFailed, b.State(t, together[2]))
 	unfinished := slices.Concat(together[:2], waiting, batched, ids[1:])
+	require.Equal(t, len(unfinished), *counted)
 	for _, id := range unfinished {
 		d := b.read(t, id)
 		require.Equal(t, postrider.StateCancelled, d.State)

@@ -4,6 +4,7 @@ package storetest
 import (
 	"crypto/rand"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,6 +154,7 @@ func webhookTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
 		"a webhook comes back as it was stored": webhookRoundTrip,
 		"every setting of a webhook is kept":    webhookSettings,
+		"the longest persona has room":          webhookLongestPersona,
 		"webhooks are listed by pages":          webhookPages,
 		"webhooks are filtered":                 webhookFilters,
 		"a webhook is changed":                  webhookUpdate,
@@ -189,6 +191,27 @@ func webhookRoundTrip(t *testing.T, b *Bundle) {
 	require.Nil(t, created.SecretID)
 	_, err = b.Secret(t.Context(), b.Workspace, bare.ID)
 	requireCode(t, postrider.CodeNotFound, err)
+}
+
+// An index holds a persona's id beside a pattern, and PostgreSQL's has an end: a longer id would be a
+// failure of ours. These characters do not compress.
+func webhookLongestPersona(t *testing.T, b *Bundle) {
+	id := make([]rune, postrider.MaxPersonaBytes/4)
+	for i := range id {
+		id[i] = 0x10000 + rune(i*7919%0x8000)
+	}
+	persona := string(id)
+	require.Empty(t, postrider.CheckPersonaID(&persona))
+	require.Len(t, persona, postrider.MaxPersonaBytes)
+	w := b.Settings(strings.Repeat("a", postrider.MaxEventTypeLength))
+	w.ID = b.IDs.New(postrider.PrefixWebhook)
+	w.ScopeType, w.PersonaID = postrider.ScopePersona, &persona
+	created, err := b.CreateWebhook(t.Context(), w, "")
+	require.NoError(t, err)
+	found, err := b.Webhooks(t.Context(), b.Workspace, postrider.WebhookFilter{PersonaID: persona}, postrider.Page{Limit: 2})
+	require.NoError(t, err)
+	require.Len(t, found.Items, 1)
+	require.Equal(t, created.ID, found.Items[0].ID)
 }
 
 func webhookPages(t *testing.T, b *Bundle) {
