@@ -90,7 +90,7 @@ func (s *server) createWebhook(ctx context.Context, _ *struct{}, settings Create
 	if w, err = s.Store.CreateWebhook(ctx, w, secret); err != nil {
 		return nil, err
 	}
-	return &createdWebhook{Location: "/api/v1/webhooks/" + w.ID, Body: showWebhook(w)}, nil
+	return &createdWebhook{Location: "/api/v1/webhooks/" + w.ID, Body: showWebhook(ctx, w)}, nil
 }
 
 // checkWebhook returns every rule that the webhook, its secret or its URL breaks. refusal is
@@ -143,7 +143,7 @@ func (s *server) listWebhooks(ctx context.Context, in *listWebhooksInput) (*rest
 	if err != nil {
 		return nil, err
 	}
-	return rest.ListOf(found, showWebhook), nil
+	return rest.ListOf(found, func(w postrider.Webhook) webhook { return showWebhook(ctx, w) }), nil
 }
 
 // WebhookPath is the path of a route on one webhook.
@@ -153,7 +153,7 @@ type WebhookPath struct {
 
 func (s *server) getWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[webhook], error) {
 	w, err := s.Store.Webhook(ctx, rest.Workspace(ctx), in.ID)
-	return &rest.Output[webhook]{Body: showWebhook(w)}, err
+	return &rest.Output[webhook]{Body: showWebhook(ctx, w)}, err
 }
 
 func (s *server) updateWebhook(ctx context.Context, in *WebhookPath, patch rest.Patch[updateWebhook]) (*rest.Output[webhook], error) {
@@ -167,7 +167,7 @@ func (s *server) updateWebhook(ctx context.Context, in *WebhookPath, patch rest.
 	w, err := s.Store.UpdateWebhook(ctx, rest.Workspace(ctx), in.ID, func(edit *postrider.WebhookEdit) error {
 		return s.editWebhook(ctx, edit, patch, refusal)
 	})
-	return &rest.Output[webhook]{Body: showWebhook(w)}, err
+	return &rest.Output[webhook]{Body: showWebhook(ctx, w)}, err
 }
 
 // editWebhook changes a stored webhook as the patch says.

@@ -15,7 +15,7 @@ func basicAuth() scheme {
 	const authScheme = "Basic "
 	encoded := func(secret string) string { return base64.StdEncoding.EncodeToString([]byte(secret)) }
 	return scheme{
-		method: BasicAuth, revealing: true,
+		method: BasicAuth, revealing: true, headers: []Header{{Name: headerAuthorize}},
 		checkSecret: func(secret string) string {
 			if !strings.Contains(secret, ":") {
 				return "must be user:password when signing_method is basic_auth"

@@ -38,6 +38,7 @@ type Store struct {
 	stopNotifying  func()        // ends it
 	revocations    atomic.Int64
 
+	writes          writeProbe
 	matches         matchCache
 	starts, retries rounds // where the latest claims ended
 }
@@ -83,6 +84,7 @@ func (s *Store) Close() error {
 	s.recording.Close()
 	s.permitting.Close()
 	s.stopNotifying()
+	s.writes.running.Wait()
 	return s.db.Close()
 }
 

@@ -14,6 +14,7 @@ var (
 	webhooksTable        = sqldb.NewTable("webhooks", sqldb.ColumnsOf[storedWebhook](), "")
 	webhookEventsTable   = sqldb.NewTable("webhook_events", sqldb.ColumnsOf[patternRow](), "")
 	webhookPaceTable     = sqldb.NewTable("webhook_pace", sqldb.ColumnsOf[paceRow](), upsertPace)
+	writeProbeTable      = sqldb.NewTable("write_probe", sqldb.ColumnsOf[probeRow](), "")
 	webhookStatsTable    = sqldb.NewTable("webhook_stats", sqldb.ColumnsOf[statsRow](), addToStats)
 	eventsTable          = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow](), "")
 	newDeliveriesTable   = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...), "")
