@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// printing says how a command prints a list.
-type printing struct {
+// PrintSettings say how a command prints a list.
+type PrintSettings struct {
 	JSON bool `name:"json" help:"Print JSON, one object a line, for programs."`
 }
 
 // show prints items as JSON, or as a table under the names of its columns.
-func show[T any](p printing, items []T, columns []string, row func(T) []string) error {
+func show[T any](p PrintSettings, items []T, columns []string, row func(T) []string) error {
 	if p.JSON {
 		encoder := json.NewEncoder(os.Stdout)
 		for _, item := range items {
