@@ -71,8 +71,9 @@ type secretHeader struct {
 
 // headersOf returns what the headers of a signing method do with a secret.
 func headersOf(method postrider.SigningMethod, secret postrider.Secret) []secretHeader {
-	shown := []secretHeader{}
-	for _, header := range signing.Headers(method) {
+	headers := signing.Headers(method)
+	shown := make([]secretHeader, 0, len(headers))
+	for _, header := range headers {
 		h := secretHeader{Name: header.Name, CurrentSince: secret.CreatedAt}
 		for _, previous := range secret.Previous {
 			if header.Overlaps && (h.PreviousUntil == nil || previous.ExpiresAt.After(*h.PreviousUntil)) {

@@ -15,8 +15,10 @@ func TestRevealSecret(t *testing.T) {
 	revealed := b.do(http.MethodGet, webhooksPath+"/"+id+"/secret", "")
 	require.Equal(t, "no-store", revealed.Header.Get("Cache-Control"))
 	got := revealed.object(http.StatusOK)
-	require.Equal(t, map[string]any{"id": got["id"], "secret": "mine", "created_at": "2026-08-03T12:00:00Z", "previous": []any{},
-		"headers": headersSince("2026-08-03T12:00:00Z", nil)}, got)
+	require.Equal(t, map[string]any{
+		"id": got["id"], "secret": "mine", "created_at": "2026-08-03T12:00:00Z", "previous": []any{},
+		"headers": headersSince("2026-08-03T12:00:00Z", nil),
+	}, got)
 	require.Equal(t, got["id"], b.do(http.MethodGet, webhooksPath+"/"+id, "").object(http.StatusOK)["secret_id"])
 	b.do(http.MethodGet, webhooksPath+"/wh_unknown/secret", "").problem(http.StatusNotFound)
 	require.NotContains(t, b.logs.String(), "mine")

@@ -3,10 +3,8 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +32,7 @@ const databaseSetting = "--database-url (POSTRIDER_DATABASE_URL): "
 // SQLite's in a binary that has SQLite inside. The error does not repeat the URL, which may hold a
 // password.
 func CheckDatabaseURL(url string) error {
-	inside := slices.Contains(sql.Drivers(), "sqlite")
+	inside := store.HasSQLite()
 	switch isSQLite := strings.HasPrefix(url, "sqlite:"); {
 	case url == "", strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"), isSQLite && inside:
 		return nil

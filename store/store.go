@@ -74,6 +74,10 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	return s, nil
 }
 
+// HasSQLite reports whether the program has SQLite's driver in it, without which [Open] cannot open
+// a file.
+func HasSQLite() bool { return sqldb.HasSQLite() }
+
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 

@@ -10,6 +10,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -19,13 +20,13 @@ import (
 func main() {
 	list := flag.Bool("list", false, "print every module with its licences")
 	flag.Parse()
-	if err := run(flag.Args(), *list); err != nil {
+	if err := run(os.Stdout, flag.Args(), *list); err != nil {
 		fmt.Fprintln(os.Stderr, "licences: "+err.Error())
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // the command's only exit
 	}
 }
 
-func run(folders []string, list bool) error {
+func run(out io.Writer, folders []string, list bool) error {
 	modules, err := modulesOf(folders)
 	if err != nil {
 		return err
@@ -35,7 +36,7 @@ func run(folders []string, list bool) error {
 	}
 	var broken []string
 	kinds := map[string]int{}
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, m := range modules {
 		found, problems, err := m.licences()
 		if err != nil {
@@ -57,13 +58,13 @@ func run(folders []string, list bool) error {
 	if len(broken) > 0 {
 		return fmt.Errorf("not to be used, unless allowed() or exceptions() say so:\n  %s", strings.Join(broken, "\n  "))
 	}
-	fmt.Printf("%d modules: %s\n", len(modules), summary(kinds))
-	return nil
+	_, err = fmt.Fprintf(out, "%d modules: %s\n", len(modules), summary(kinds))
+	return err
 }
 
 // summary returns how many modules have each licence.
 func summary(kinds map[string]int) string {
-	var parts []string
+	parts := make([]string, 0, len(kinds))
 	for id, n := range kinds {
 		parts = append(parts, fmt.Sprintf("%s %d", id, n))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,5 +70,5 @@ func TestModulesAreFound(t *testing.T) {
 		require.True(t, paths[path], path)
 	}
 	require.False(t, paths[project])
-	require.Error(t, run([]string{filepath.Join(t.TempDir(), "none")}, false))
+	require.Error(t, run(io.Discard, []string{filepath.Join(t.TempDir(), "none")}, false))
 }
