@@ -42,6 +42,11 @@ func TestWrongUsageIsOneLine(t *testing.T) {
 	t.Parallel()
 	const keys = "POSTRIDER_ENCRYPTION_KEYS=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 	const database = "POSTRIDER_DATABASE_URL="
+	const (
+		noDatabase    = "--database-url (POSTRIDER_DATABASE_URL): must be set to the postgres://"
+		otherDatabase = "must start with postgres:// or postgresql://"
+		noSQLite      = "SQLite is only in postrider-standalone"
+	)
 	for name, c := range map[string]struct {
 		args []string
 		env  []string
@@ -52,13 +57,13 @@ func TestWrongUsageIsOneLine(t *testing.T) {
 		"unknown flag":           {[]string{"serve", "--lisen", "x"}, []string{keys}, `unknown flag --lisen`},
 		"help of the command":    {[]string{"key", "create", "--nam", "x"}, nil, `(postrider key create --help tells more)`},
 		"wrong value":            {[]string{"worker", "--max-in-flight", "0"}, []string{keys, database + "postgres://h/d"}, `--max-in-flight`},
-		"no database":            {[]string{"serve"}, []string{keys}, `--database-url (POSTRIDER_DATABASE_URL): must be set to the postgres://`},
-		"empty database":         {[]string{"api"}, []string{keys, database}, `--database-url (POSTRIDER_DATABASE_URL): must be set to the postgres://`},
-		"unknown database":       {[]string{"serve"}, []string{keys, database + "mysql://u:password@h/d"}, `must start with postgres:// or postgresql://`},
-		"SQLite":                 {[]string{"serve"}, []string{keys, database + "sqlite:x.db"}, `SQLite is only in postrider-standalone`},
-		"scheme without slashes": {[]string{"serve"}, []string{keys, database + "postgres:x.db"}, `must start with postgres:// or postgresql://`},
-		"operators without one":  {[]string{"migrate", "up"}, nil, `--database-url (POSTRIDER_DATABASE_URL): must be set to the postgres://`},
-		"operators' SQLite":      {[]string{"migrate", "status"}, []string{database + "sqlite:x.db"}, `SQLite is only in postrider-standalone`},
+		"no database":            {[]string{"serve"}, []string{keys}, noDatabase},
+		"empty database":         {[]string{"api"}, []string{keys, database}, noDatabase},
+		"unknown database":       {[]string{"serve"}, []string{keys, database + "mysql://u:password@h/d"}, otherDatabase},
+		"SQLite":                 {[]string{"serve"}, []string{keys, database + "sqlite:x.db"}, noSQLite},
+		"scheme without slashes": {[]string{"serve"}, []string{keys, database + "postgres:x.db"}, otherDatabase},
+		"operators without one":  {[]string{"migrate", "up"}, nil, noDatabase},
+		"operators' SQLite":      {[]string{"migrate", "status"}, []string{database + "sqlite:x.db"}, noSQLite},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -150,7 +150,7 @@ func TestNothingSensitiveIsTold(t *testing.T) {
 	require.Contains(t, string(log), "delivery_id="+id)
 	require.Contains(t, string(log), "stopped Temporal")
 	told["log"], told["Temporal's database"] = log, g.read(t, "temporal.db")
-	require.True(t, bytes.Contains(told["Temporal's database"], []byte(id)), "its histories are in plain text, so that the search can find something")
+	require.True(t, bytes.Contains(told["Temporal's database"], []byte(id)), "histories are in plain text: the search can find something")
 	for where, text := range told {
 		for _, value := range sensitive {
 			require.False(t, holds(text, value), "%s has %s", where, value)
@@ -230,7 +230,7 @@ func refusals(t *testing.T, g *guarded) map[string]string {
 	status, own := g.sent(t, g.Key, http.MethodGet, one, "")
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, own, headerSecret, "a key with the scope manage sees what it set")
-	const good = `"url":"http://127.0.0.1:9/","events":["*"]`
+	const good, create = `{"url":"http://127.0.0.1:9/","events":["*"],`, "/api/v1/webhooks"
 	answers := map[string]string{}
 	for name, c := range map[string]struct {
 		key, method, path, body string
@@ -241,11 +241,11 @@ func refusals(t *testing.T, g *guarded) map[string]string {
 		"broken JSON":         {g.Key, http.MethodPost, "/api/v1/events", `{"type":"a","data":{"card":"` + payloadText + `"}`, 400},
 		"unknown field":       {g.Key, http.MethodPost, "/api/v1/events", `{"type":"a","data":{"card":"` + payloadText + `"},"more":1}`, 422},
 		"bad event type":      {g.Key, http.MethodPost, "/api/v1/events", `{"type":"a b","data":"` + payloadText + `"}`, 422},
-		"bad method":          {g.Key, http.MethodPost, "/api/v1/webhooks", `{` + good + `,"signing_method":"md5","secret":"` + refusedSecret + `"}`, 422},
-		"bad basic_auth":      {g.Key, http.MethodPost, "/api/v1/webhooks", `{` + good + `,"signing_method":"basic_auth","secret":"` + refusedSecret + `"}`, 422},
-		"secret of a type":    {g.Key, http.MethodPost, "/api/v1/webhooks", `{` + good + `,"secret":["` + refusedSecret + `"]}`, 422},
-		"reserved header":     {g.Key, http.MethodPost, "/api/v1/webhooks", `{` + good + `,"headers":{"Authorization":"` + refusedSecret + `"}}`, 422},
-		"password in the URL": {g.Key, http.MethodPost, "/api/v1/webhooks", `{"url":"http://u:` + refusedSecret + `@h.test/","events":["*"]}`, 422},
+		"bad method":          {g.Key, http.MethodPost, create, good + `"signing_method":"md5","secret":"` + refusedSecret + `"}`, 422},
+		"bad basic_auth":      {g.Key, http.MethodPost, create, good + `"signing_method":"basic_auth","secret":"` + refusedSecret + `"}`, 422},
+		"secret of a type":    {g.Key, http.MethodPost, create, good + `"secret":["` + refusedSecret + `"]}`, 422},
+		"reserved header":     {g.Key, http.MethodPost, create, good + `"headers":{"Authorization":"` + refusedSecret + `"}}`, 422},
+		"password in the URL": {g.Key, http.MethodPost, create, `{"url":"http://u:` + refusedSecret + `@h.test/","events":["*"]}`, 422},
 		"bad rotation":        {g.Key, http.MethodPost, one + "/secret/rotate", `{"secret":"` + refusedSecret + `","grace_seconds":-1}`, 422},
 		"headers, masked":     {reader.Key, http.MethodGet, one, "", 200},
 	} {

@@ -99,7 +99,8 @@ func class(code string) string {
 func away(err error) bool {
 	var network net.Error
 	if errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrClosed) || errors.Is(err, errReadOnly) || retryable(err) {
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrClosed) ||
+		errors.Is(err, errReadOnly) || retryable(err) {
 		return true
 	}
 	switch sqliteCode(err) {

@@ -13,8 +13,9 @@ import (
 // Guards against a licence that nobody looked at: one that is not on the list, or a text that is none.
 func TestLicencesAreRecognized(t *testing.T) {
 	t.Parallel()
-	own, err := os.ReadFile("../../LICENSE")
+	text, err := os.ReadFile("../../LICENSE")
 	require.NoError(t, err)
+	own := string(text)
 	write := func(files map[string]string) *module {
 		m := &module{path: "example.com/m", version: "v1.0.0", root: t.TempDir()}
 		m.packages = []string{m.root, filepath.Join(m.root, "a", "b")}
@@ -25,6 +26,7 @@ func TestLicencesAreRecognized(t *testing.T) {
 		}
 		return m
 	}
+	const gplID = "GPL-3.0-or-later"
 	const gpl = "This program is free software: you can redistribute it and/or modify it under the terms of the " +
 		"GNU General Public License as published by the Free Software Foundation, either version 3 of the License, " +
 		"or (at your option) any later version.\n"
@@ -34,14 +36,14 @@ func TestLicencesAreRecognized(t *testing.T) {
 		problem string
 	}{
 		"none":                {nil, nil, "has no licence file"},
-		"MIT":                 {map[string]string{"LICENSE": string(own)}, []string{"MIT"}, ""},
-		"spelt otherwise":     {map[string]string{"Licence.md": string(own)}, []string{"MIT"}, ""},
-		"two":                 {map[string]string{"LICENSE-MIT": string(own), "COPYING": gpl}, []string{"GPL-3.0-or-later", "MIT"}, "COPYING is GPL-3.0-or-later"},
-		"of a package":        {map[string]string{"LICENSE": string(own), "a/LICENSE": gpl}, []string{"GPL-3.0-or-later", "MIT"}, "a/LICENSE is GPL-3.0-or-later"},
-		"of what is not used": {map[string]string{"LICENSE": string(own), "unused/LICENSE": gpl}, []string{"MIT"}, ""},
-		"unknown":             {map[string]string{"LICENSE": "Do what you like on Tuesdays."}, nil, "LICENSE is a licence that is not recognized"},
+		"MIT":                 {map[string]string{"LICENSE": own}, []string{"MIT"}, ""},
+		"spelt otherwise":     {map[string]string{"Licence.md": own}, []string{"MIT"}, ""},
+		"two":                 {map[string]string{"LICENSE-MIT": own, "COPYING": gpl}, []string{gplID, "MIT"}, "COPYING is " + gplID},
+		"of a package":        {map[string]string{"LICENSE": own, "a/LICENSE": gpl}, []string{gplID, "MIT"}, "a/LICENSE is " + gplID},
+		"of what is not used": {map[string]string{"LICENSE": own, "unused/LICENSE": gpl}, []string{"MIT"}, ""},
+		"unknown":             {map[string]string{"LICENSE": "Do what you like on Tuesdays."}, nil, "that is not recognized"},
 		"more than it says": {
-			map[string]string{"LICENSE": string(own) + strings.Repeat("And you owe us a horse. ", 100)}, []string{"MIT"}, "not recognized",
+			map[string]string{"LICENSE": own + strings.Repeat("And you owe us a horse. ", 100)}, []string{"MIT"}, "not recognized",
 		},
 	} {
 		found, problems, err := write(c.files).licences()

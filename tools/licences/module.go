@@ -65,7 +65,8 @@ func modulesOf(folders []string) ([]*module, error) {
 	known := map[string]*module{}
 	for _, folder := range folders {
 		const format = "{{with .Module}}{{.Path}}\t{{.Version}}\t{{.Dir}}{{end}}\t{{.Dir}}"
-		command := exec.Command("go", "list", "-C", folder, "-deps", "-test", "-f", format, "./...") //nolint:gosec,noctx // our own folders; it ends with this program
+		//nolint:gosec,noctx // our own folders; it ends with this program
+		command := exec.Command("go", "list", "-C", folder, "-deps", "-test", "-f", format, "./...")
 		var stderr bytes.Buffer
 		command.Stderr = &stderr
 		output, err := command.Output()
