@@ -159,6 +159,10 @@ fmt: $(TOOLS) ## Format the code
 vuln: $(TOOLS) ## Look for known vulnerabilities; VULNDB=file:///… asks a copy of the database instead of vuln.go.dev
 	for module in . standalone bench; do bin/tools/govulncheck -db '$(VULNDB)' -C $$module ./...; done
 
+.PHONY: licences
+licences: ## Check the licences of all modules that the code is made of; ARGS=--list names them
+	@go -C tools run ./licences $(ARGS) $(addprefix ../,$(MODULES))
+
 .PHONY: histories
 histories: ## Record the workflow histories that the replay tests read, after a change of workflow code
 	go -C standalone test ./e2e -run 'TestHistories|TestTraceStaysHere|TestBatch|TestFailedForGood|TestRetriesTogether' -count=1 -record $(CURDIR)/workflows/testdata

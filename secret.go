@@ -7,7 +7,7 @@ type Secret struct {
 	ID        string
 	Value     string
 	CreatedAt time.Time
-	Previous  []PreviousSecret // replaced secrets that still sign, newest first
+	Previous  []PreviousSecret // replaced secrets that sign too, where a header has room for them; newest first
 }
 
 // PreviousSecret is a replaced secret in its grace period.

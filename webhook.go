@@ -37,6 +37,9 @@ const (
 // DisabledGone is the DisabledReason of a webhook whose receiver answered 410.
 const DisabledGone = "gone"
 
+// MaskedHeader stands for the value of a custom header that the reader may not see.
+const MaskedHeader = "***"
+
 // Limits and defaults of a webhook's settings. Lengths are in characters (Unicode code points), as
 // those of the API's document are, unless the name says bytes.
 const (
@@ -70,7 +73,7 @@ type WebhookSettings struct {
 	SigningMethod SigningMethod     `json:"signing_method" db:"signing_method" doc:"How the receiver can tell that a request came from here. The HMAC methods make a secret when none is given; bearer and basic_auth need one."`
 	ScopeType     ScopeType         `json:"scope_type" db:"scope_type" enum:"global,persona" doc:"global: every event; persona: one persona's only."`
 	PersonaID     *string           `json:"persona_id" db:"persona_id" nullable:"true" minLength:"1" maxLength:"1024" doc:"Required when scope_type is persona, and goes with it only. At most 2,048 bytes in UTF-8."`
-	Headers       map[string]string `json:"headers" db:"headers" maxProperties:"32" doc:"Headers added to every request. Reserved names are refused: Postrider's own, the signature's, Authorization, and those of the HTTP connection."`
+	Headers       map[string]string `json:"headers" db:"headers" maxProperties:"32" doc:"Headers added to every request. Reserved names are refused: Postrider's own, the signature's, Authorization, and those of the HTTP connection. They are encrypted at rest. Answers show their values to keys with the scope manage; to others each value is ***, which is refused as a value."`
 	RateLimit     *int              `json:"rate_limit" db:"rate_limit" nullable:"true" minimum:"1" maximum:"10000" doc:"Requests a second; null for no limit."`
 	MaxInFlight   int               `json:"max_in_flight" db:"max_in_flight" minimum:"1" maximum:"1000" doc:"Requests at once."`
 	ParkSeconds   int               `json:"park_seconds" db:"park_seconds" minimum:"0" maximum:"2592000" doc:"How long what waits for the webhook is kept while it is not active; then it fails. 0: as long as finished deliveries are kept."`
@@ -272,6 +275,8 @@ func checkHeaders(headers map[string]string) []FieldError {
 			message = "is not a valid header name (RFC 9110)"
 		case ReservedHeader(name):
 			message = "is a reserved header name"
+		case headers[name] == MaskedHeader:
+			message = "must have the value itself: *** stands for one that the reader may not see"
 		case seen[canonical]:
 			message = "is given twice, in different cases"
 		case len(headers[name]) > MaxHeaderLength || !printable(headers[name]):

@@ -107,7 +107,9 @@ func (s *server) routeHealth() {
 	}, handler)
 	s.rest.HandleHTTP(&huma.Operation{
 		Path: "/readyz", OperationID: "readyz", Tags: []string{rest.TagService},
-		Summary: "Ready", Description: "Whether a publish would be accepted and delivered now. Needs no key. " +
+		Summary: "Ready", Description: "Whether a publish would be accepted and delivered now: " +
+			"the database answers (`database`) and takes writes (`database_writes`, tried once a second at most), " +
+			"and Temporal answers (`temporal`). Needs no key. " +
 			"A load balancer may ask whether it would be accepted, delivered now or later, with `?exclude=temporal`.",
 		Parameters: []*huma.Param{{
 			Name: "exclude", In: "query", Description: "A check that is shown and decides nothing. May be repeated.",

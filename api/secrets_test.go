@@ -15,7 +15,10 @@ func TestRevealSecret(t *testing.T) {
 	revealed := b.do(http.MethodGet, webhooksPath+"/"+id+"/secret", "")
 	require.Equal(t, "no-store", revealed.Header.Get("Cache-Control"))
 	got := revealed.object(http.StatusOK)
-	require.Equal(t, map[string]any{"id": got["id"], "secret": "mine", "created_at": "2026-08-03T12:00:00Z", "previous": []any{}}, got)
+	require.Equal(t, map[string]any{
+		"id": got["id"], "secret": "mine", "created_at": "2026-08-03T12:00:00Z", "previous": []any{},
+		"headers": headersSince("2026-08-03T12:00:00Z", nil),
+	}, got)
 	require.Equal(t, got["id"], b.do(http.MethodGet, webhooksPath+"/"+id, "").object(http.StatusOK)["secret_id"])
 	b.do(http.MethodGet, webhooksPath+"/wh_unknown/secret", "").problem(http.StatusNotFound)
 	require.NotContains(t, b.logs.String(), "mine")
@@ -46,6 +49,39 @@ func TestRotateSecret(t *testing.T) {
 	got = rotate(`{"secret":null,"grace_seconds":0}`)
 	require.Regexp(t, `^whsec_`, got["secret"])
 	require.Empty(t, got["previous"])
+}
+
+// headersSince returns what hmac_sha256's headers do with a secret.
+func headersSince(since string, previousUntil any) []any {
+	return []any{
+		map[string]any{"name": "Webhook-Signature", "current_since": since, "previous_until": previousUntil},
+		map[string]any{"name": "X-Hub-Signature-256", "current_since": since, "previous_until": nil},
+	}
+}
+
+// Guards against a rotation that promises an overlap which the header cannot have: its receivers
+// would fail from that moment on.
+func TestRotationSaysWhichHeaderOverlaps(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for method, c := range map[string]struct{ first, second, header string }{
+		"hmac_sha1":  {"one", "two", "X-Hub-Signature"},
+		"bearer":     {"one", "two", "Authorization"},
+		"basic_auth": {"u:one", "u:two", "Authorization"},
+	} {
+		id := b.newWebhook(`,"signing_method":"` + method + `","secret":"` + c.first + `"`)
+		got := b.do(http.MethodPost, webhooksPath+"/"+id+"/secret/rotate", `{"secret":"`+c.second+`","grace_seconds":60}`).object(http.StatusOK)
+		at := "2026-08-03T12:00:00Z"
+		require.Equal(t, []any{map[string]any{"name": c.header, "current_since": at, "previous_until": nil}}, got["headers"], method)
+		require.Empty(t, got["previous"], "%s: it signs nothing any more", method)
+		require.Equal(t, got, b.do(http.MethodGet, webhooksPath+"/"+id+"/secret", "").object(http.StatusOK))
+	}
+	id := b.newWebhook("")
+	b.clock.advance(time.Minute)
+	got := b.do(http.MethodPost, webhooksPath+"/"+id+"/secret/rotate", `{"grace_seconds":60}`).object(http.StatusOK)
+	require.Equal(t, headersSince("2026-08-03T12:01:00Z", "2026-08-03T12:02:00Z"), got["headers"])
+	unsigned := b.newWebhook(`,"signing_method":"none","secret":"kept"`)
+	require.Empty(t, b.do(http.MethodGet, webhooksPath+"/"+unsigned+"/secret", "").object(http.StatusOK)["headers"])
 }
 
 func TestRotateSecretRefusals(t *testing.T) {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/api/rest"
 	"postrider.dev/postrider/signing"
 )
 
@@ -92,7 +94,9 @@ type webhookStats struct {
 	SuccessRate      float64 `json:"success_rate" minimum:"0" maximum:"1" doc:"1 when none has finished."`
 }
 
-func showWebhook(w postrider.Webhook) webhook {
+// showWebhook returns a webhook as the caller may see it: the values of custom headers, which often
+// are credentials, need the scope manage.
+func showWebhook(ctx context.Context, w postrider.Webhook) webhook {
 	shown := webhook{
 		ID: w.ID, WebhookSettings: w.WebhookSettings, SecretID: w.SecretID, DeliverySettings: w.Policy,
 		Status: w.Status, DisabledReason: w.DisabledReason,
@@ -104,8 +108,13 @@ func showWebhook(w postrider.Webhook) webhook {
 		LastDeliveryAt: w.Stats.LastDeliveryAt, LastError: w.Stats.LastError,
 		CreatedAt: w.CreatedAt, UpdatedAt: w.UpdatedAt,
 	}
-	if shown.Headers == nil {
-		shown.Headers = map[string]string{}
+	visible := rest.Allows(ctx, postrider.ScopeManage)
+	shown.Headers = make(map[string]string, len(w.Headers))
+	for name, value := range w.Headers {
+		if !visible {
+			value = postrider.MaskedHeader
+		}
+		shown.Headers[name] = value
 	}
 	return shown
 }

@@ -107,7 +107,7 @@ func (s *server) createWebhook(ctx context.Context, _ *struct{}, settings Create
 	if w, err = s.Store.CreateWebhook(ctx, w, secret); err != nil {
 		return nil, err
 	}
-	return &createdWebhook{Location: "/api/v1/webhooks/" + w.ID, Body: showWebhook(w)}, nil
+	return &createdWebhook{Location: "/api/v1/webhooks/" + w.ID, Body: showWebhook(ctx, w)}, nil
 }
 
 // checkWebhook returns every rule that the webhook, its secret or its URL breaks. secretRule is
@@ -160,7 +160,7 @@ func (s *server) listWebhooks(ctx context.Context, in *listWebhooksInput) (*rest
 	if err != nil {
 		return nil, err
 	}
-	return rest.ListOf(found, showWebhook), nil
+	return rest.ListOf(found, func(w postrider.Webhook) webhook { return showWebhook(ctx, w) }), nil
 }
 
 // WebhookPath is the path of a route on one webhook.
@@ -170,7 +170,7 @@ type WebhookPath struct {
 
 func (s *server) getWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[webhook], error) {
 	w, err := s.Store.Webhook(ctx, rest.Workspace(ctx), in.ID)
-	return &rest.Output[webhook]{Body: showWebhook(w)}, err
+	return &rest.Output[webhook]{Body: showWebhook(ctx, w)}, err
 }
 
 func (s *server) updateWebhook(ctx context.Context, in *WebhookPath, patch rest.Patch[updateWebhook]) (*rest.Output[webhook], error) {
@@ -184,7 +184,7 @@ func (s *server) updateWebhook(ctx context.Context, in *WebhookPath, patch rest.
 	w, err := s.Store.UpdateWebhook(ctx, rest.Workspace(ctx), in.ID, func(edit *postrider.WebhookEdit) error {
 		return s.editWebhook(ctx, edit, patch, refusal)
 	})
-	return &rest.Output[webhook]{Body: showWebhook(w)}, err
+	return &rest.Output[webhook]{Body: showWebhook(ctx, w)}, err
 }
 
 // editWebhook changes a stored webhook as the patch says.
@@ -266,12 +266,12 @@ func originOf(address string) string {
 
 func (s *server) pauseWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[webhook], error) {
 	w, err := s.Store.PauseWebhook(ctx, rest.Workspace(ctx), in.ID)
-	return &rest.Output[webhook]{Body: showWebhook(w)}, err
+	return &rest.Output[webhook]{Body: showWebhook(ctx, w)}, err
 }
 
 func (s *server) resumeWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[webhook], error) {
 	w, err := s.Store.ResumeWebhook(ctx, rest.Workspace(ctx), in.ID)
-	return &rest.Output[webhook]{Body: showWebhook(w)}, err
+	return &rest.Output[webhook]{Body: showWebhook(ctx, w)}, err
 }
 
 func (s *server) deleteWebhook(ctx context.Context, in *WebhookPath) (*struct{}, error) {

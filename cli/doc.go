@@ -17,6 +17,8 @@
 //   - Standard output has only the result, for programs; remarks for people go to standard
 //     error ([notef]).
 //   - Every command ends soon after its context is done.
+//   - What was not understood is one line on standard error and exit code 2, before any work; a
+//     failure is exit code 1.
 //
 // A new command is a file here and a field in the commands of a main function. The table of
 // settings in docs/operations.md is generated: `go test ./cmd/postrider -update`. Logic that is

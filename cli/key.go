@@ -89,7 +89,7 @@ func (e expiryTime) after(now time.Time) *time.Time {
 // KeyListCommand lists a workspace's keys.
 type KeyListCommand struct {
 	OperatorSettings
-	printing
+	PrintSettings
 
 	Workspace string `required:"" placeholder:"ID" help:"Id of the workspace."`
 }
@@ -118,7 +118,8 @@ func (c *KeyListCommand) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return show(c.printing, found, []string{"ID", "NAME", "SCOPES", "CREATED", "LAST USED", "EXPIRES", "REVOKED"}, func(k shown) []string {
+		columns := []string{"ID", "NAME", "SCOPES", "CREATED", "LAST USED", "EXPIRES", "REVOKED"}
+		return show(c.PrintSettings, found, columns, func(k shown) []string {
 			scopes := strings.Trim(fmt.Sprint(k.Scopes), "[]")
 			return []string{k.ID, k.Name, scopes, when(&k.CreatedAt), when(k.LastUsedAt), when(k.ExpiresAt), when(k.RevokedAt)}
 		})

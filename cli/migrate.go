@@ -33,7 +33,7 @@ func (c *MigrateUpCommand) Run(ctx context.Context) error {
 // MigrateStatusCommand lists the migrations.
 type MigrateStatusCommand struct {
 	OperatorSettings
-	printing
+	PrintSettings
 }
 
 // Run implements the command.
@@ -59,7 +59,7 @@ func (c *MigrateStatusCommand) Run(ctx context.Context) error {
 		if pending > 0 {
 			notef("%d pending: run `postrider migrate up`.", pending)
 		}
-		return show(c.printing, list, []string{"VERSION", "MIGRATION", "APPLIED"}, func(m shown) []string {
+		return show(c.PrintSettings, list, []string{"VERSION", "MIGRATION", "APPLIED"}, func(m shown) []string {
 			return []string{strconv.FormatInt(m.Version, 10), m.Name, when(m.AppliedAt)}
 		})
 	})

@@ -11,14 +11,14 @@ import (
 	"postrider.dev/postrider/receiver"
 )
 
-// printing says how a command prints a list.
-type printing struct {
+// PrintSettings say how a command prints a list.
+type PrintSettings struct {
 	JSON bool `name:"json" help:"Print JSON, one object a line, for programs."`
 }
 
 // show prints items as JSON, or as a table under the names of its columns. Names are whatever a caller
 // of the API wanted them to be, so they are escaped.
-func show[T any](p printing, items []T, columns []string, row func(T) []string) error {
+func show[T any](p PrintSettings, items []T, columns []string, row func(T) []string) error {
 	if p.JSON {
 		for _, item := range items {
 			text, err := json.Marshal(item)

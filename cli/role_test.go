@@ -120,17 +120,17 @@ func TestListsForPeopleAndPrograms(t *testing.T) { //nolint:paralleltest // stan
 	type item struct {
 		Name string `json:"name"`
 	}
-	list := func(p printing, items ...item) string {
+	list := func(p PrintSettings, items ...item) string {
 		text, err := printed(t, func(...any) error {
 			return show(p, items, []string{"NAME", "LENGTH"}, func(i item) []string { return []string{i.Name, i.Name + "!"} })
 		})
 		require.NoError(t, err)
 		return text
 	}
-	require.Equal(t, "NAME  LENGTH\na     a!\nbcde  bcde!\n", list(printing{}, item{"a"}, item{"bcde"}))
-	require.Equal(t, "{\"name\":\"a\"}\n{\"name\":\"bcde\"}\n", list(printing{JSON: true}, item{"a"}, item{"bcde"}))
-	require.Empty(t, list(printing{}))
-	require.Empty(t, list(printing{JSON: true}))
+	require.Equal(t, "NAME  LENGTH\na     a!\nbcde  bcde!\n", list(PrintSettings{}, item{"a"}, item{"bcde"}))
+	require.Equal(t, "{\"name\":\"a\"}\n{\"name\":\"bcde\"}\n", list(PrintSettings{JSON: true}, item{"a"}, item{"bcde"}))
+	require.Empty(t, list(PrintSettings{}))
+	require.Empty(t, list(PrintSettings{JSON: true}))
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	require.Equal(t, "2026-01-02T03:04:05Z -", when(&at)+" "+when(nil))
 }

@@ -42,7 +42,7 @@ func (c *WorkspaceCreateCommand) Run(ctx context.Context) error {
 // WorkspaceListCommand lists workspaces.
 type WorkspaceListCommand struct {
 	OperatorSettings
-	printing
+	PrintSettings
 }
 
 // Run implements the command.
@@ -58,7 +58,7 @@ func (c *WorkspaceListCommand) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return show(c.printing, found, []string{"ID", "NAME", "CREATED"}, func(w shown) []string {
+		return show(c.PrintSettings, found, []string{"ID", "NAME", "CREATED"}, func(w shown) []string {
 			return []string{w.ID, w.Name, when(&w.CreatedAt)}
 		})
 	})

@@ -72,6 +72,7 @@ func (s *Server) assembleWorker(poster *egress.Client) {
 func (s *Server) checks() []api.Check {
 	return []api.Check{
 		{Name: "database", Run: s.store.Ping},
+		{Name: "database_writes", Run: s.store.Writable},
 		{Name: "temporal", Run: func(ctx context.Context) error { return checkNamespace(ctx, s.temporal, s.role.Temporal.Namespace) }},
 	}
 }

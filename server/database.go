@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,16 +19,29 @@ type DatabaseSettings struct {
 }
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
-func (d *DatabaseSettings) Validate() error { return CheckDatabaseURL(d.DatabaseURL) }
-
-// CheckDatabaseURL returns an error that names the flag unless the URL is PostgreSQL's, SQLite's
-// or empty. The error does not repeat the URL, which may hold a password.
-func CheckDatabaseURL(url string) error {
-	scheme, _, _ := strings.Cut(url, ":")
-	if url != "" && !slices.Contains([]string{"postgres", "postgresql", "sqlite"}, scheme) {
-		return errors.New("--database-url (POSTRIDER_DATABASE_URL): must start with postgres:// or postgresql://, or be sqlite:PATH")
+func (d *DatabaseSettings) Validate() error {
+	if d.DatabaseURL == "" {
+		return errors.New(databaseSetting + "must be set to the postgres://USER:PASSWORD@HOST/NAME of the database")
 	}
-	return nil
+	return CheckDatabaseURL(d.DatabaseURL)
+}
+
+const databaseSetting = "--database-url (POSTRIDER_DATABASE_URL): "
+
+// CheckDatabaseURL returns an error that names the flag unless the URL is PostgreSQL's or empty, or
+// SQLite's in a binary that has SQLite inside. The error does not repeat the URL, which may hold a
+// password.
+func CheckDatabaseURL(url string) error {
+	inside := store.HasSQLite()
+	switch isSQLite := strings.HasPrefix(url, "sqlite:"); {
+	case url == "", strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"), isSQLite && inside:
+		return nil
+	case isSQLite:
+		return errors.New(databaseSetting + "must start with postgres:// or postgresql://; SQLite is only in postrider-standalone")
+	case inside:
+		return errors.New(databaseSetting + "must start with postgres:// or postgresql://, or be sqlite:PATH")
+	}
+	return errors.New(databaseSetting + "must start with postgres:// or postgresql://")
 }
 
 // NewIDs returns the source of a process's ids.

@@ -22,7 +22,8 @@
 //  3. The worker ends after the dispatcher, when its attempts are recorded.
 //  4. Temporal's client closes, then the database; last, the remaining spans are sent.
 //
-// Steps 1 to 3 begin together, and [Settings].ShutdownTimeout bounds each.
+// Steps 1 to 3 begin together, and [Settings].ShutdownTimeout bounds each. The log says how long
+// each part was waited for (ending.go).
 //
 // Invariants: without the database New fails; without Temporal the API still accepts events
 // and readiness reports it. A schema or keys that do not fit are refused before any work.

@@ -142,7 +142,7 @@ func TestEventsAreAcceptedWhileTemporalIsAway(t *testing.T) {
 	for _, base := range []string{p.apiURL(), p.metricsURL()} {
 		status, body := p.call(t, http.MethodGet, base+"/readyz", "")
 		require.Equal(t, http.StatusServiceUnavailable, status)
-		require.JSONEq(t, `{"status":"unavailable","checks":{"database":"ok","temporal":"unavailable"}}`, body)
+		require.JSONEq(t, `{"status":"unavailable","checks":{"database":"ok","database_writes":"ok","temporal":"unavailable"}}`, body)
 		status, body = p.call(t, http.MethodGet, base+"/readyz?exclude=temporal", "")
 		require.Equal(t, http.StatusOK, status, body)
 		status, _ = p.call(t, http.MethodGet, base+"/healthz", "")

@@ -21,30 +21,48 @@ const (
 // Run serves and delivers until ctx is done, or until a part of the process fails. Then it
 // stops in the order that the package's documentation gives, and closes everything.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.close(ctx)
-	running, ctx := errgroup.WithContext(ctx)
+	end := &ending{logger: s.role.Logger}
+	running, group := errgroup.WithContext(ctx)
+	running.Go(func() error {
+		<-group.Done()
+		end.begin(ctx, context.Cause(group), s.settings.ShutdownTimeout)
+		return nil
+	})
 	for _, task := range s.tasks() {
-		running.Go(func() error { return task(ctx) })
+		running.Go(func() error {
+			defer end.over(group, task.name)
+			return task.run(group)
+		})
 	}
-	return running.Wait()
+	err := running.Wait()
+	s.close(ctx)
+	end.log(ctx)
+	return err
 }
 
-// tasks returns the functions that Run runs at the same time. Each returns soon after its
-// context is done.
-func (s *Server) tasks() []func(context.Context) error {
-	tasks := []func(context.Context) error{
-		s.publishEndpoints, s.store.Listen,
-		func(ctx context.Context) error { return s.clock.follow(ctx, s.store.Clock, s.role.Logger) },
-		func(ctx context.Context) error { return s.serve(ctx, s.role.Ports.Metrics, s.metrics) },
+// task is a part of a process at work.
+type task struct {
+	name string // for the log
+	run  func(context.Context) error
+}
+
+// tasks returns what Run runs at the same time. Each returns soon after its context is done.
+func (s *Server) tasks() []task {
+	serving := func(name string, listener net.Listener, handler http.Handler) task {
+		return task{name, func(ctx context.Context) error { return s.serve(ctx, listener, handler) }}
 	}
-	if profile := s.role.Ports.Profile; profile != nil {
-		tasks = append(tasks, func(ctx context.Context) error { return s.serve(ctx, profile, profileHandler()) })
+	tasks := []task{
+		{"endpoints", s.publishEndpoints}, {"notifications", s.store.Listen}, serving("metrics", s.role.Ports.Metrics, s.metrics),
+		{"clock", func(ctx context.Context) error { return s.clock.follow(ctx, s.store.Clock, s.role.Logger) }},
+	}
+	if s.role.Ports.Profile != nil {
+		tasks = append(tasks, serving("profiles", s.role.Ports.Profile, profileHandler()))
 	}
 	if s.api != nil {
-		tasks = append(tasks, func(ctx context.Context) error { return s.serve(ctx, s.role.Ports.API, s.api) })
+		tasks = append(tasks, serving("api_requests", s.role.Ports.API, s.api))
 	}
 	if s.worker != nil {
-		tasks = append(tasks, s.deliver, s.keepPartitions)
+		tasks = append(tasks, task{"attempts", s.deliver}, task{"partitions", s.keepPartitions})
 	}
 	return tasks
 }

@@ -57,9 +57,25 @@ func TestProfilesKeepTheCommandLineBack(t *testing.T) {
 	t.Parallel()
 	for path, status := range map[string]int{"": http.StatusOK, "heap": http.StatusOK, "cmdline": http.StatusNotFound} {
 		answer := httptest.NewRecorder()
-		profileHandler().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/debug/pprof/"+path, nil))
+		address := "http://127.0.0.1:6060/debug/pprof/" + path
+		profileHandler().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, address, nil))
 		require.Equal(t, status, answer.Code, "%s", path)
 	}
+}
+
+// Guards against pages of the internet that reach the profiles by DNS rebinding.
+func TestProfilesAreForThisMachine(t *testing.T) {
+	t.Parallel()
+	for host, allowed := range map[string]bool{
+		"127.0.0.1:6060": true, "localhost": true, "LOCALHOST:6060": true, "[::1]:6060": true, "[::1]": true,
+		"evil.example:6060": false, "localhost.evil.example": false, "127.0.0.1.evil.example": false, "10.0.0.5:6060": false, "": false,
+	} {
+		require.Equal(t, allowed, loopback(host), host)
+	}
+	answer := httptest.NewRecorder()
+	rebound := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://evil.example:6060/debug/pprof/heap", nil)
+	profileHandler().ServeHTTP(answer, rebound)
+	require.Equal(t, http.StatusForbidden, answer.Code)
 }
 
 func open(t *testing.T, dir string) *store.Store {

@@ -17,7 +17,7 @@ func basicAuth() scheme {
 	const authScheme = "Basic "
 	encoded := func(secret string) string { return base64.StdEncoding.EncodeToString([]byte(secret)) }
 	return scheme{
-		method: BasicAuth, revealing: true, checkSecret: checkUserPassword,
+		method: BasicAuth, revealing: true, checkSecret: checkUserPassword, headers: []Header{{Name: headerAuthorize}},
 		sign: func(header http.Header, secrets []string, _ signed) {
 			header[headerAuthorize] = []string{authScheme + encoded(secrets[0])}
 		},

@@ -13,7 +13,7 @@ const Bearer postrider.SigningMethod = "bearer"
 func bearer() scheme {
 	const authScheme = "Bearer "
 	return scheme{
-		method: Bearer, revealing: true, checkSecret: checkToken,
+		method: Bearer, revealing: true, checkSecret: checkToken, headers: []Header{{Name: headerAuthorize}},
 		sign: func(header http.Header, secrets []string, _ signed) {
 			header[headerAuthorize] = []string{authScheme + secrets[0]}
 		},

@@ -16,7 +16,7 @@ const HMACSHA1 postrider.SigningMethod = "hmac_sha1"
 func hmacSHA1() scheme {
 	signature := func(secret string, body []byte) string { return "sha1=" + hubMAC(sha1.New, secret, body) }
 	return scheme{
-		method: HMACSHA1, newSecret: newStandardSecret,
+		method: HMACSHA1, newSecret: newStandardSecret, headers: []Header{{Name: HeaderHubSHA1}},
 		sign: func(header http.Header, secrets []string, m signed) {
 			header[HeaderHubSHA1] = []string{signature(secrets[0], m.body)}
 		},

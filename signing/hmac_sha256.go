@@ -21,6 +21,7 @@ const versionHMAC = "v1,"
 func hmacSHA256() scheme {
 	return scheme{
 		method: HMACSHA256, newSecret: newStandardSecret, checkSecret: checkStandardSecret,
+		headers: []Header{{Name: HeaderSignature, Overlaps: true}, {Name: HeaderHubSHA256}},
 		sign: func(header http.Header, secrets []string, m signed) {
 			header[HeaderSignature] = []string{standardSignatures(secrets, m.id, m.timestamp, m.body)}
 			header[HeaderHubSHA256] = []string{"sha256=" + hubMAC(sha256.New, secrets[0], m.body)}

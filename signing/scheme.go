@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -18,6 +19,8 @@ type scheme struct {
 	unsigned bool
 	// revealing says that each request has the secret itself, so that the receiver learns it.
 	revealing bool
+	// headers are the headers that sign adds.
+	headers []Header
 	// newSecret makes a secret for a webhook that is created without one. It is nil when
 	// people must choose the secret.
 	newSecret func(entropy io.Reader) (string, error)
@@ -84,6 +87,18 @@ func NeedsSecret(method postrider.SigningMethod) bool {
 // RevealsSecret reports whether each request of the method has the secret itself. A secret that was
 // made for another method must not be used with it, and no new receiver should get it unasked.
 func RevealsSecret(method postrider.SigningMethod) bool { return byMethod[method].revealing }
+
+// Header is a request header that a signing method adds.
+type Header struct {
+	Name string
+	// Overlaps says that during a rotation the header has a signature by each live secret. Any other
+	// header has room for one value, and the current secret alone makes it.
+	Overlaps bool
+}
+
+// Headers returns the headers by which receivers verify requests of the method; none for a method
+// that does not sign.
+func Headers(method postrider.SigningMethod) []Header { return slices.Clone(byMethod[method].headers) }
 
 // CheckSecret returns the rule that a new secret breaks for a signing method, or "". The rules keep
 // out what no receiver can match. An empty secret means that none was given; it breaks a rule only

@@ -175,6 +175,30 @@ func TestEveryMethodSignsAndVerifies(t *testing.T) {
 	}
 }
 
+// Guards what a rotation tells people: which headers have the old secret too, and that no other
+// header depends on the secret.
+func TestHeadersSayWhichOverlap(t *testing.T) {
+	t.Parallel()
+	m := signing.Message{ID: "evt_1", Timestamp: time.Unix(1700000000, 0), Body: []byte(`{"a":1}`)}
+	sign := func(method postrider.SigningMethod, secrets ...string) http.Header {
+		header, err := signing.Sign(method, secrets, m)
+		require.NoError(t, err)
+		header.Del(signing.HeaderID)
+		header.Del(signing.HeaderTimestamp)
+		return header
+	}
+	for _, method := range signing.Methods() {
+		alone, both := sign(method, "user:new"), sign(method, "user:new", "user:old")
+		old := sign(method, "user:old")
+		require.Len(t, both, len(signing.Headers(method)), method)
+		for _, header := range signing.Headers(method) {
+			require.NotEqual(t, old.Get(header.Name), alone.Get(header.Name), header.Name)
+			require.Equal(t, header.Overlaps, strings.Contains(both.Get(header.Name), old.Get(header.Name)), header.Name)
+			require.Equal(t, !header.Overlaps, alone.Get(header.Name) == both.Get(header.Name), header.Name)
+		}
+	}
+}
+
 func TestUnknownMethodsHaveNoRules(t *testing.T) {
 	t.Parallel()
 	require.False(t, signing.NeedsSecret("md5"))

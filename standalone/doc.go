@@ -5,6 +5,7 @@
 // The parts of Postrider are those of package server, with the role of a process that owns its
 // database; this package adds what goes around them:
 //
+//   - claimDataDir (datadir.go) locks the data directory and closes it to other users.
 //   - runCommand (run.go) claims the data directory, opens the ports, starts Temporal, and then
 //     runs the server. It stops in the opposite order.
 //   - temporalCommand (temporal.go) runs Temporal alone, for production binaries to use.

@@ -3,13 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"postrider.dev/postrider/egress"
 	"postrider.dev/postrider/server"
@@ -31,7 +27,7 @@ type runCommand struct {
 // stops in the opposite order.
 func (c *runCommand) Run(ctx context.Context) error {
 	logger := c.Logger(slog.LevelDebug)
-	release, err := claimDataDir(c.DataDir)
+	release, err := claimDataDir(ctx, c.DataDir, logger)
 	if err != nil {
 		return err
 	}
@@ -68,29 +64,16 @@ func (c *runCommand) Run(ctx context.Context) error {
 // from its write-ahead log at the next start.
 const stopTimeout = 10 * time.Second
 
-// stopTemporal stops the embedded server. It logs a failure, because there is nothing else to do.
+// stopTemporal stops the embedded server, and logs that it does. It logs a failure, because there is
+// nothing else to do.
 func stopTemporal(ctx context.Context, temporal *embedded.Server, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout) // ctx is done by now
 	defer cancel()
+	begun := time.Now()
+	logger.LogAttrs(ctx, slog.LevelInfo, "stopping Temporal", slog.Duration("at_most", stopTimeout))
 	if err := temporal.Stop(ctx); err != nil {
 		logger.LogAttrs(ctx, slog.LevelWarn, "cannot stop Temporal cleanly", slog.Any("error", err))
+		return
 	}
-}
-
-// claimDataDir creates the data directory and locks it. Two servers on one database file would
-// release each other's leases.
-func claimDataDir(dir string) (release func(), err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("--data-dir (POSTRIDER_DATA_DIR): %w", err)
-	}
-	lock := flock.New(filepath.Join(dir, "lock"))
-	locked, err := lock.TryLock()
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("--data-dir (POSTRIDER_DATA_DIR): %w", err)
-	case !locked:
-		return nil, fmt.Errorf("--data-dir %s (POSTRIDER_DATA_DIR): "+
-			"another postrider is running on it; stop that one, or choose another folder", dir)
-	}
-	return func() { _ = lock.Unlock() }, nil // the end of the process unlocks it too
+	logger.LogAttrs(ctx, slog.LevelInfo, "stopped Temporal", slog.Duration("took", time.Since(begun).Round(time.Millisecond)))
 }

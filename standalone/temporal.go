@@ -65,7 +65,7 @@ type temporalCommand struct {
 // Run implements the command.
 func (c *temporalCommand) Run(ctx context.Context) error {
 	logger := c.Logger(slog.LevelDebug)
-	release, err := claimDataDir(c.DataDir)
+	release, err := claimDataDir(ctx, c.DataDir, logger)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,8 @@
 //   - An outbox row is deleted only in the transaction that finishes or parks its
 //     delivery: see outbox.go for its states. A lease that runs out makes the row
 //     claimable again, so a lost workflow loses no delivery.
-//   - Secrets are stored encrypted, see [Keyring].
+//   - Secrets and the values of custom headers are stored encrypted, see [Keyring].
+//   - A webhook is read with secrets of its own workspace only.
 //   - Everything of a workspace is read and changed with the workspace's id in the
 //     condition, so another workspace's id is an unknown id.
 //
@@ -33,7 +34,8 @@
 //   - sweep.go lets deliveries follow a webhook that was changed; fanout.go makes those of
 //     large publications.
 //   - record.go stores attempts; record_update.go has what they mean for deliveries and stats.
-//   - webhook.go, secret.go, keyring.go, event.go, delivery.go, target.go, apikey.go and
+//   - writable.go tells readiness whether a write would succeed.
+//   - webhook.go, headers.go, secret.go, keyring.go, event.go, delivery.go, target.go, apikey.go and
 //     workspace.go are one resource each; list.go pages.
 //   - words.go has the words that are stored: kinds, states and statuses. tables.go has
 //     the tables that are written by typed rows and the beginnings of queries.

@@ -1,6 +1,10 @@
 package store
 
-import "postrider.dev/postrider/store/sqldb"
+import (
+	"context"
+
+	"postrider.dev/postrider/store/sqldb"
+)
 
 // What the tests of package store_test compare with the databases.
 var (
@@ -14,6 +18,12 @@ func PartialIndexes() map[string]string {
 		"outbox_ready": readyStart, "outbox_handover": readyRetry, "outbox_cancel": readyCancel, "outbox_held": onHold,
 		"outbox_leased": leasedAttempt, "outbox_scheduled": scheduledStart, "outbox_retrying": waitingRetry,
 	}
+}
+
+// ExecWriting runs a statement on the pool that writes.
+func ExecWriting(ctx context.Context, s *Store, text string) error {
+	_, err := s.db.Writing.ExecContext(ctx, text)
+	return err
 }
 
 // OutboxKinds returns the kinds of outbox rows.
@@ -51,6 +61,7 @@ func RowColumns() map[string][]string {
 		"installation":     sqldb.ColumnsOf[installationRow]().Names(),
 		"sweeps":           sqldb.ColumnsOf[sweepRow]().Names(),
 		"fanouts":          sqldb.ColumnsOf[fanOutRow]().Names(),
+		"write_probe":      sqldb.ColumnsOf[probeRow]().Names(),
 		"outbox":           sqldb.ColumnsOf[outboxRow]().Names(),
 	}
 }

@@ -44,6 +44,9 @@ func (v version) identity() string {
 	return "postrider secret\x00" + v.WorkspaceID + "\x00" + v.SecretID + "\x00" + strconv.Itoa(v.Number)
 }
 
+// errForeignSecret means that a webhook names a secret that is not its workspace's.
+var errForeignSecret = errors.New("the secret that it names is not in its workspace")
+
 // versions runs a statement of selectVersions and decrypts what it finds. A version that cannot be
 // decrypted has an error of its own.
 func (s *Store) versions(ctx context.Context, q sqldb.Querier, st *sqldb.Statement) ([]version, error) {
@@ -57,17 +60,18 @@ func (s *Store) versions(ctx context.Context, q sqldb.Querier, st *sqldb.Stateme
 	return found, nil
 }
 
-// liveVersions returns a secret's values that sign now, the current one first.
-func (s *Store) liveVersions(ctx context.Context, q sqldb.Querier, secretID *string) ([]version, error) {
-	if secretID == nil {
+// liveVersions returns the values of a webhook's secret that sign now, the current one first. A
+// secret of another workspace has none.
+func (s *Store) liveVersions(ctx context.Context, q sqldb.Querier, w postrider.Webhook) ([]version, error) {
+	if w.SecretID == nil {
 		return nil, nil
 	}
-	const live = "v.secret_id = ? AND (v.expires_at IS NULL OR v.expires_at > ?) ORDER BY v.number DESC"
-	return s.versions(ctx, q, sqldb.SQL(selectVersions+live, *secretID, s.now()))
+	const live = "v.secret_id = ? AND s.workspace_id = ? AND (v.expires_at IS NULL OR v.expires_at > ?) ORDER BY v.number DESC"
+	return s.versions(ctx, q, sqldb.SQL(selectVersions+live, *w.SecretID, w.WorkspaceID, s.now()))
 }
 
-func (s *Store) revealed(ctx context.Context, q sqldb.Querier, secretID *string) (postrider.Secret, error) {
-	versions, err := s.liveVersions(ctx, q, secretID)
+func (s *Store) revealed(ctx context.Context, q sqldb.Querier, w postrider.Webhook) (postrider.Secret, error) {
+	versions, err := s.liveVersions(ctx, q, w)
 	if err != nil {
 		return postrider.Secret{}, err
 	}
@@ -112,49 +116,66 @@ func (s *Store) replaceSecret(
 	if w.SecretID == nil {
 		return s.createSecret(ctx, tx, w.WorkspaceID, value)
 	}
+	var last int
+	err := sqldb.SQL("SELECT COALESCE(MAX(v.number), 0) FROM secret_versions v JOIN secrets s ON s.id = v.secret_id"+
+		" WHERE v.secret_id = ? AND s.workspace_id = ?", *w.SecretID, w.WorkspaceID).Get(ctx, tx, &last)
+	switch {
+	case err != nil:
+		return "", err
+	case last == 0:
+		return "", fmt.Errorf("webhook %s: %w", w.ID, errForeignSecret)
+	}
 	now := s.now()
 	end := now.Add(grace)
-	err := sqldb.SQL("UPDATE secret_versions SET expires_at = ? WHERE secret_id = ? AND (expires_at IS NULL OR expires_at > ?)",
-		end, *w.SecretID, end).Run(ctx, tx)
-	if err != nil {
-		return "", err
-	}
-	var last int
-	if err := sqldb.SQL("SELECT MAX(number) FROM secret_versions WHERE secret_id = ?", *w.SecretID).Get(ctx, tx, &last); err != nil {
+	if err := sqldb.SQL("UPDATE secret_versions SET expires_at = ? WHERE secret_id = ? AND (expires_at IS NULL OR expires_at > ?)",
+		end, *w.SecretID, end).Run(ctx, tx); err != nil {
 		return "", err
 	}
 	next := versionRow{SecretID: *w.SecretID, Number: last + 1, CreatedAt: sqldb.TimeOf(now)}
 	return next.SecretID, s.addVersion(ctx, tx, version{versionRow: next, WorkspaceID: w.WorkspaceID, value: value})
 }
 
-// reencryptChunk is how many secrets are encrypted anew in one transaction.
+// reencryptChunk is how many rows are encrypted anew in one transaction.
 const reencryptChunk = 500
 
-// Reencrypt encrypts every secret anew that is not encrypted with the keyring's newest key,
-// and returns how many there were. It calls progress now and then with how many are done.
-// After it no other key is needed. It goes on past a secret that cannot be decrypted; the error
-// names each.
+// Reencrypt encrypts every secret and all headers anew that are not encrypted with the keyring's
+// newest key, headers that are not encrypted too, and returns how many there were. It calls progress
+// now and then with how many are done. After it no other key is needed. It goes on past what cannot
+// be decrypted; the error names each.
 func (s *Store) Reencrypt(ctx context.Context, progress func(done int)) (int, error) {
 	total := 0
 	var failed []error
-	var last versionRow
-	for {
-		old, err := s.reencryptAfter(ctx, last)
-		if err != nil {
-			return total, errors.Join(append(failed, err)...)
+	for _, next := range []func(context.Context) (int, []error, error){s.secretsByChunks(), s.headersByChunks()} {
+		for {
+			found, failures, err := next(ctx)
+			if err != nil {
+				return total, errors.Join(append(failed, err)...)
+			}
+			total += found - len(failures)
+			failed = append(failed, failures...)
+			if found < reencryptChunk {
+				break
+			}
+			progress(total)
 		}
+	}
+	return total, errors.Join(failed...)
+}
+
+// secretsByChunks returns a function that encrypts the next secrets anew. It returns how many it
+// found, and the failures among these.
+func (s *Store) secretsByChunks() func(context.Context) (int, []error, error) {
+	var last versionRow
+	return func(ctx context.Context) (int, []error, error) {
+		old, err := s.reencryptAfter(ctx, last)
+		var failures []error
 		for _, v := range old {
-			if v.err == nil {
-				total++
-			} else {
-				failed = append(failed, fmt.Errorf("%s, version %d: %w", v.SecretID, v.Number, v.err))
+			last = v.versionRow
+			if v.err != nil {
+				failures = append(failures, fmt.Errorf("%s, version %d: %w", v.SecretID, v.Number, v.err))
 			}
 		}
-		if len(old) < reencryptChunk {
-			return total, errors.Join(failed...)
-		}
-		last = old[len(old)-1].versionRow
-		progress(total)
+		return len(old), failures, err
 	}
 }
 
@@ -184,10 +205,11 @@ func (s *Store) reencryptAfter(ctx context.Context, last versionRow) (old []vers
 	return old, err
 }
 
-// CheckKeys returns an error when a stored secret was encrypted with a key that the
+// CheckKeys returns an error when a stored secret, or a webhook's headers, were encrypted with a key that the
 // keyring does not have: deliveries that need it could never be signed.
 func (s *Store) CheckKeys(ctx context.Context) error {
-	used, err := sqldb.SQL("SELECT DISTINCT key_id FROM secret_versions").Strings(ctx, s.db.Reading)
+	used, err := sqldb.SQL("SELECT key_id FROM secret_versions UNION"+
+		" SELECT headers_key_id FROM webhooks WHERE headers_key_id IS NOT NULL").Strings(ctx, s.db.Reading)
 	if err != nil {
 		return sqldb.Failure("look at the keys in use", err)
 	}

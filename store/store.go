@@ -44,6 +44,7 @@ type Store struct {
 	revocations    atomic.Int64
 	recovered      atomic.Int64
 
+	writes          writeProbe
 	matches         matchCache
 	starts, retries rounds // where the latest claims ended
 	fanOutTurn      struct {
@@ -89,6 +90,10 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	return s, nil
 }
 
+// HasSQLite reports whether the program has SQLite's driver in it, without which [Open] cannot open
+// a file.
+func HasSQLite() bool { return sqldb.HasSQLite() }
+
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 
@@ -122,6 +127,7 @@ func (s *Store) Close() error {
 	s.recording.Close()
 	s.permitting.Close()
 	s.stopNotifying()
+	s.writes.running.Wait()
 	return s.db.Close()
 }
 

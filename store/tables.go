@@ -16,6 +16,7 @@ var (
 	webhookPaceTable     = sqldb.NewTable("webhook_pace", sqldb.ColumnsOf[paceRow](), upsertPace)
 	sweepsTable          = sqldb.NewTable("sweeps", sqldb.ColumnsOf[sweepRow](), "ON CONFLICT (webhook_id) DO UPDATE SET due_at = excluded.due_at")
 	missingSweepsTable   = sqldb.NewTable("sweeps", sqldb.ColumnsOf[sweepRow](), "ON CONFLICT (webhook_id) DO NOTHING")
+	writeProbeTable      = sqldb.NewTable("write_probe", sqldb.ColumnsOf[probeRow](), "")
 	webhookStatsTable    = sqldb.NewTable("webhook_stats", sqldb.ColumnsOf[statsRow](), addToStats)
 	eventsTable          = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow](), "")
 	newDeliveriesTable   = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...), "")

@@ -67,7 +67,7 @@ func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([
 	targets := make([]postrider.Target, len(deliveries))
 	for i, d := range deliveries {
 		event, kept := events[d.EventKey]
-		targets[i] = target(d, webhooks[d.WebhookID], secrets)
+		targets[i] = s.target(d, webhooks[d.WebhookID], secrets)
 		targets[i].Body, targets[i].EventExpired = event.Body, !kept
 	}
 	return targets, nil
@@ -75,11 +75,11 @@ func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([
 
 // target returns a delivery's target. What keeps it from being attempted is its own failure, and
 // none of the others that are read with it.
-func target(delivery postrider.Delivery, row webhookRow, secrets map[string]liveSecret) postrider.Target {
+func (s *Store) target(delivery postrider.Delivery, row webhookRow, secrets map[secretOwner]liveSecret) postrider.Target {
 	if row.DeletedAt != nil && !delivery.State.Finished() {
 		delivery.State = postrider.StateCancelled
 	}
-	w, err := row.item()
+	w, err := s.webhookOf(row)
 	if err != nil {
 		return postrider.Target{Delivery: delivery, Failure: fmt.Errorf("webhook %s: %w", delivery.WebhookID, err)}
 	}
@@ -88,7 +88,10 @@ func target(delivery postrider.Delivery, row webhookRow, secrets map[string]live
 		MaxInFlight: w.MaxInFlight,
 	}
 	if w.SecretID != nil {
-		secret := secrets[*w.SecretID]
+		secret, found := secrets[secretOwner{w.WorkspaceID, *w.SecretID}]
+		if !found {
+			secret.err = errForeignSecret
+		}
 		t.Secrets = secret.values
 		if secret.err != nil {
 			t.Failure = fmt.Errorf("webhook %s: %w", w.ID, secret.err)
@@ -121,9 +124,12 @@ type liveSecret struct {
 	err    error // why one of them could not be decrypted
 }
 
+// secretOwner is a secret with the workspace whose it is: webhooks of others do not find it.
+type secretOwner struct{ workspaceID, secretID string }
+
 // liveSecrets returns what signs now, by secret.
-func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow) (map[string]liveSecret, error) {
-	live := map[string]liveSecret{}
+func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow) (map[secretOwner]liveSecret, error) {
+	live := map[secretOwner]liveSecret{}
 	var wanted []string
 	for _, w := range webhooks {
 		if w.SecretID != nil {
@@ -138,8 +144,9 @@ func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow)
 	versions, err := s.versions(ctx, s.db.Reading, sqldb.SQL(selectVersions+current, s.now()).In(wanted).
 		Add(" ORDER BY v.secret_id, v.number DESC"))
 	for _, v := range versions {
-		known := live[v.SecretID]
-		live[v.SecretID] = liveSecret{values: append(known.values, v.value), err: cmp.Or(known.err, v.err)}
+		owner := secretOwner{v.WorkspaceID, v.SecretID}
+		known := live[owner]
+		live[owner] = liveSecret{values: append(known.values, v.value), err: cmp.Or(known.err, v.err)}
 	}
 	return live, err
 }

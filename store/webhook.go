@@ -30,7 +30,7 @@ func (s *Store) CreateWebhook(ctx context.Context, w postrider.Webhook, secret s
 			}
 			w.SecretID = &id
 		}
-		return insertWebhook(ctx, tx, w)
+		return s.insertWebhook(ctx, tx, w)
 	})
 	if err != nil {
 		return postrider.Webhook{}, err
@@ -38,8 +38,8 @@ func (s *Store) CreateWebhook(ctx context.Context, w postrider.Webhook, secret s
 	return w, nil
 }
 
-func insertWebhook(ctx context.Context, tx *sqlx.Tx, w postrider.Webhook) error {
-	row, err := rowOf(w)
+func (s *Store) insertWebhook(ctx context.Context, tx *sqlx.Tx, w postrider.Webhook) error {
+	row, err := s.rowOf(w)
 	if err != nil {
 		return err
 	}
@@ -79,22 +79,23 @@ func insertPatterns(ctx context.Context, tx *sqlx.Tx, w postrider.Webhook) error
 }
 
 // Webhook returns a webhook. Returns [postrider.CodeNotFound] if it is unknown,
-// deleted or another workspace's.
+// deleted or another workspace's. Headers that cannot be decrypted are masked.
 func (s *Store) Webhook(ctx context.Context, workspaceID, id string) (postrider.Webhook, error) {
-	w, err := webhook(ctx, s.db.Reading, workspaceID, id, "")
+	w, err := s.webhook(ctx, s.db.Reading, workspaceID, id, "")
+	w, err = s.shown(ctx, w, err)
 	return w, sqldb.Failure("read a webhook", err)
 }
 
-func webhook(ctx context.Context, q sqldb.Querier, workspaceID, id, lock string) (postrider.Webhook, error) {
+func (s *Store) webhook(ctx context.Context, q sqldb.Querier, workspaceID, id, lock string) (postrider.Webhook, error) {
 	var row webhookRow
 	err := sqldb.SQL(selectWebhooks+"w.id = ? AND w.workspace_id = ? AND w.deleted_at IS NULL"+lock, id, workspaceID).Get(ctx, q, &row)
 	if err != nil {
 		return postrider.Webhook{}, sqldb.OrNotFound("webhook", err)
 	}
-	return row.item()
+	return s.webhookOf(row)
 }
 
-// Webhooks lists a workspace's webhooks, newest first.
+// Webhooks lists a workspace's webhooks, newest first. Headers that cannot be decrypted are masked.
 func (s *Store) Webhooks(
 	ctx context.Context, workspaceID string, f postrider.WebhookFilter, p postrider.Page,
 ) (postrider.List[postrider.Webhook], error) {
@@ -113,7 +114,14 @@ func (s *Store) Webhooks(
 		st.Add(" AND w.id IN (SELECT e.webhook_id FROM webhook_events e WHERE e.workspace_id = ? AND e.pattern IN", workspaceID).
 			In(patterns).Add(")")
 	}
-	list, err := listOf[webhookRow](ctx, s.db.Reading, st, p, "w.workspace_id", "w.id")
+	rows, err := listOf[webhookRow](ctx, s.db.Reading, st, p, "w.workspace_id", "w.id")
+	list := postrider.List[postrider.Webhook]{Next: rows.Next, Items: make([]postrider.Webhook, len(rows.Items))}
+	for i, row := range rows.Items {
+		w, failure := s.webhookOf(row)
+		if list.Items[i], failure = s.shown(ctx, w, failure); failure != nil {
+			return postrider.List[postrider.Webhook]{}, sqldb.Failure("list webhooks", failure)
+		}
+	}
 	return list, sqldb.Failure("list webhooks", err)
 }
 
@@ -129,7 +137,7 @@ func (s *Store) UpdateWebhook(
 ) (postrider.Webhook, error) {
 	var before, w postrider.Webhook
 	err := s.db.Write(ctx, "update a webhook", func(tx *sqlx.Tx) (err error) {
-		before, err = webhook(ctx, tx, workspaceID, id, s.db.Lock("FOR UPDATE OF w"))
+		before, err = s.webhook(ctx, tx, workspaceID, id, s.db.Lock("FOR UPDATE OF w"))
 		if err != nil {
 			return err
 		}
@@ -175,7 +183,7 @@ func (s *Store) setStatus(
 		if err != nil {
 			return err
 		}
-		if w, err = webhook(ctx, tx, workspaceID, id, ""); err != nil || changed == 0 {
+		if w, err = s.webhook(ctx, tx, workspaceID, id, ""); err != nil || changed == 0 {
 			return err
 		}
 		return s.requestSweeps(ctx, tx, id)
@@ -191,7 +199,7 @@ func (s *Store) setStatus(
 func (s *Store) edited(
 	ctx context.Context, tx *sqlx.Tx, before postrider.Webhook, edit func(*postrider.WebhookEdit) error,
 ) (postrider.Webhook, error) {
-	versions, err := s.liveVersions(ctx, tx, before.SecretID)
+	versions, err := s.liveVersions(ctx, tx, before)
 	if err != nil {
 		return before, err
 	}
@@ -222,7 +230,7 @@ func (s *Store) edited(
 }
 
 func (s *Store) saveWebhook(ctx context.Context, tx *sqlx.Tx, before, w postrider.Webhook) error {
-	row, err := rowOf(w)
+	row, err := s.rowOf(w)
 	if err != nil {
 		return err
 	}
@@ -270,11 +278,11 @@ func (s *Store) DeleteWebhook(ctx context.Context, workspaceID, id string) error
 // sign. Returns [postrider.CodeNotFound] when the webhook is unknown or has
 // no secret.
 func (s *Store) Secret(ctx context.Context, workspaceID, webhookID string) (postrider.Secret, error) {
-	w, err := webhook(ctx, s.db.Reading, workspaceID, webhookID, "")
+	w, err := s.Webhook(ctx, workspaceID, webhookID)
 	if err != nil {
-		return postrider.Secret{}, sqldb.Failure("read a secret", err)
+		return postrider.Secret{}, err
 	}
-	secret, err := s.revealed(ctx, s.db.Reading, w.SecretID)
+	secret, err := s.revealed(ctx, s.db.Reading, w)
 	return secret, sqldb.Failure("read a secret", err)
 }
 
@@ -287,8 +295,8 @@ func (s *Store) RotateSecret(
 ) (postrider.Secret, error) {
 	var revealed postrider.Secret
 	err := s.db.Write(ctx, "rotate a secret", func(tx *sqlx.Tx) error {
-		w, err := webhook(ctx, tx, workspaceID, webhookID, s.db.Lock("FOR UPDATE OF w"))
-		if err != nil {
+		w, err := s.webhook(ctx, tx, workspaceID, webhookID, s.db.Lock("FOR UPDATE OF w"))
+		if w, err = s.shown(ctx, w, err); err != nil {
 			return err
 		}
 		id, err := s.replaceSecret(ctx, tx, w, secret, grace)
@@ -298,7 +306,8 @@ func (s *Store) RotateSecret(
 		if err := sqldb.SQL("UPDATE webhooks SET secret_id = ?, updated_at = ? WHERE id = ?", id, s.now(), w.ID).Run(ctx, tx); err != nil {
 			return err
 		}
-		revealed, err = s.revealed(ctx, tx, &id)
+		w.SecretID = &id
+		revealed, err = s.revealed(ctx, tx, w)
 		return err
 	})
 	return revealed, err

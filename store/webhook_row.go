@@ -15,14 +15,16 @@ type storedWebhook struct {
 	postrider.WebhookSettings
 	postrider.Policy
 
-	Events         string  // JSON
-	Headers        string  // JSON
-	SecretID       *string `db:"secret_id"`
-	Status         postrider.WebhookStatus
-	DisabledReason *string     `db:"disabled_reason"`
-	InactiveSince  *sqldb.Time `db:"inactive_since"`
-	CreatedAt      sqldb.Time  `db:"created_at"`
-	UpdatedAt      sqldb.Time  `db:"updated_at"`
+	Events            string  // JSON
+	Headers           string  // JSON, see headersRow
+	HeadersKeyID      *string `db:"headers_key_id"`
+	HeadersCiphertext []byte  `db:"headers_ciphertext"`
+	SecretID          *string `db:"secret_id"`
+	Status            postrider.WebhookStatus
+	DisabledReason    *string     `db:"disabled_reason"`
+	InactiveSince     *sqldb.Time `db:"inactive_since"`
+	CreatedAt         sqldb.Time  `db:"created_at"`
+	UpdatedAt         sqldb.Time  `db:"updated_at"`
 }
 
 // webhookStats are the columns of a row of the table webhook_stats beside its key.
@@ -61,7 +63,12 @@ type webhookRow struct {
 
 func (r webhookRow) cursor() string { return r.ID }
 
-func (r webhookRow) item() (postrider.Webhook, error) {
+// item implements listed: the store decrypts, see webhookOf.
+func (r webhookRow) item() (webhookRow, error) { return r, nil }
+
+// webhookOf returns the webhook of a row. With [errUndecryptable] it is complete but for the values
+// of its headers.
+func (s *Store) webhookOf(r webhookRow) (postrider.Webhook, error) {
 	w := postrider.Webhook{
 		ID: r.ID, WorkspaceID: r.WorkspaceID, WebhookSettings: r.WebhookSettings, Policy: r.Policy,
 		SecretID: r.SecretID, Status: r.Status, DisabledReason: r.DisabledReason,
@@ -75,14 +82,16 @@ func (r webhookRow) item() (postrider.Webhook, error) {
 	if err := json.Unmarshal([]byte(r.Events), &w.Events); err != nil {
 		return w, err
 	}
-	return w, json.Unmarshal([]byte(r.Headers), &w.Headers)
+	var err error
+	w.Headers, err = s.unsealHeaders(r.WorkspaceID, r.ID, headersRow{r.Headers, r.HeadersKeyID, r.HeadersCiphertext})
+	return w, err
 }
 
 // rowOf returns a webhook as it is stored.
-func rowOf(w postrider.Webhook) (storedWebhook, error) {
+func (s *Store) rowOf(w postrider.Webhook) (storedWebhook, error) {
 	row := storedWebhook{
 		ID: w.ID, WorkspaceID: w.WorkspaceID, WebhookSettings: w.WebhookSettings, Policy: w.Policy,
-		Headers: "{}", SecretID: w.SecretID, Status: w.Status, DisabledReason: w.DisabledReason,
+		SecretID: w.SecretID, Status: w.Status, DisabledReason: w.DisabledReason,
 		InactiveSince: sqldb.NullTime(w.InactiveSince),
 		CreatedAt:     sqldb.TimeOf(w.CreatedAt), UpdatedAt: sqldb.TimeOf(w.UpdatedAt),
 	}
@@ -91,12 +100,7 @@ func rowOf(w postrider.Webhook) (storedWebhook, error) {
 		return row, err
 	}
 	row.Events = string(events)
-	if w.Headers != nil {
-		headers, err := json.Marshal(w.Headers)
-		if err != nil {
-			return row, err
-		}
-		row.Headers = string(headers)
-	}
-	return row, nil
+	sealed, err := s.sealHeaders(w.WorkspaceID, w.ID, w.Headers)
+	row.Headers, row.HeadersKeyID, row.HeadersCiphertext = sealed.Headers, sealed.HeadersKeyID, sealed.HeadersCiphertext
+	return row, err
 }

@@ -10,6 +10,7 @@ tool (
 
 require (
 	github.com/CycloneDX/cyclonedx-go v0.12.0
+	github.com/google/licensecheck v0.3.1
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/mod v0.42.0
 	sigs.k8s.io/yaml v1.6.0

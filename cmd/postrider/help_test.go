@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -61,5 +62,26 @@ func TestUnknownCommandsAndFlagsAreErrors(t *testing.T) {
 		require.NoError(t, err)
 		_, err = parser.Parse(args)
 		require.ErrorContains(t, err, want)
+	}
+}
+
+// Guards against a command that no command line can run: [cli.ValidateSettings] refuses embedded
+// settings that nobody can validate.
+func TestEveryCommandsSettingsCanBeValidated(t *testing.T) {
+	t.Parallel()
+	model, err := kong.New(&commands{}, cli.Vars("none", shutdownTimeout))
+	require.NoError(t, err)
+	for _, leaf := range model.Model.Leaves(false) {
+		requireExported(t, leaf.Target.Type())
+	}
+}
+
+func requireExported(t *testing.T, settings reflect.Type) {
+	t.Helper()
+	for i := range settings.NumField() {
+		if field := settings.Field(i); field.Anonymous {
+			require.True(t, field.IsExported(), "%s embeds %s", settings, field.Type)
+			requireExported(t, field.Type)
+		}
 	}
 }

@@ -231,6 +231,8 @@ CREATE TABLE webhooks (
     deleted_at timestamptz,
     park_seconds integer DEFAULT 604800 NOT NULL,
     inactive_since timestamptz,
+    headers_key_id text,
+    headers_ciphertext bytea,
     CONSTRAINT webhooks_pkey PRIMARY KEY (id),
     CONSTRAINT webhooks_secret_id_fkey FOREIGN KEY (secret_id) REFERENCES secrets(id),
     CONSTRAINT webhooks_status_check CHECK ((status = ANY (ARRAY['active', 'paused', 'disabled']))),
@@ -247,6 +249,12 @@ CREATE TABLE workspaces (
     created_at timestamptz NOT NULL,
     generation text COLLATE "C" DEFAULT '' NOT NULL,
     CONSTRAINT workspaces_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE write_probe (
+    id text COLLATE "C" NOT NULL,
+    filler bytea NOT NULL,
+    CONSTRAINT write_probe_pkey PRIMARY KEY (id)
 );
 
 CREATE OR REPLACE FUNCTION public.renew_generation()

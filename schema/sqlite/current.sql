@@ -197,7 +197,7 @@ CREATE TABLE webhooks (
     created_at      TIMESTAMP NOT NULL,
     updated_at      TIMESTAMP NOT NULL,
     deleted_at      TIMESTAMP
-, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP);
+, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB);
 
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE deleted_at IS NULL;
 
@@ -215,3 +215,8 @@ CREATE TABLE workspaces (
     name       TEXT NOT NULL,
     created_at TIMESTAMP NOT NULL
 , generation TEXT NOT NULL DEFAULT '');
+
+CREATE TABLE write_probe (
+    id     TEXT PRIMARY KEY,
+    filler BLOB NOT NULL
+);

@@ -54,7 +54,7 @@ func start(ctx context.Context, dir string) (*instance.Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join(dir, "log")) //nolint:gosec // our own temporary folder
+	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // our own temporary folder
 	if err != nil {
 		return nil, err
 	}

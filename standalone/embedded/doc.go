@@ -11,6 +11,7 @@
 //     (claim.go) keeps other servers away. Ports can differ between starts.
 //   - Tables of another version are refused with [ErrOtherSchema], never changed.
 //   - The server makes no connection to the internet.
+//   - The web UI answers for hosts of this machine alone (hosts.go): it asks for no password.
 //
 // The package knows nothing of Postrider: search attributes and retention are configuration. A
 // setting of the server itself belongs into dynamicSettings (settings.go), with the reason why it

@@ -244,6 +244,14 @@ func TestWebUI(t *testing.T) {
 	status, _, body = get(t, server.UIURL()+"/namespaces/default/workflows")
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, body, "<html", "a page's address can be opened directly")
+
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.UIURL()+"/api/v1/settings", nil)
+	require.NoError(t, err)
+	request.Host = "evil.example:8233"
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusForbidden, response.StatusCode, "a page whose name resolves to this machine")
 }
 
 func get(t *testing.T, url string) (int, http.Header, string) {

@@ -62,7 +62,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := s.Healthy(ctx); err != nil {
 		return nil, err
 	}
-	s.ui, err = startUI(ls.ui, s.conn, cfg.Namespace, cfg.Logger)
+	s.ui, err = startUI(ls.ui, s.conn, cfg)
 	return s, err
 }
 

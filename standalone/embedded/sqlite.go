@@ -68,6 +68,9 @@ func (d *sqliteDatabase) prepare(ctx context.Context) (err error) {
 	if err := os.MkdirAll(filepath.Dir(d.path), 0o700); err != nil {
 		return fmt.Errorf("create data directory: %w", err)
 	}
+	if err := d.makeFile(); err != nil {
+		return fmt.Errorf("create database: %w", err)
+	}
 	statements, version, err := schemaStatements()
 	if err != nil {
 		return err
@@ -101,6 +104,16 @@ func (d *sqliteDatabase) prepare(ctx context.Context) (err error) {
 		}
 	}
 	return tx.Commit()
+}
+
+// makeFile makes the file, if it is missing, for its owner alone. SQLite itself would leave that to
+// the umask, and gives the files beside it the mode of this one.
+func (d *sqliteDatabase) makeFile() error {
+	file, err := os.OpenFile(d.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // statementList collects the statements of the server's schema set-up.

@@ -32,12 +32,14 @@ type webUI struct {
 
 const uiHeaderTimeout = 10 * time.Second
 
-// startUI serves the web UI on the listener.
-func startUI(l net.Listener, conn *grpc.ClientConn, namespace string, logger *slog.Logger) (*webUI, error) {
-	handler, err := uiHandler(conn, namespace)
+// startUI serves the web UI on the listener, which listens on the address of the configuration.
+func startUI(l net.Listener, conn *grpc.ClientConn, cfg Config) (*webUI, error) {
+	handler, err := uiHandler(conn, cfg.Namespace)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ListenerUI, err)
 	}
+	handler.Pre(localHostsOnly(cfg.UIListen))
+	logger := cfg.Logger
 	errorLog := slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
 	handler.Logger.SetOutput(errorLog.Writer())
 	u := &webUI{

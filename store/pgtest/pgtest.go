@@ -236,6 +236,15 @@ func (s *Server) Exec(ctx context.Context, statements ...string) error {
 	return errors.Join(err, session.Close())
 }
 
+// Demote restarts the server as a standby of nobody: it answers, and takes no writes.
+func (s *Server) Demote(ctx context.Context) error {
+	signal := filepath.Join(s.data(), "standby.signal")
+	if err := errors.Join(os.WriteFile(signal, nil, 0o600), s.user.own(signal)); err != nil {
+		return err
+	}
+	return s.Restart(ctx)
+}
+
 // Log returns what the server has logged since it started.
 func (s *Server) Log() (string, error) {
 	text, err := os.ReadFile(filepath.Join(s.folder, "log"))

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ const (
 	postgresIdle        = 5 * time.Minute
 	sqliteReaders       = 4
 	sqliteFile          = "postrider.db"
+	sqliteDriver        = "sqlite"
 )
 
 // DB is a database with its pools of connections. It is safe for concurrent use.
@@ -107,13 +109,13 @@ func openSQLite(path string) (*DB, error) {
 		return nil, err
 	}
 	name := "file:" + (&url.URL{Path: path}).EscapedPath() + sqliteSettings
-	writing, err := sqlx.Open("sqlite", name+"&_txlock=immediate")
+	writing, err := sqlx.Open(sqliteDriver, name+"&_txlock=immediate")
 	if err != nil {
 		return nil, err
 	}
 	// One writer: a second connection would wait for the first inside SQLite, which polls.
 	writing.SetMaxOpenConns(1)
-	reading, err := sqlx.Open("sqlite", name+"&_pragma=query_only(1)")
+	reading, err := sqlx.Open(sqliteDriver, name+"&_pragma=query_only(1)")
 	if err != nil {
 		return nil, errors.Join(err, writing.Close())
 	}
@@ -121,6 +123,9 @@ func openSQLite(path string) (*DB, error) {
 	reading.SetMaxIdleConns(sqliteReaders)
 	return &DB{Dialect: Dialect{Name: SQLite}, Writing: writing, Reading: reading, Leasing: writing}, nil
 }
+
+// HasSQLite reports whether the program has SQLite's driver in it.
+func HasSQLite() bool { return slices.Contains(sql.Drivers(), sqliteDriver) }
 
 // makeFile makes the file, if it is missing, for its owner alone. SQLite itself would use
 // the umask.

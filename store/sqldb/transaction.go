@@ -15,6 +15,12 @@ const maxTries = 5
 // transaction committed something that it had not seen.
 var ErrRaced = errors.New("store: another transaction was first")
 
+// errReadOnly means that the database takes no writes at present.
+var errReadOnly = errors.New("store: the database is read-only")
+
+// featureNotSupported is an SQLSTATE.
+const featureNotSupported = "0A000"
+
 // Write runs work in a transaction. It runs work again from the beginning when the
 // database aborted the transaction to end a deadlock, so work must not leave anything
 // behind outside the transaction. The name says in errors what was done.
@@ -38,6 +44,9 @@ func writeOn(ctx context.Context, pool *sqlx.DB, name string, work func(tx *sqlx
 
 func writeOnce(ctx context.Context, pool *sqlx.DB, work func(tx *sqlx.Tx) error) error {
 	tx, err := pool.BeginTxx(ctx, nil)
+	if postgresCode(err) == featureNotSupported { // the driver begins with READ WRITE, which a standby cannot
+		return fmt.Errorf("%w: %w", errReadOnly, err)
+	}
 	if err != nil {
 		return err
 	}

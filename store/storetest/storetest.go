@@ -27,8 +27,9 @@ const lease = 45 * time.Second
 func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 	t.Helper()
 	for _, part := range []map[string]func(*testing.T, *Bundle){
-		workspaceTests(), webhookTests(), secretTests(), publishTests(), matchTests(), idempotencyTests(), groupTests(),
-		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(), sweepTests(), fanOutTests(),
+		workspaceTests(), webhookTests(), secretTests(), headerTests(), publishTests(), matchTests(), idempotencyTests(), groupTests(),
+		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(),
+		sweepTests(), fanOutTests(),
 		lifecycleTests(), propertyTests(),
 	} {
 		for name, test := range part {
