@@ -49,7 +49,7 @@ func (c *KeyCreateCommand) Run(ctx context.Context) error {
 			return err
 		}
 		fmt.Println(secret)
-		notef("Key %s (%s). It is shown this once: keep it, and send it as X-API-Key.", key.ID, key.Name)
+		notef("Key %s (%s). It is shown this once: keep it, and send it as X-API-Key.", key.ID, printable(key.Name))
 		return nil
 	})
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -131,6 +132,15 @@ func TestListsForPeopleAndPrograms(t *testing.T) { //nolint:paralleltest // stan
 	require.Equal(t, "{\"name\":\"a\"}\n{\"name\":\"bcde\"}\n", list(printing{JSON: true}, item{"a"}, item{"bcde"}))
 	require.Empty(t, list(printing{}))
 	require.Empty(t, list(printing{JSON: true}))
+	// Guards the operator's terminal: a customer's name must not move its cursor, nor look like another.
+	odd := item{"a\x1b[2Jb\n\u009bc\u202ed\U000E0001\xff"}
+	require.Equal(t, "NAME"+strings.Repeat(" ", 34)+"LENGTH\n"+`a\x1b[2Jb\n\u009bc\u202ed\U000e0001�`+"  "+
+		`a\x1b[2Jb\n\u009bc\u202ed\U000e0001�!`+"\n", list(printing{}, odd))
+	text := list(printing{JSON: true}, odd)
+	require.Equal(t, `{"name":"a\u001b[2Jb\n\u009bc\u202ed\udb40\udc01\ufffd"}`+"\n", text)
+	var back item
+	require.NoError(t, json.Unmarshal([]byte(text), &back))
+	require.Equal(t, strings.ToValidUTF8(odd.Name, "\ufffd"), back.Name)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	require.Equal(t, "2026-01-02T03:04:05Z -", when(&at)+" "+when(nil))
 }
