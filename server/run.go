@@ -5,17 +5,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-)
 
-// Timeouts of the HTTP servers. Without them a slow client could hold a connection for ever.
-// The API's bodies are small, so one minute is enough for a request.
-const (
-	readHeaderTimeout = 10 * time.Second
-	requestTimeout    = time.Minute
-	idleTimeout       = 2 * time.Minute
+	"postrider.dev/postrider/api"
 )
 
 // Run serves and delivers until ctx is done, or until a part of the process fails. Then it
@@ -23,29 +18,50 @@ const (
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close(ctx)
 	running, ctx := errgroup.WithContext(ctx)
+	context.AfterFunc(ctx, func() { s.stopping.Store(true) })
+	var parts sync.WaitGroup
 	for _, task := range s.tasks() {
-		running.Go(func() error { return task(ctx) })
+		parts.Add(1)
+		running.Go(func() error {
+			defer parts.Done()
+			return task(ctx)
+		})
 	}
+	// Probes are told that the process stops, and metrics are read, until everything else has ended.
+	probed, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
+	running.Go(func() error {
+		defer stopProbes()
+		parts.Wait()
+		return nil
+	})
+	running.Go(func() error { return s.serve(probed, s.probes(s.role.Ports.Metrics, s.metrics)) })
 	return running.Wait()
 }
 
 // tasks returns the functions that Run runs at the same time. Each returns soon after its
 // context is done.
 func (s *Server) tasks() []func(context.Context) error {
-	tasks := []func(context.Context) error{
-		s.publishEndpoints, s.store.Listen,
-		func(ctx context.Context) error { return s.serve(ctx, s.role.Ports.Metrics, s.metrics) },
-	}
+	tasks := []func(context.Context) error{s.publishEndpoints, s.store.Listen}
 	if profile := s.role.Ports.Profile; profile != nil {
-		tasks = append(tasks, func(ctx context.Context) error { return s.serve(ctx, profile, profileHandler()) })
+		tasks = append(tasks, func(ctx context.Context) error { return s.serve(ctx, s.probes(profile, profileHandler())) })
 	}
 	if s.api != nil {
-		tasks = append(tasks, func(ctx context.Context) error { return s.serve(ctx, s.role.Ports.API, s.api) })
+		tasks = append(tasks, func(ctx context.Context) error {
+			return s.serve(ctx, site{
+				listener: s.role.Ports.API, handler: s.api,
+				connections: apiConnections(descriptorLimit()), linger: s.role.API.DrainDelay,
+			})
+		})
 	}
 	if s.worker != nil {
 		tasks = append(tasks, s.deliver, s.keepPartitions)
 	}
 	return tasks
+}
+
+// probes returns a site that is not the API's.
+func (s *Server) probes(listener net.Listener, handler http.Handler) site {
+	return site{listener: listener, handler: api.Secure(handler), connections: probeConnections(descriptorLimit())}
 }
 
 // deliver runs dispatcher and worker. The worker outlives the dispatcher, so that the
@@ -65,29 +81,6 @@ func (s *Server) deliver(ctx context.Context) error {
 		return s.dispatcher.Run(dispatching)
 	})
 	return running.Wait()
-}
-
-// serve serves HTTP until ctx is done, and then lets open requests end, up to the shutdown
-// timeout.
-func (s *Server) serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
-		IdleTimeout: idleTimeout, ErrorLog: slog.NewLogLogger(s.role.Logger.Handler(), slog.LevelWarn),
-	}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.settings.ShutdownTimeout)
-		defer cancel()
-		stopped <- server.Shutdown(bound)
-	})
-	err := server.Serve(listener)
-	if stop() { // ctx is not done: the server has failed
-		return err
-	}
-	if err := <-stopped; err != nil {
-		s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "open requests were cut off at the shutdown timeout", slog.Any("error", err))
-	}
-	return nil
 }
 
 // partitionInterval is far below the week for which partitions are created ahead.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +47,8 @@ type Server struct {
 	store      *store.Store
 	apiKeyPath string             // "" in a process that does not own its database
 	metrics    http.Handler       // metrics and health
+	shed       prometheus.Counter // connections that had to make room
+	stopping   atomic.Bool        // the process has begun to stop
 	api        http.Handler       // nil in a process without an API
 	dispatcher *worker.Dispatcher // nil in a process that does not deliver
 	worker     *worker.Worker     // nil in a process that does not deliver
