@@ -93,8 +93,13 @@ type contract struct {
 // contract returns the document that is served.
 func (b *bundle) contract() contract {
 	b.t.Helper()
+	return newContract(b.t, b.do(http.MethodGet, "/openapi.json", "").Body)
+}
+
+func newContract(tb testing.TB, document []byte) contract {
+	tb.Helper()
 	var c contract
-	require.NoError(b.t, json.Unmarshal(b.do(http.MethodGet, "/openapi.json", "").Body, &c))
+	require.NoError(tb, json.Unmarshal(document, &c))
 	for path, operations := range c.Paths {
 		for method, o := range operations {
 			o.Method, o.Path = strings.ToUpper(method), path
