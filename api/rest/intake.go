@@ -15,6 +15,9 @@ const defaultBodyMemory = 64 << 20
 // firstRead is how many bytes a body takes before any of it has come, whatever length was announced.
 const firstRead = 4 << 10
 
+// growth is how many times the bytes that came a body may take for those that are to come.
+const growth = 4
+
 // spareRead is how much more than its length or its limit a body takes, so that its end or its excess is seen.
 const spareRead = 1
 
@@ -31,7 +34,7 @@ func (i *intake) read(r *request, body io.Reader, announced, limit int64) ([]byt
 	var read []byte
 	for {
 		if len(read) == cap(read) {
-			larger := min(max(firstRead, 2*int64(cap(read))), limit+spareRead)
+			larger := min(max(firstRead, growth*int64(cap(read))), limit+spareRead)
 			if announced >= int64(len(read)) {
 				larger = min(larger, announced+spareRead)
 			}

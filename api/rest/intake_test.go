@@ -64,15 +64,15 @@ func TestAnnouncedBytesTakeNoMemory(t *testing.T) {
 // Guards the bound of all bodies together, and that what an answered request took is there for the next.
 func TestBodiesTogetherAreBounded(t *testing.T) {
 	t.Parallel()
-	n := newNotes(t, func(c *rest.Config) { c.BodyMemory = 16 << 10 })
-	first := n.begin(t, 5<<10) // takes 8 KiB
+	n := newNotes(t, func(c *rest.Config) { c.BodyMemory = 32 << 10 })
+	first := n.begin(t, 5<<10) // takes 16 KiB
 	second := n.begin(t, 5<<10)
 	refused := n.post(t, `{"title":"a"}`)
 	require.Contains(t, refused.problem(http.StatusServiceUnavailable).Detail, "bodies")
 	require.Equal(t, rest.RetryAfterSeconds, refused.Header.Get("Retry-After"))
 	require.Equal(t, "close", refused.Header.Get("Connection"), "what is left of the body is not read")
 
-	_, err := second.Write([]byte(strings.Repeat(" ", 6<<10)))
+	_, err := second.Write([]byte(strings.Repeat(" ", 12<<10)))
 	require.Error(t, err, "a body that grows is refused as well")
 	(<-second.answered).problem(http.StatusServiceUnavailable)
 	_, err = first.Write([]byte(`{"title":"a"}`))
@@ -80,7 +80,7 @@ func TestBodiesTogetherAreBounded(t *testing.T) {
 	require.NoError(t, first.Close())
 	(<-first.answered).object(http.StatusCreated)
 	for range 5 {
-		n.post(t, `{"title":"a"}`+strings.Repeat(" ", 8<<10)).object(http.StatusCreated)
+		n.post(t, `{"title":"a"}`+strings.Repeat(" ", 24<<10)).object(http.StatusCreated)
 	}
 }
 
