@@ -114,7 +114,7 @@ func (s *server) getWorkspace(ctx context.Context, in *WorkspacePath) (*rest.Out
 type newAPIKey struct {
 	Name      string            `json:"name" minLength:"1" maxLength:"255" example:"publisher"`
 	Scopes    []postrider.Scope `json:"scopes" nullable:"false" minItems:"1" enum:"publish,manage,read,secrets,admin" doc:"What the key may do. A key with the scope admin manages every workspace."`
-	ExpiresAt *time.Time        `json:"expires_at,omitempty" nullable:"true" doc:"When the key ends by itself; null: never."`
+	ExpiresAt *string           `json:"expires_at,omitempty" nullable:"true" format:"date-time" doc:"When the key ends by itself (RFC 3339); null: never."`
 }
 
 // apiKey is the answer about a key. It never has the key itself.
@@ -154,7 +154,14 @@ func (s *server) createKey(ctx context.Context, in *WorkspacePath, asked newAPIK
 	if err != nil {
 		return nil, err
 	}
-	key := postrider.APIKey{WorkspaceID: w.ID, Name: asked.Name, Scopes: asked.Scopes, ExpiresAt: asked.ExpiresAt}
+	key := postrider.APIKey{WorkspaceID: w.ID, Name: asked.Name, Scopes: asked.Scopes}
+	if asked.ExpiresAt != nil {
+		expires, err := rest.ParseTime("body.expires_at", *asked.ExpiresAt)
+		if err != nil {
+			return nil, err
+		}
+		key.ExpiresAt = &expires
+	}
 	key, secret, err := key.Issue(s.IDs, s.Entropy, s.Now())
 	if err != nil {
 		return nil, err

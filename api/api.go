@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -15,6 +16,9 @@ type server struct {
 	rest *rest.API
 }
 
+// Secure puts the headers on every answer of a handler that those of [New] have, too.
+func Secure(handler http.Handler) http.Handler { return rest.Secure(handler) }
+
 // New returns the API's handler. It serves everything under /api/v1, the health
 // routes, the OpenAPI document and the reference page.
 func New(config Config) http.Handler { return newServer(config).rest }
@@ -23,14 +27,21 @@ func newServer(config Config) *server {
 	if config.OnAccepted == nil {
 		config.OnAccepted = func(int, int) {}
 	}
+	if config.OnAuthenticated == nil {
+		config.OnAuthenticated = func(context.Context) {}
+	}
+	if config.Stopping == nil {
+		config.Stopping = func() bool { return false }
+	}
 	s := &server{Config: config, rest: rest.New(rest.Config{
 		Document:     document(config.Version),
-		Authorize:    newKeyring(config.Store, config.Now, config.Logger).authorize,
+		Authorize:    newKeyring(config).authorize,
 		Now:          config.Now,
 		NewRequestID: func() string { return config.IDs.New("req") },
 		Logger:       config.Logger,
 		Sensitive:    sensitive,
 		OnRequest:    config.OnRequest,
+		Stopping:     config.Stopping,
 		Tracer:       config.Tracer,
 	})}
 	s.routeWebhooks()
@@ -49,7 +60,8 @@ const apiDescription = "Postrider delivers webhooks and does not lose them: it k
 	"- Errors are `application/problem+json` (RFC 9457). A 422 names broken rules by their location, as `body.timeout_ms`. " +
 	"An id of another workspace is a 404, like one that does not exist. A 503 carries `Retry-After`.\n" +
 	"- Unknown fields and unknown query parameters are refused with a 422, and so is null for a field that may not be null.\n" +
-	"- Request bodies are JSON of up to 256 KiB; a batch may have 8 MiB.\n" +
+	"- Request bodies are JSON of up to 256 KiB, without a Content-Encoding; a batch may have 8 MiB.\n" +
+	"- HEAD is answered wherever GET is.\n" +
 	"- Lists are newest first. Pass `next_cursor` as `cursor` to go on; it is null on the last page.\n" +
 	"- Every response carries `X-Request-Id`: the caller's own where it sent one, else a new one."
 

@@ -39,6 +39,8 @@ type keyring struct {
 	store  keyStore
 	now    func() time.Time
 	logger *slog.Logger
+	// onAuthenticated is called with the context of every request whose key is valid.
+	onAuthenticated func(ctx context.Context)
 
 	mu     sync.Mutex
 	cached map[string]cachedKey // by hash
@@ -50,15 +52,19 @@ type cachedKey struct {
 	revocations int64 // [keyStore.Revocations] before the look-up
 }
 
-func newKeyring(store keyStore, now func() time.Time, logger *slog.Logger) *keyring {
-	return &keyring{store: store, now: now, logger: logger, cached: map[string]cachedKey{}}
+func newKeyring(c Config) *keyring {
+	return &keyring{store: c.Store, now: c.Now, logger: c.Logger, onAuthenticated: c.OnAuthenticated, cached: map[string]cachedKey{}}
 }
 
 // authorize returns the caller's key. Returns [postrider.CodeUnauthorized] if the key is not
 // valid, and [postrider.CodeForbidden], with the key, if it lacks the scope.
 func (k *keyring) authorize(ctx context.Context, secret string, scope postrider.Scope) (postrider.APIKey, error) {
 	key, err := k.authenticate(ctx, secret)
-	if err == nil && !key.Allows(scope) {
+	if err != nil {
+		return key, err
+	}
+	k.onAuthenticated(ctx)
+	if !key.Allows(scope) {
 		err = &postrider.Error{Code: postrider.CodeForbidden, Message: "the API key lacks the scope " + string(scope)}
 	}
 	return key, err

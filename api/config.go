@@ -52,6 +52,12 @@ type Config struct {
 	// OnAccepted is called after the commit of a publish with the number of new events and
 	// of their deliveries. Optional.
 	OnAccepted func(events, deliveries int)
+	// OnAuthenticated is called with the context of every request whose key is valid, before its body is read.
+	// Optional.
+	OnAuthenticated func(ctx context.Context)
+	// Stopping reports whether the process is about to end: /readyz is a 503 then, and connections are closed
+	// after their answers. Optional.
+	Stopping func() bool
 	// OnRequest is called about every request when it is over. Optional.
 	OnRequest func(RequestSummary)
 	// Tracer makes spans of requests. Optional: without it requests are not traced.

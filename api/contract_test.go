@@ -73,6 +73,17 @@ func (o operation) takes(parameter string) bool {
 // body returns the schema of the route's body.
 func (o operation) body() *schema { return o.RequestBody.Content["application/json"].Schema }
 
+// documented returns the statuses that the route may answer.
+func (o operation) documented() []int {
+	var statuses []int
+	for text := range o.Responses {
+		if status, err := strconv.Atoi(text); err == nil {
+			statuses = append(statuses, status)
+		}
+	}
+	return statuses
+}
+
 // contract is the OpenAPI document.
 type contract struct {
 	Paths      map[string]map[string]*operation
@@ -82,8 +93,13 @@ type contract struct {
 // contract returns the document that is served.
 func (b *bundle) contract() contract {
 	b.t.Helper()
+	return newContract(b.t, b.do(http.MethodGet, "/openapi.json", "").Body)
+}
+
+func newContract(tb testing.TB, document []byte) contract {
+	tb.Helper()
 	var c contract
-	require.NoError(b.t, json.Unmarshal(b.do(http.MethodGet, "/openapi.json", "").Body, &c))
+	require.NoError(tb, json.Unmarshal(document, &c))
 	for path, operations := range c.Paths {
 		for method, o := range operations {
 			o.Method, o.Path = strings.ToUpper(method), path
@@ -93,18 +109,18 @@ func (b *bundle) contract() contract {
 }
 
 // operations returns the routes that need a key, in the order of their ids.
-func (c contract) operations(t *testing.T) []operation {
-	t.Helper()
+func (c contract) operations(tb testing.TB) []operation {
+	tb.Helper()
 	byID := map[string]operation{}
 	for _, operations := range c.Paths {
 		for _, o := range operations {
 			if len(o.Security) > 0 {
-				require.NotContains(t, byID, o.OperationID)
+				require.NotContains(tb, byID, o.OperationID)
 				byID[o.OperationID] = *o
 			}
 		}
 	}
-	require.NotEmpty(t, byID)
+	require.NotEmpty(tb, byID)
 	all := make([]operation, 0, len(byID))
 	for _, id := range slices.Sorted(maps.Keys(byID)) {
 		all = append(all, byID[id])
@@ -145,14 +161,14 @@ type world struct {
 	workspace, key, webhook, event, delivery string
 }
 
-func newWorld(t *testing.T, change ...func(*api.Config)) *world {
-	t.Helper()
-	w := &world{bundle: setup(t, change...)}
-	stored, err := w.store.APIKeyByHash(t.Context(), postrider.HashAPIKey(w.bundle.key))
-	require.NoError(t, err)
+func newWorld(tb testing.TB, change ...func(*api.Config)) *world {
+	tb.Helper()
+	w := &world{bundle: setup(tb, change...)}
+	stored, err := w.store.APIKeyByHash(tb.Context(), postrider.HashAPIKey(w.bundle.key))
+	require.NoError(tb, err)
 	w.workspace = stored.WorkspaceID
-	keys, err := w.store.APIKeys(t.Context(), w.workspace, postrider.Page{Limit: 1})
-	require.NoError(t, err)
+	keys, err := w.store.APIKeys(tb.Context(), w.workspace, postrider.Page{Limit: 1})
+	require.NoError(tb, err)
 	w.key = keys.Items[0].ID
 	w.webhook = w.newWebhook("")
 	w.event = "e1"
@@ -175,8 +191,8 @@ func (w *world) path(o operation) string {
 
 // good returns a body that the route accepts, with its required fields alone, and "" for a
 // route without a body.
-func good(t *testing.T, o operation) string {
-	t.Helper()
+func good(tb testing.TB, o operation) string {
+	tb.Helper()
 	if o.RequestBody == nil {
 		return ""
 	}
@@ -189,7 +205,7 @@ func good(t *testing.T, o operation) string {
 		"publish-event":         `{"type":"a","data":1}`,
 		"publish-events":        `{"events":[{"type":"a","data":1}]}`,
 	}
-	require.Contains(t, bodies, o.OperationID, "a body that the new route accepts")
+	require.Contains(tb, bodies, o.OperationID, "a body that the new route accepts")
 	return bodies[o.OperationID]
 }
 
@@ -238,35 +254,35 @@ func TestEveryAnswerKeepsToTheDocument(t *testing.T) {
 
 // conforms checks that a value is as the schema says, with every required field and no other
 // field than those it names.
-func (c contract) conforms(t *testing.T, value any, s *schema, place string) {
-	t.Helper()
+func (c contract) conforms(tb testing.TB, value any, s *schema, place string) {
+	tb.Helper()
 	s = c.resolve(s)
 	switch v := value.(type) {
 	case nil:
-		require.True(t, s.Type == nil || s.is("null"), "%s may not be null", place)
+		require.True(tb, s.Type == nil || s.is("null"), "%s may not be null", place)
 	case map[string]any:
-		require.True(t, s.Type == nil || s.is("object"), "%s is no object", place)
+		require.True(tb, s.Type == nil || s.is("object"), "%s is no object", place)
 		for _, name := range s.Required {
-			require.Contains(t, v, name, place)
+			require.Contains(tb, v, name, place)
 		}
 		for name, field := range v {
 			if s.Properties != nil {
-				require.Contains(t, s.Properties, name, place)
-				c.conforms(t, field, s.Properties[name], place+"."+name)
+				require.Contains(tb, s.Properties, name, place)
+				c.conforms(tb, field, s.Properties[name], place+"."+name)
 			}
 		}
 	case []any:
-		require.True(t, s.is("array"), "%s is no array", place)
+		require.True(tb, s.is("array"), "%s is no array", place)
 		for i, item := range v {
-			c.conforms(t, item, s.Items, fmt.Sprintf("%s[%d]", place, i))
+			c.conforms(tb, item, s.Items, fmt.Sprintf("%s[%d]", place, i))
 		}
 	case string:
-		require.True(t, s.Type == nil || s.is("string"), "%s is no text", place)
-		require.True(t, s.Enum == nil || slices.Contains(s.Enum, value), "%s is not %q", place, v)
+		require.True(tb, s.Type == nil || s.is("string"), "%s is no text", place)
+		require.True(tb, s.Enum == nil || slices.Contains(s.Enum, value), "%s is not %q", place, v)
 	case float64:
-		require.True(t, s.Type == nil || s.is("number") || s.is("integer"), "%s is no number", place)
+		require.True(tb, s.Type == nil || s.is("number") || s.is("integer"), "%s is no number", place)
 	case bool:
-		require.True(t, s.Type == nil || s.is("boolean"), "%s is no boolean", place)
+		require.True(tb, s.Type == nil || s.is("boolean"), "%s is no boolean", place)
 	}
 }
 

@@ -19,7 +19,7 @@
 //	rest: recover  turns a panic into a 500 without details
 //	authorize      the key (401) and its scope (403)
 //	rest: text     bytes in the path or the query that no stored text can equal (404, 422)
-//	rest: body     its length (413), type (415), syntax (400) and schema (422)
+//	rest: body     its length (413), type and encoding (415), memory (503), syntax (400) and schema (422)
 //	rest: query    the other parameters (422)
 //	handler        speaks in the domain's types to the store, and returns its errors unchanged
 //	rest: problem  maps an error to a status, in one place

@@ -3,8 +3,8 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
@@ -154,45 +154,46 @@ func every(value gjson.Result, visit func(name, value gjson.Result) bool) bool {
 
 // readEvent decodes an event, and reports whether it is plain.
 func (c compactJSON) readEvent(value gjson.Result, event *publishEvent) bool {
+	seen := make([]string, 0, plainFields)
 	return value.IsObject() && every(value, func(name, field gjson.Result) bool {
+		if slices.Contains(seen, name.Str) {
+			return false
+		}
+		seen = append(seen, name.Str)
 		if name.Str == "data" {
-			first := event.Data == nil
 			event.Data = c.text[field.Index : field.Index+len(field.Raw)] // not copied
-			return first
+			return true
 		}
 		return event.readText(name.Str, field)
 	}) && event.Type != "" && event.Data != nil
 }
 
-// readText sets a field that is a text, and reports whether the field is plain: known, not
-// set before, and of a value that keeps to the field's rule.
+// plainFields is how many fields an event has.
+const plainFields = 6
+
+// readText sets a field that is a text, and reports whether the field is plain: known, and of a value that keeps
+// to the field's rule.
 func (p *publishEvent) readText(name string, value gjson.Result) bool {
 	switch name {
 	case "type":
-		first := p.Type == ""
 		p.Type = value.Str
-		return first && isPlainText(value) && postrider.ValidEventType(p.Type)
+		return isPlainText(value) && postrider.ValidEventType(p.Type)
 	case "id":
 		return setPlain(&p.ID, value, postrider.ValidEventID)
 	case "persona_id":
 		return setPlain(&p.PersonaID, value, func(s string) bool { return s != "" && postrider.CheckPersonaID(&s) == "" })
 	case "timestamp":
-		return setPlain(&p.Timestamp, value, isTime)
+		return setPlain(&p.Timestamp, value, rest.IsTime)
 	case "deliver_at":
-		return setPlain(&p.DeliverAt, value, isTime)
+		return setPlain(&p.DeliverAt, value, rest.IsTime)
 	}
 	return false
 }
 
-func isTime(s string) bool {
-	_, err := time.Parse(time.RFC3339, s)
-	return err == nil
-}
-
 // setPlain sets an optional field, which stays nil for null, and reports whether it is plain.
 func setPlain(field **string, value gjson.Result, rule func(string) bool) bool {
-	if *field != nil || value.Type == gjson.Null {
-		return *field == nil
+	if value.Type == gjson.Null {
+		return true
 	}
 	*field = &value.Str
 	return isPlainText(value) && rule(value.Str)

@@ -73,15 +73,15 @@ func (c contract) probes(s *schema) []probe {
 }
 
 // with returns the body with a field set, or without it for "".
-func with(t *testing.T, body, field, value string) string {
-	t.Helper()
+func with(tb testing.TB, body, field, value string) string {
+	tb.Helper()
 	var fields map[string]json.RawMessage
-	require.NoError(t, json.Unmarshal([]byte(body), &fields))
+	require.NoError(tb, json.Unmarshal([]byte(body), &fields))
 	if delete(fields, field); value != "" {
 		fields[field] = json.RawMessage(value)
 	}
 	text, err := json.Marshal(fields)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return string(text)
 }
 

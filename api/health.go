@@ -37,19 +37,26 @@ type health struct {
 // readiness is the answer of /readyz.
 type readiness struct {
 	Status string            `json:"status" enum:"ok,unavailable"`
-	Checks map[string]string `json:"checks" doc:"Each check's state: ok or unavailable. Why one is unavailable is in the log."`
+	Checks map[string]string `json:"checks" doc:"Each check's state: ok or unavailable. Why one is unavailable is in the log. The check process is there while the process is stopping, and cannot be excluded."`
 }
+
+// checkProcess is the name of the check that fails while the process is stopping.
+const checkProcess = "process"
 
 // Health returns a handler of GET /healthz and GET /readyz for another listener than that of
 // [New], which serves them too. A check that fails or takes over two seconds makes /readyz a
-// 503, unless the query excludes it. Only the log says why it failed.
-func Health(checks []Check, logger *slog.Logger) http.Handler {
+// 503, unless the query excludes it. Only the log says why it failed. While stopping says so, /readyz is a 503
+// whatever the checks say.
+func Health(checks []Check, stopping func() bool, logger *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		writeHealth(w, r, logger, http.StatusOK, health{Status: stateOK})
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		answer := ready(r.Context(), checks, r.URL.Query()["exclude"], logger)
+		if stopping() {
+			answer.Status, answer.Checks[checkProcess] = stateUnavailable, stateUnavailable
+		}
 		status := http.StatusOK
 		if answer.Status != stateOK {
 			status = http.StatusServiceUnavailable
@@ -95,7 +102,7 @@ func ready(ctx context.Context, checks []Check, excluded []string, logger *slog.
 }
 
 func (s *server) routeHealth() {
-	handler := Health(s.Checks, s.Logger)
+	handler := Health(s.Checks, s.Stopping, s.Logger)
 	schema := func(schema *huma.Schema) map[string]*huma.MediaType {
 		return map[string]*huma.MediaType{"application/json": {Schema: schema}}
 	}

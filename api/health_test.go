@@ -38,7 +38,7 @@ func TestHealth(t *testing.T) {
 	ill.do(http.MethodPost, "/healthz", "").problem(http.StatusMethodNotAllowed)
 
 	alone := httptest.NewRecorder()
-	api.Health(checks[:1], slog.New(slog.DiscardHandler)).ServeHTTP(alone, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	api.Health(checks[:1], func() bool { return false }, slog.New(slog.DiscardHandler)).ServeHTTP(alone, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	require.Equal(t, http.StatusOK, alone.Code)
 }
 

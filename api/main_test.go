@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // bundle is the API on a real database, with a workspace and a key of every scope.
 type bundle struct {
-	t      *testing.T
+	t      testing.TB
 	clock  *clock
 	store  *store.Store
 	server *httptest.Server
@@ -38,20 +38,20 @@ type bundle struct {
 }
 
 // setup starts the API; change may alter its configuration.
-func setup(t *testing.T, change ...func(*api.Config)) *bundle {
-	t.Helper()
-	b := &bundle{t: t, clock: &clock{now: time.Date(2026, 8, 3, 12, 0, 0, 0, time.UTC)}, logs: new(syncBuffer)}
+func setup(tb testing.TB, change ...func(*api.Config)) *bundle {
+	tb.Helper()
+	b := &bundle{t: tb, clock: &clock{now: time.Date(2026, 8, 3, 12, 0, 0, 0, time.UTC)}, logs: new(syncBuffer)}
 	b.ids = postrider.NewIDs(b.clock.Now, rand.Reader)
 	encryptionKey, err := store.NewEncryptionKey(rand.Reader)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	keys, err := store.ParseKeyring(encryptionKey)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	logger := slog.New(slog.NewJSONHandler(b.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	options := store.Options{Keys: keys, Now: b.clock.Now, IDs: b.ids, Logger: logger}
-	b.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "postrider.db"), options)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, b.store.Close()) })
-	require.NoError(t, b.store.Migrate(t.Context()))
+	b.store, err = store.Open(tb.Context(), filepath.Join(tb.TempDir(), "postrider.db"), options)
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, b.store.Close()) })
+	require.NoError(tb, b.store.Migrate(tb.Context()))
 
 	config := api.Config{
 		Store:             b.store,
@@ -67,7 +67,7 @@ func setup(t *testing.T, change ...func(*api.Config)) *bundle {
 		c(&config)
 	}
 	b.server = httptest.NewServer(api.New(config))
-	t.Cleanup(b.server.Close)
+	tb.Cleanup(b.server.Close)
 	b.key = b.newKey(b.newWorkspace(), postrider.Scopes()...)
 	return b
 }
@@ -104,10 +104,11 @@ func (b *bundle) as(key string) *bundle {
 
 // answer is a response that was read to its end.
 type answer struct {
-	t      *testing.T
+	t      testing.TB
 	Status int
 	Header http.Header
 	Body   []byte
+	Closed bool // the connection, by the server
 }
 
 // do sends a request; headers are names and values in turn, and an empty value
@@ -143,7 +144,7 @@ func (b *bundle) send(method, path string, body io.Reader, headers ...string) an
 	require.NotEmpty(b.t, response.Header.Get("X-Request-Id"))
 	require.Empty(b.t, response.Header.Get("Link"))
 	require.NotContains(b.t, string(content), "$schema")
-	return answer{t: b.t, Status: response.StatusCode, Header: response.Header, Body: content}
+	return answer{t: b.t, Status: response.StatusCode, Header: response.Header, Body: content, Closed: response.Close}
 }
 
 // object returns the body as a JSON object, after checking the status.

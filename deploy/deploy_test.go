@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -112,8 +113,35 @@ func TestKubernetes(t *testing.T) {
 		container := pod.Spec.Containers[0]
 		require.NotNil(t, container.LivenessProbe)
 		require.NotNil(t, container.ReadinessProbe)
-		require.Greater(t, *pod.Spec.TerminationGracePeriodSeconds, int64(40), "longer than the shutdown timeout")
+		before := int64(0)
+		if d.Name == "api" {
+			before = container.Lifecycle.PreStop.Sleep.Seconds + drainSeconds
+		}
+		require.Greater(t, *pod.Spec.TerminationGracePeriodSeconds, before+shutdownSeconds, "longer than a stop takes")
+		requireMemory(t, container, map[string]int64{"api": 40e6, "worker": 540e6}[d.Name])
 	}
+}
+
+// A stop's parts, by the settings' defaults.
+const (
+	drainSeconds    = 1
+	shutdownSeconds = 40
+)
+
+// requireMemory checks that a container may take what docs/operations.md says that it needs, and that Go knows its
+// limit.
+func requireMemory(t *testing.T, container corev1.Container, needed int64) {
+	t.Helper()
+	limit := container.Resources.Limits.Memory().Value()
+	require.Greater(t, limit, needed*5/4, container.Name)
+	told := map[string]string{}
+	for _, variable := range container.Env {
+		told[variable.Name] = variable.Value
+	}
+	mebibytes, err := strconv.ParseInt(strings.TrimSuffix(told["GOMEMLIMIT"], "MiB"), 10, 64)
+	require.NoError(t, err, "GOMEMLIMIT of %s", container.Name)
+	require.InDelta(t, 0.9, float64(mebibytes<<20)/float64(limit), 0.02, container.Name)
+	require.Greater(t, mebibytes<<20, needed, container.Name)
 }
 
 // metricName finds our metrics' names.

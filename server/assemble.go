@@ -30,7 +30,8 @@ func (s *Server) assemble() error {
 	if s.role.Worker != nil {
 		s.assembleWorker(poster)
 	}
-	s.metrics = metricsHandler(s.registry, api.Health(s.checks(), s.role.Logger))
+	s.shed = newShedCounter(s.registry)
+	s.metrics = metricsHandler(s.registry, api.Health(s.checks(), s.stopping.Load, s.role.Logger))
 	return nil
 }
 
@@ -41,6 +42,7 @@ func (s *Server) assembleAPI(poster *egress.Client) {
 		Store: s.store, Histories: s.workflows, CheckURL: poster.CheckURL, Now: s.clock.Now, IDs: s.ids, Entropy: rand.Reader, Logger: s.role.Logger,
 		Checks: s.checks(), Version: Version, TemporalUIURL: s.role.Temporal.UIURL, TemporalNamespace: s.role.Temporal.Namespace,
 		OnAccepted: counts.accepted, OnRequest: counts.request, Tracer: s.tracing.tracer,
+		OnAuthenticated: trustConnection, Stopping: s.stopping.Load,
 	})
 }
 

@@ -17,13 +17,16 @@
 //
 // Stop, when Run's context is done or a part has failed:
 //
-//  1. HTTP servers stop accepting, and let open requests end. endpoints.json is removed.
-//  2. The dispatcher ends: what it claimed and did not start goes back to the outbox.
-//  3. The worker ends after the dispatcher, when its attempts are recorded.
-//  4. Temporal's client closes, then the database; last, the remaining spans are sent.
+//  1. Readiness is a 503. endpoints.json is removed.
+//  2. For [APISettings].DrainDelay the API goes on, and each answer closes its connection. Then it stops
+//     accepting, closes what is idle, and lets open requests end.
+//  3. The dispatcher ends: what it claimed and did not start goes back to the outbox.
+//  4. The worker ends after the dispatcher, when its attempts are recorded.
+//  5. The metrics listener ends, after all of these.
+//  6. Temporal's client closes, then the database; last, the remaining spans are sent.
 //
-// Steps 1 to 3 begin together, and [Settings].ShutdownTimeout bounds each. The log says how long
-// each part was waited for (ending.go).
+// Steps 1 to 3 begin together, and [Settings].ShutdownTimeout bounds each but for the delay. The log
+// says how long each part was waited for (ending.go).
 //
 // Invariants: without the database New fails; without Temporal the API still accepts events
 // and readiness reports it. A schema or keys that do not fit are refused before any work.

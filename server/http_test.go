@@ -40,11 +40,12 @@ func startSlowServer(t *testing.T, shutdownTimeout time.Duration) *slowServer {
 		settings: Settings{ShutdownTimeout: shutdownTimeout}, role: Role{Logger: slog.New(slog.NewTextHandler(s.log, nil))},
 	}
 	go func() {
-		s.served <- server.serve(ctx, listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			close(s.arrived)
 			<-s.release
 			_, _ = io.WriteString(w, "answer")
-		}))
+		})
+		s.served <- server.serve(ctx, site{listener: listener, handler: answer, connections: 1})
 	}()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url, nil)
 	require.NoError(t, err)
@@ -101,8 +102,8 @@ func TestBrokenListenerIsAnError(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, listener.Close())
-	server := &Server{role: Role{Logger: slog.New(slog.DiscardHandler)}}
-	require.ErrorIs(t, server.serve(t.Context(), listener, http.NotFoundHandler()), net.ErrClosed)
+	server := &Server{role: Role{Logger: discardLogger()}}
+	require.ErrorIs(t, server.serve(t.Context(), site{listener: listener, handler: http.NotFoundHandler(), connections: 1}), net.ErrClosed)
 }
 
 // scrape returns what Prometheus reads.

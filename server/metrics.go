@@ -18,6 +18,16 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
+// newShedCounter returns the counter of connections that were closed to make room.
+func newShedCounter(registry prometheus.Registerer) prometheus.Counter {
+	counter := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "postrider_connections_shed_total",
+		Help: "Connections without a key that were closed to make room for others, because a listener was full.",
+	})
+	registry.MustRegister(counter)
+	return counter
+}
+
 // metricsHandler serves the metrics listener: /metrics and the health routes.
 func metricsHandler(registry *prometheus.Registry, health http.Handler) http.Handler {
 	mux := http.NewServeMux()

@@ -5,17 +5,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-)
 
-// Timeouts of the HTTP servers. Without them a slow client could hold a connection for ever.
-// The API's bodies are small, so one minute is enough for a request.
-const (
-	readHeaderTimeout = 10 * time.Second
-	requestTimeout    = time.Minute
-	idleTimeout       = 2 * time.Minute
+	"postrider.dev/postrider/api"
 )
 
 // Run serves and delivers until ctx is done, or until a part of the process fails. Then it
@@ -23,17 +18,32 @@ const (
 func (s *Server) Run(ctx context.Context) error {
 	end := &ending{logger: s.role.Logger}
 	running, group := errgroup.WithContext(ctx)
+	context.AfterFunc(group, func() { s.stopping.Store(true) })
 	running.Go(func() error {
 		<-group.Done()
 		end.begin(ctx, context.Cause(group), s.settings.ShutdownTimeout)
 		return nil
 	})
+	var parts sync.WaitGroup
 	for _, task := range s.tasks() {
+		parts.Add(1)
 		running.Go(func() error {
+			defer parts.Done()
 			defer end.over(group, task.name)
 			return task.run(group)
 		})
 	}
+	// Probes are told that the process stops, and metrics are read, until everything else has ended.
+	probed, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
+	running.Go(func() error {
+		defer stopProbes()
+		parts.Wait()
+		return nil
+	})
+	running.Go(func() error {
+		defer end.over(group, "metrics")
+		return s.serve(probed, s.probes(s.role.Ports.Metrics, s.metrics))
+	})
 	err := running.Wait()
 	s.close(ctx)
 	end.log(ctx)
@@ -48,23 +58,30 @@ type task struct {
 
 // tasks returns what Run runs at the same time. Each returns soon after its context is done.
 func (s *Server) tasks() []task {
-	serving := func(name string, listener net.Listener, handler http.Handler) task {
-		return task{name, func(ctx context.Context) error { return s.serve(ctx, listener, handler) }}
+	serving := func(name string, at site) task {
+		return task{name, func(ctx context.Context) error { return s.serve(ctx, at) }}
 	}
 	tasks := []task{
-		{"endpoints", s.publishEndpoints}, {"notifications", s.store.Listen}, serving("metrics", s.role.Ports.Metrics, s.metrics),
+		{"endpoints", s.publishEndpoints}, {"notifications", s.store.Listen},
 		{"clock", func(ctx context.Context) error { return s.clock.follow(ctx, s.store.Clock, s.role.Logger) }},
 	}
-	if s.role.Ports.Profile != nil {
-		tasks = append(tasks, serving("profiles", s.role.Ports.Profile, profileHandler()))
+	if profile := s.role.Ports.Profile; profile != nil {
+		tasks = append(tasks, serving("profiles", s.probes(profile, profileHandler())))
 	}
 	if s.api != nil {
-		tasks = append(tasks, serving("api_requests", s.role.Ports.API, s.api))
+		tasks = append(tasks, serving("api_requests", site{
+			listener: s.role.Ports.API, handler: s.api, connections: apiConnections(descriptorLimit()), linger: s.role.API.DrainDelay,
+		}))
 	}
 	if s.worker != nil {
 		tasks = append(tasks, task{"attempts", s.deliver}, task{"partitions", s.keepPartitions})
 	}
 	return tasks
+}
+
+// probes returns a site that is not the API's.
+func (s *Server) probes(listener net.Listener, handler http.Handler) site {
+	return site{listener: listener, handler: api.Secure(handler), connections: probeConnections(descriptorLimit())}
 }
 
 // deliver runs dispatcher and worker. The worker outlives the dispatcher, so that the
@@ -84,29 +101,6 @@ func (s *Server) deliver(ctx context.Context) error {
 		return s.dispatcher.Run(dispatching)
 	})
 	return running.Wait()
-}
-
-// serve serves HTTP until ctx is done, and then lets open requests end, up to the shutdown
-// timeout.
-func (s *Server) serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
-		IdleTimeout: idleTimeout, ErrorLog: slog.NewLogLogger(s.role.Logger.Handler(), slog.LevelWarn),
-	}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.settings.ShutdownTimeout)
-		defer cancel()
-		stopped <- server.Shutdown(bound)
-	})
-	err := server.Serve(listener)
-	if stop() { // ctx is not done: the server has failed
-		return err
-	}
-	if err := <-stopped; err != nil {
-		s.role.Logger.LogAttrs(ctx, slog.LevelWarn, "open requests were cut off at the shutdown timeout", slog.Any("error", err))
-	}
-	return nil
 }
 
 // partitionInterval is far below the week for which partitions are created ahead.

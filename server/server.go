@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.temporal.io/sdk/client"
@@ -46,9 +47,11 @@ type Server struct {
 	temporal   client.Client
 	workflows  *workflows.Client
 	store      *store.Store
-	apiKeyPath string       // "" in a process that does not own its database
-	metrics    http.Handler // metrics and health
-	api        http.Handler // nil in a process without an API
+	apiKeyPath string             // "" in a process that does not own its database
+	metrics    http.Handler       // metrics and health
+	shed       prometheus.Counter // connections that had to make room
+	stopping   atomic.Bool        // the process has begun to stop
+	api        http.Handler       // nil in a process without an API
 	clock      clock
 	taskQueue  string             // the installation's, which the database knows
 	dispatcher *worker.Dispatcher // nil in a process that does not deliver

@@ -134,3 +134,5 @@ func TestEmptyAddressIsRefused(t *testing.T) {
 	_, err := Listen(t.Context(), "--listen", "POSTRIDER_LISTEN", "")
 	require.EqualError(t, err, "--listen (POSTRIDER_LISTEN): must be an address and a port, such as 127.0.0.1:0")
 }
+
+func discardLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }

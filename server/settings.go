@@ -51,7 +51,16 @@ func (s *Settings) networks(fallback []netip.Prefix) ([]netip.Prefix, error) {
 
 // APISettings are the settings of a process that serves the API.
 type APISettings struct {
-	Listen string `env:"POSTRIDER_LISTEN" default:"127.0.0.1:8080" help:"Address of the HTTP API. Port 0 picks a free one."`
+	Listen     string        `env:"POSTRIDER_LISTEN" default:"127.0.0.1:8080" help:"Address of the HTTP API. Port 0 picks a free one."`
+	DrainDelay time.Duration `env:"POSTRIDER_DRAIN_DELAY" default:"1s" help:"How long the API goes on taking requests after SIGTERM, while /readyz is 503 and each answer closes its connection, so that clients and load balancers change over. Make it longer than a load balancer takes to notice; the shutdown timeout begins after it."`
+}
+
+// Validate checks what flag parsing cannot. The error names the flag and the rule.
+func (s *APISettings) Validate() error {
+	if s.DrainDelay < 0 {
+		return errors.New("--drain-delay (POSTRIDER_DRAIN_DELAY): must not be negative")
+	}
+	return nil
 }
 
 // WorkerSettings are the settings of a process that delivers.

@@ -47,6 +47,12 @@ func TestWorkerSettingsNameTheFlag(t *testing.T) {
 	}
 }
 
+func TestAPISettingsNameTheFlag(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, (&APISettings{}).Validate())
+	require.ErrorContains(t, (&APISettings{DrainDelay: -1}).Validate(), "--drain-delay (POSTRIDER_DRAIN_DELAY): must ")
+}
+
 func TestBuildIsTheWorkersVersion(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, Version, new(DeploymentSettings).Build())

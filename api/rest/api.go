@@ -32,6 +32,12 @@ type Config struct {
 	Sensitive func(location string, value any) bool
 	// OnRequest is called about every request when it is over. Optional.
 	OnRequest func(RequestSummary)
+	// BodyMemory is how many bytes the bodies of all requests may take at once, from their first byte until
+	// their requests are answered; what is more is a 503. Optional: 64 MiB, eight of the largest.
+	BodyMemory int64
+	// Stopping reports whether the process is about to end: connections are closed after their answers then, so
+	// that callers change over to another process. Optional.
+	Stopping func() bool
 	// Tracer makes a span of every request. Optional: without it requests are not traced.
 	Tracer trace.Tracer
 }
@@ -42,6 +48,7 @@ type API struct {
 	Config
 	engine *gin.Engine
 	docs   huma.API
+	intake intake
 }
 
 // New returns an API without routes.
@@ -52,11 +59,17 @@ func New(config Config) *API {
 	if config.Sensitive == nil {
 		config.Sensitive = func(string, any) bool { return false }
 	}
+	if config.Stopping == nil {
+		config.Stopping = func() bool { return false }
+	}
+	if config.BodyMemory == 0 {
+		config.BodyMemory = defaultBodyMemory
+	}
 	gin.SetMode(gin.ReleaseMode) // the other modes print to the console
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
-	a := &API{Config: config, engine: engine}
+	a := &API{Config: config, engine: engine, intake: intake{limit: config.BodyMemory}}
 	engine.Use(a.logRequest)
 	if a.Tracer != nil {
 		engine.Use(a.trace)
@@ -65,13 +78,26 @@ func New(config Config) *API {
 	engine.NoRoute(func(c *gin.Context) {
 		a.fail(c, &postrider.Error{Code: postrider.CodeNotFound, Message: "no such route"})
 	})
-	engine.NoMethod(func(c *gin.Context) { a.fail(c, errMethodNotAllowed(c)) })
+	engine.NoMethod(func(c *gin.Context) {
+		if allowed := c.Writer.Header().Get("Allow"); strings.Contains(allowed, http.MethodGet) {
+			c.Header("Allow", allowed+", "+http.MethodHead)
+		}
+		a.fail(c, errMethodNotAllowed(c))
+	})
 	a.docs = humagin.New(engine, a.openAPIConfig())
 	return a
 }
 
-// ServeHTTP implements [http.Handler].
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.engine.ServeHTTP(w, r) }
+// ServeHTTP implements [http.Handler]. It answers HEAD as it answers GET, and relies on net/http to send no body.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	this := &request{method: r.Method}
+	r = r.WithContext(context.WithValue(r.Context(), requestContextKey{}, this))
+	if r.Method == http.MethodHead {
+		r.Method = http.MethodGet // of the copy
+	}
+	secure(w.Header())
+	a.engine.ServeHTTP(w, r)
+}
 
 // HandleHTTP adds a GET route that needs no key, and describes it in the document.
 func (a *API) HandleHTTP(operation *huma.Operation, handler http.Handler) {

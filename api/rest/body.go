@@ -102,6 +102,7 @@ func (a *API) CheckObject(raw []byte, schema *huma.Schema) (map[string]json.RawM
 	if err != nil || fields == nil {
 		check.add("body", "must be an object", nil)
 	} else {
+		check.once(raw, "body")
 		check.fields(fields, check.resolve(schema), "body")
 	}
 	if len(check.broken) > 0 {
@@ -111,15 +112,33 @@ func (a *API) CheckObject(raw []byte, schema *huma.Schema) (map[string]json.RawM
 }
 
 // Decode stores JSON that keeps to v's schema in v; location is its place in the request.
-// Returns a 422 about an integer that is written with a fraction or an exponent: the schema
-// accepts it and Go does not.
+// Returns a 422 about a value that Go cannot store: an integer that is written with a fraction or an exponent,
+// or one that its schema does not bound.
 func Decode(raw []byte, v any, location string) error {
 	err := json.Unmarshal(raw, v)
 	var mismatch *json.UnmarshalTypeError
 	if errors.As(err, &mismatch) {
-		return BrokenField(location+"."+jsonPath(mismatch.Field), "must be written as a whole number", nil)
+		return BrokenField(location+"."+jsonPath(mismatch.Field), "must be "+wordFor(mismatch.Type), nil)
 	}
 	return err
+}
+
+// wordFor says what JSON a Go type is written as.
+func wordFor(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return "an integer, written without a fraction or an exponent"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	default:
+		return "an object"
+	}
 }
 
 // jsonPath returns a field's path in the JSON. That of encoding/json also names embedded
@@ -130,8 +149,8 @@ func jsonPath(path string) string {
 }
 
 // read reads and decodes the body of a request.
-func (b Body[T]) read(c *gin.Context) (value T, err error) {
-	raw, err := readBody(c, b.Limit)
+func (b Body[T]) read(a *API, c *gin.Context) (value T, err error) {
+	raw, err := a.readBody(c, b.Limit)
 	if err != nil {
 		return value, err
 	}
@@ -142,32 +161,6 @@ func (b Body[T]) read(c *gin.Context) (value T, err error) {
 		raw = []byte("{}")
 	}
 	return b.Decode(raw)
-}
-
-// readBody returns the request's body. Returns a 413 when it is longer than limit, whether
-// its length was announced or not, and a 415 when its content type is not JSON.
-func readBody(c *gin.Context, limit int64) ([]byte, error) {
-	r := c.Request
-	if r.ContentLength == 0 || r.Body == nil {
-		return nil, nil
-	}
-	if r.ContentLength > limit {
-		return nil, TooLarge("the body", limit)
-	}
-	if err := checkContentType(r.Header.Get("Content-Type")); err != nil {
-		return nil, err
-	}
-	var buffer bytes.Buffer
-	buffer.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
-	_, err := buffer.ReadFrom(http.MaxBytesReader(c.Writer, r.Body, limit))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, TooLarge("the body", limit)
-	case err != nil:
-		return nil, newProblem(http.StatusBadRequest, "the body broke off or came too slowly")
-	}
-	return buffer.Bytes(), nil
 }
 
 // checkContentType accepts JSON. It also accepts a missing type, because some clients do not
@@ -185,4 +178,17 @@ func checkContentType(header string) error {
 		detail += " (curl -d says " + media + " unless told otherwise)"
 	}
 	return newProblem(http.StatusUnsupportedMediaType, detail)
+}
+
+// checkContentEncoding accepts bodies that are sent as they are. To decompress one would be work whose size the
+// caller chooses.
+func checkContentEncoding(headers []string) error {
+	for _, encoding := range headers {
+		if encoding != "" && !strings.EqualFold(strings.TrimSpace(encoding), "identity") {
+			p := newProblem(http.StatusUnsupportedMediaType, "the body must be sent as it is, without the Content-Encoding "+encoding)
+			p.headers.Set("Accept-Encoding", "identity")
+			return p
+		}
+	}
+	return nil
 }

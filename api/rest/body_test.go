@@ -160,6 +160,8 @@ func TestIntegersMustBeWholeNumbers(t *testing.T) {
 		err := rest.Decode([]byte(body), new(outer), "body")
 		require.Equal(t, []string{location}, failing(t, err).locations(), body)
 	}
+	require.Contains(t, failing(t, rest.Decode([]byte(`{"size":1e2}`), new(outer), "body")).Body, "must be an integer")
+	require.Contains(t, failing(t, rest.Decode([]byte(`{"first":7}`), new(outer), "body")).Body, "must be an object")
 	require.NoError(t, rest.Decode([]byte(`{"size":100}`), new(outer), "body"))
 	require.Error(t, rest.Decode([]byte(`{`), new(outer), "body"))
 }

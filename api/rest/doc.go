@@ -3,12 +3,15 @@
 //
 //	api.go        Config, New, and routes without a key
 //	route.go      Route, Handle, HandleBody, and the checks before a handler
-//	body.go       Body: length, type, syntax, decoding; JSONBody and PatchBody
+//	body.go       Body: type, syntax, decoding; JSONBody and PatchBody
+//	intake.go     how bodies are read, and the bound of their memory
 //	schema.go     the check of a body against its schema
 //	problem.go    errors as RFC 9457 documents, with their statuses
 //	request.go    the request id, the log line, panics
 //	trace.go      a span for each request
-//	page.go       queries and answers of lists, times
+//	page.go       queries and answers of lists
+//	time.go       RFC 3339
+//	secure.go     the headers that are on every answer
 //	openapi.go    the OpenAPI document
 //	reference.go  the document as JSON and as a page; reference_view.go arranges the page
 //

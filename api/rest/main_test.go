@@ -35,7 +35,7 @@ type note struct {
 	Rank   int               `json:"rank,omitempty" minimum:"1" maximum:"9" default:"5"`
 	Mood   *string           `json:"mood,omitempty" nullable:"true" enum:"good,bad"`
 	Link   string            `json:"link,omitempty" format:"uri"`
-	At     *time.Time        `json:"at,omitempty" nullable:"true"`
+	At     *string           `json:"at,omitempty" nullable:"true" format:"date-time"`
 	Tags   []string          `json:"tags,omitempty" maxItems:"2" maxLength:"3" nullable:"false"`
 	Labels map[string]string `json:"labels,omitempty" maxProperties:"2"`
 	First  *part             `json:"first,omitempty"`
@@ -175,6 +175,9 @@ func (n *notes) send(t *testing.T, method, path string, body io.Reader, headers 
 	t.Helper()
 	request := httptest.NewRequestWithContext(t.Context(), method, path, body)
 	request.Header.Set("X-API-Key", "good")
+	if a, is := body.(announced); is {
+		request.ContentLength = a.length
+	}
 	for i := 0; i < len(headers); i += 2 {
 		request.Header.Del(headers[i])
 		if headers[i+1] != "" {

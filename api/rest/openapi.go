@@ -26,7 +26,9 @@ func (a *API) openAPIConfig() huma.Config {
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
 			Info:    &huma.Info{Title: about.Title, Version: about.Version, Description: about.Description},
-			Tags:    append(about.Tags, &huma.Tag{Name: TagService, Description: "Health and this reference."}),
+			// So that documents show times by their usual name.
+			OnAddOperation: []huma.AddOpFunc{showTimes},
+			Tags:           append(about.Tags, &huma.Tag{Name: TagService, Description: "Health and this reference."}),
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName),
 				SecuritySchemes: map[string]*huma.SecurityScheme{

@@ -52,8 +52,8 @@ func ListOf[Stored, Shown any](stored postrider.List[Stored], show func(Stored) 
 
 // PeriodQuery are the query parameters that narrow a list to a time.
 type PeriodQuery struct {
-	Since string `query:"since" format:"date-time" doc:"Only what was accepted at or after this time (RFC 3339)." example:"2026-08-01T00:00:00Z"`
-	Until string `query:"until" format:"date-time" doc:"Only what was accepted before this time (RFC 3339)." example:"2026-08-02T00:00:00Z"`
+	Since string `query:"since" format:"rfc3339" doc:"Only what was accepted at or after this time (RFC 3339)." example:"2026-08-01T00:00:00Z"`
+	Until string `query:"until" format:"rfc3339" doc:"Only what was accepted before this time (RFC 3339)." example:"2026-08-02T00:00:00Z"`
 }
 
 // Period returns the two times, zero if they were not given.
@@ -62,19 +62,4 @@ func (q PeriodQuery) Period() (since, until time.Time, err error) {
 		until, err = ParseTime("query.until", q.Until)
 	}
 	return since, until, err
-}
-
-// ParseTime returns an RFC 3339 time as [postrider.Timestamp] stores it, and the zero time
-// for "". Returns a 422 about the location for anything else. Years end at 9999, as RFC
-// 3339's do; a time near the end of that year can lie after it in UTC.
-func ParseTime(location, text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, text)
-	t = postrider.Timestamp(t)
-	if err != nil || t.Year() < 1 || t.Year() > 9999 {
-		return time.Time{}, BrokenField(location, "must be an RFC 3339 time of the years 1 to 9999", text)
-	}
-	return t, nil
 }

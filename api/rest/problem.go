@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"unicode/utf8"
@@ -62,7 +63,7 @@ func TooLarge(what string, limit int64) error {
 }
 
 func errMethodNotAllowed(c *gin.Context) error {
-	return newProblem(http.StatusMethodNotAllowed, "this route does not know "+c.Request.Method+"; see the Allow header")
+	return newProblem(http.StatusMethodNotAllowed, "this route does not know "+current(c.Request.Context()).method+"; see the Allow header")
 }
 
 func unprocessable(message string, details []*huma.ErrorDetail) *problem {
@@ -144,7 +145,7 @@ func (a *API) redact(details []*huma.ErrorDetail) {
 	}
 }
 
-// bounded cuts a long text, and returns nil for an object or an array.
+// bounded cuts a long text, and returns nil for an object, an array or an infinite number.
 func bounded(value any) any {
 	switch v := value.(type) {
 	case string:
@@ -152,6 +153,11 @@ func bounded(value any) any {
 			return strings.ToValidUTF8(v[:maxEcho], "") + "…"
 		}
 		if !utf8.ValidString(v) {
+			return nil
+		}
+		return v
+	case float64:
+		if math.IsInf(v, 0) { // JSON cannot write it
 			return nil
 		}
 		return v

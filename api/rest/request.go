@@ -35,10 +35,12 @@ type RequestSummary struct {
 
 // request is the state that middlewares and the handler of one request share.
 type request struct {
-	id   string
-	key  postrider.APIKey // the caller's, once it is authorized
-	body any              // decoded, on its way from the middleware to the handler
-	err  error            // why the request failed, for the log
+	method string // as it was sent; the router has GET for HEAD
+	id     string
+	key    postrider.APIKey // the caller's, once it is authorized
+	held   int64            // bytes of its body
+	body   any              // decoded, on its way from the middleware to the handler
+	err    error            // why the request failed, for the log
 }
 
 type requestContextKey struct{}
@@ -61,17 +63,19 @@ func Allows(ctx context.Context, scope postrider.Scope) bool { return current(ct
 // logRequest gives the request its id and logs one line about it when it is over.
 func (a *API) logRequest(c *gin.Context) {
 	start := a.Now()
-	r := &request{id: c.GetHeader(headerRequestID)}
+	r := current(c.Request.Context())
+	r.id = c.GetHeader(headerRequestID)
 	if !requestIDRule.MatchString(r.id) {
 		r.id = a.NewRequestID()
 	}
 	c.Header(headerRequestID, r.id)
-	c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), requestContextKey{}, r))
+	c.Header("Connection", "close") // who shows no key holds no connection
+	defer a.intake.release(r)
 
 	c.Next()
 
 	route, status, took := documentPath(c.FullPath()), c.Writer.Status(), a.Now().Sub(start)
-	a.OnRequest(RequestSummary{Method: c.Request.Method, Route: route, Status: status, Duration: took})
+	a.OnRequest(RequestSummary{Method: r.method, Route: route, Status: status, Duration: took})
 	level := slog.LevelInfo
 	switch {
 	case status >= http.StatusInternalServerError && !isShutdown(r.err):
@@ -80,7 +84,7 @@ func (a *API) logRequest(c *gin.Context) {
 		level = slog.LevelDebug // probes come every few seconds
 	}
 	attrs := []slog.Attr{
-		slog.String("method", c.Request.Method),
+		slog.String("method", r.method),
 		slog.String("route", route),
 		slog.Int("status", status),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000),

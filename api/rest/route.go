@@ -42,7 +42,7 @@ func Handle[In, Out any](a *API, r Route, handler func(context.Context, *In) (*O
 // returned.
 func HandleBody[In, B, Out any](a *API, r Route, body Body[B], handler func(context.Context, *In, B) (*Out, error)) {
 	operation := a.operation(r, a.authorizeRoute(r.Scope), a.middleware(func(c *gin.Context) error {
-		value, err := body.read(c)
+		value, err := body.read(a, c)
 		current(c.Request.Context()).body = value
 		return err
 	}))
@@ -103,17 +103,29 @@ func (a *API) middleware(check func(*gin.Context) error) func(huma.Context, func
 }
 
 // authorizeRoute checks the key first, so that a caller without one does not learn whether
-// its request is valid.
+// its request is valid, and has no body read.
 func (a *API) authorizeRoute(scope postrider.Scope) func(huma.Context, func(huma.Context)) {
 	return a.middleware(func(c *gin.Context) error {
+		c.Header("Cache-Control", "no-store")
 		ctx := c.Request.Context()
 		key, err := a.Authorize(ctx, c.GetHeader(HeaderAPIKey), scope)
 		current(ctx).key = key
+		if err == nil || postrider.CodeOf(err) == postrider.CodeForbidden {
+			a.keepConnection(c)
+		}
 		if err != nil {
 			return err
 		}
 		return checkText(c)
 	})
+}
+
+// keepConnection lets a caller whose key is valid make more requests on its connection, unless the process is
+// stopping. Every other connection is closed after its answer, see [API.logRequest].
+func (a *API) keepConnection(c *gin.Context) {
+	if !a.Stopping() {
+		c.Writer.Header().Del("Connection")
+	}
 }
 
 // checkText refuses bytes that are not UTF-8, and NUL, in the path and the query: no stored

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"math"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/tidwall/gjson"
 )
 
 // maxBroken is how many broken rules one answer lists at most.
@@ -51,7 +53,20 @@ func (c *schemaCheck) object(raw json.RawMessage, schema *huma.Schema, location 
 		c.add(location, "must be an object", nil)
 		return
 	}
+	c.once(raw, location)
 	c.fields(fields, schema, location)
+}
+
+// once checks that an object has each of its fields once. Of two, this check would see the last and Go's decoder
+// both.
+func (c *schemaCheck) once(object []byte, location string) {
+	seen := map[string]int{}
+	gjson.ParseBytes(object).ForEach(func(name, _ gjson.Result) bool {
+		if seen[name.Str]++; seen[name.Str] == 2 {
+			c.add(location+"."+name.Str, "must be given once", nil)
+		}
+		return true
+	})
 }
 
 // fields checks the fields of an object.
@@ -101,13 +116,15 @@ func lengthOf(schema *huma.Schema) (least, most int) {
 
 // value checks a value that is neither an object with known fields nor an array of objects.
 func (c *schemaCheck) value(raw json.RawMessage, schema *huma.Schema, location string) {
-	var value any
-	if err := json.Unmarshal(raw, &value); err != nil {
-		c.add(location, "is a number out of range", nil)
-		return
-	}
+	value := decodeAny(raw)
 	if hasNUL(value) {
 		c.add(location, "must not contain the character U+0000", nil) // PostgreSQL cannot store it
+		return
+	}
+	if text, isText := value.(string); isText && schema.Format == formatDateTime {
+		if !IsTime(text) {
+			c.add(location, timeRule, text)
+		}
 		return
 	}
 	var result huma.ValidateResult
@@ -122,6 +139,36 @@ func (c *schemaCheck) value(raw json.RawMessage, schema *huma.Schema, location s
 			c.add(d.Location, d.Message, d.Value)
 		}
 	}
+}
+
+// decodeAny decodes valid JSON. A number that is out of Go's range becomes an infinite one, which is over or
+// under every bound.
+func decodeAny(raw []byte) (value any) {
+	if json.Unmarshal(raw, &value) == nil {
+		return value
+	}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	_ = decoder.Decode(&value) // the only error was the number
+	return toFloats(value)
+}
+
+// toFloats replaces the numbers in a decoded value.
+func toFloats(value any) any {
+	switch v := value.(type) {
+	case json.Number:
+		number, _ := v.Float64() // infinite with the error
+		return number
+	case []any:
+		for i, item := range v {
+			v[i] = toFloats(item)
+		}
+	case map[string]any:
+		for name, item := range v {
+			v[name] = toFloats(item)
+		}
+	}
+	return value
 }
 
 // add notes a broken rule.

@@ -19,8 +19,9 @@ func (a *API) trace(c *gin.Context) {
 		return
 	}
 	ctx := propagation.TraceContext{}.Extract(c.Request.Context(), propagation.HeaderCarrier(c.Request.Header))
-	ctx, span := a.Tracer.Start(ctx, c.Request.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
-		attribute.String("http.request.method", c.Request.Method),
+	method := current(ctx).method
+	ctx, span := a.Tracer.Start(ctx, method+" "+route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
+		attribute.String("http.request.method", method),
 		attribute.String("http.route", route),
 	))
 	defer span.End()

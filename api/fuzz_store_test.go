@@ -1,0 +1,203 @@
+package api_test
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/api"
+)
+
+// cannedStore knows every key, one of each resource, and nothing that it is told. It is what databases are to the
+// API, but quick: a text that PostgreSQL cannot take makes it panic, which is a 500.
+type cannedStore struct {
+	api.Store // has the methods of routes that are not fuzzed
+	world     *world
+	now       time.Time
+}
+
+// takes checks what a database would be given.
+func takes(values ...any) {
+	for _, value := range values {
+		checkTexts(reflect.ValueOf(value))
+	}
+}
+
+func checkTexts(value reflect.Value) {
+	switch value.Kind() {
+	case reflect.String:
+		if text := value.String(); !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+			panic(fmt.Sprintf("a database cannot store %q", text))
+		}
+	case reflect.Pointer, reflect.Interface:
+		checkTexts(value.Elem())
+	case reflect.Slice:
+		for i := range value.Len() {
+			checkTexts(value.Index(i))
+		}
+	case reflect.Map:
+		for _, name := range value.MapKeys() {
+			checkTexts(name)
+			checkTexts(value.MapIndex(name))
+		}
+	case reflect.Struct:
+		for i := range value.NumField() {
+			checkTexts(value.Field(i))
+		}
+	default:
+	}
+}
+
+// only returns the resource, unless another was asked for.
+func only[T any](resource T, id, known string) (T, error) {
+	takes(id)
+	if id != known {
+		var none T
+		return none, postrider.NotFound("resource")
+	}
+	return resource, nil
+}
+
+// page returns two items, and where the next two begin.
+func page[T any](p postrider.Page, prefix string, item T) postrider.List[T] {
+	takes(p)
+	return postrider.List[T]{Items: []T{item, item}, Next: prefix + "_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"}
+}
+
+func (s *cannedStore) APIKeyByHash(_ context.Context, hash string) (postrider.APIKey, error) {
+	takes(hash)
+	return postrider.APIKey{ID: s.world.key, WorkspaceID: s.world.workspace, Hash: hash, Scopes: postrider.Scopes(), LastUsedAt: &s.now}, nil
+}
+
+func (s *cannedStore) Revocations() int64 { return 0 }
+
+func (s *cannedStore) webhook() postrider.Webhook {
+	return postrider.Webhook{
+		ID: s.world.webhook, WorkspaceID: s.world.workspace, Status: postrider.WebhookActive,
+		WebhookSettings: postrider.WebhookSettings{
+			URL: "https://example.com/hook", Events: []string{"*"}, SigningMethod: "hmac_sha256", ScopeType: postrider.ScopeGlobal,
+			MaxInFlight: postrider.DefaultMaxInFlight, Headers: map[string]string{"X-A": "1"},
+		},
+		Policy: postrider.Policy{TimeoutMS: 5000, MaxRetries: 3, BackoffMS: 1000},
+	}
+}
+
+func (s *cannedStore) CreateWebhook(_ context.Context, w postrider.Webhook, secret string) (postrider.Webhook, error) {
+	takes(w, secret)
+	return w, nil
+}
+
+func (s *cannedStore) Webhook(_ context.Context, _, id string) (postrider.Webhook, error) {
+	return only(s.webhook(), id, s.world.webhook)
+}
+
+func (s *cannedStore) Webhooks(
+	_ context.Context, _ string, f postrider.WebhookFilter, p postrider.Page,
+) (postrider.List[postrider.Webhook], error) {
+	takes(f)
+	return page(p, postrider.PrefixWebhook, s.webhook()), nil
+}
+
+func (s *cannedStore) UpdateWebhook(
+	_ context.Context, _, id string, edit func(*postrider.WebhookEdit) error,
+) (postrider.Webhook, error) {
+	w := s.webhook()
+	changed := &postrider.WebhookEdit{Webhook: &w, Secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+	if err := edit(changed); err != nil {
+		return w, err
+	}
+	takes(changed)
+	return only(w, id, s.world.webhook)
+}
+
+func (s *cannedStore) DeleteWebhook(_ context.Context, _, id string) error {
+	_, err := only(0, id, s.world.webhook)
+	return err
+}
+
+func (s *cannedStore) Secret(_ context.Context, _, id string) (postrider.Secret, error) {
+	return only(postrider.Secret{ID: "sec_1", Value: "secret"}, id, s.world.webhook)
+}
+
+func (s *cannedStore) RotateSecret(_ context.Context, _, id, secret string, _ time.Duration) (postrider.Secret, error) {
+	takes(secret)
+	return only(postrider.Secret{ID: "sec_1", Value: secret}, id, s.world.webhook)
+}
+
+func (s *cannedStore) Publish(_ context.Context, p postrider.Publication) ([]postrider.Receipt, error) {
+	takes(p)
+	receipts := make([]postrider.Receipt, len(p.Events))
+	for i, e := range p.Events {
+		if !utf8.Valid(e.Body) {
+			panic("a body that is not UTF-8")
+		}
+		receipts[i] = postrider.Receipt{ID: e.ID, Type: e.Type, DeliveryIDs: []string{s.world.delivery}}
+	}
+	return receipts, nil
+}
+
+func (s *cannedStore) event() postrider.Event {
+	return postrider.Event{ID: s.world.event, Type: "a", Body: []byte(`{"data":1}`)}
+}
+
+func (s *cannedStore) Event(_ context.Context, _, id string) (postrider.Event, error) {
+	return only(s.event(), id, s.world.event)
+}
+
+func (s *cannedStore) Events(
+	_ context.Context, _ string, f postrider.EventFilter, p postrider.Page,
+) (postrider.List[postrider.Event], error) {
+	takes(f)
+	return page(p, postrider.PrefixEvent, s.event()), nil
+}
+
+func (s *cannedStore) delivery() postrider.Delivery {
+	return postrider.Delivery{ID: s.world.delivery, State: postrider.StateRetrying}
+}
+
+func (s *cannedStore) Deliveries(
+	_ context.Context, _ string, f postrider.DeliveryFilter, p postrider.Page,
+) (postrider.List[postrider.Delivery], error) {
+	takes(f)
+	return page(p, postrider.PrefixDelivery, s.delivery()), nil
+}
+
+func (s *cannedStore) Delivery(_ context.Context, _, id string) (postrider.Delivery, error) {
+	return only(s.delivery(), id, s.world.delivery)
+}
+
+func (s *cannedStore) Attempts(context.Context, string) ([]postrider.Attempt, error) {
+	return []postrider.Attempt{{Number: 1, Result: "success"}}, nil
+}
+
+func (s *cannedStore) CreateWorkspace(_ context.Context, w postrider.Workspace) error {
+	takes(w)
+	return nil
+}
+
+func (s *cannedStore) Workspace(_ context.Context, id string) (postrider.Workspace, error) {
+	return only(postrider.Workspace{ID: id}, id, s.world.workspace)
+}
+
+func (s *cannedStore) Workspaces(_ context.Context, p postrider.Page) (postrider.List[postrider.Workspace], error) {
+	return page(p, postrider.PrefixWorkspace, postrider.Workspace{ID: s.world.workspace}), nil
+}
+
+func (s *cannedStore) CreateAPIKey(_ context.Context, k postrider.APIKey) error {
+	takes(k)
+	return nil
+}
+
+func (s *cannedStore) APIKeys(_ context.Context, id string, p postrider.Page) (postrider.List[postrider.APIKey], error) {
+	takes(id)
+	return page(p, postrider.PrefixAPIKey, postrider.APIKey{ID: s.world.key}), nil
+}
+
+func (s *cannedStore) RevokeAPIKey(_ context.Context, id string) error {
+	_, err := only(0, id, s.world.key)
+	return err
+}
