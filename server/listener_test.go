@@ -68,7 +68,11 @@ func (c crowded) list(t *testing.T) (reused bool) {
 	// Far below the timeouts by which silent connections end anyway.
 	ctx, cancel := context.WithTimeout(t.Context(), readHeaderTimeout-time.Second)
 	defer cancel()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
+	back := make(chan error, 1) // the client has its connection back, for the next request
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn:     func(info httptrace.GotConnInfo) { reused = info.Reused },
+		PutIdleConn: func(err error) { back <- err },
+	})
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.address+"/api/v1/webhooks", nil)
 	require.NoError(t, err)
 	request.Header.Set("X-API-Key", c.key)
@@ -78,6 +82,7 @@ func (c crowded) list(t *testing.T) (reused bool) {
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
 	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.NoError(t, <-back)
 	return reused
 }
 
