@@ -112,7 +112,8 @@ func TestPlainBodies(t *testing.T) {
 		require.True(t, b.agree(t, []byte(body)), "%.200s", body)
 	}
 	for _, body := range []string{
-		`{"type":"a","data":1,"data":2}`, `{"type":"a","data":1,"id":null,"id":null}`, `{"type":"a","type":"b","data":1}`, `{"type":"a","data":1,"id":"x","id":null}`, `{"type":"a"}`, `{"type":"\u0061","data":1}`,
+		`{"type":"a","data":1,"data":2}`, `{"type":"a","data":1,"id":null,"id":null}`, `{"type":"a","type":"b","data":1}`,
+		`{"type":"a","data":1,"id":"x","id":null}`, `{"type":"a"}`, `{"type":"\u0061","data":1}`,
 		`{"events":[` + event + `],"events":[]}`, `{"events":[` + event + `],"x":1}`,
 		`{"events":[` + strings.Repeat(event+",", 500) + event + `]}`,
 		`{"events":[` + `{"type":"a","data":"` + strings.Repeat("x", rest.MaxBody-100) + `"` + strings.Repeat(" ", 100) + `}]}`,

@@ -38,7 +38,8 @@ func TestHealth(t *testing.T) {
 	ill.do(http.MethodPost, "/healthz", "").problem(http.StatusMethodNotAllowed)
 
 	alone := httptest.NewRecorder()
-	api.Health(checks[:1], func() bool { return false }, slog.New(slog.DiscardHandler)).ServeHTTP(alone, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	health := api.Health(checks[:1], func() bool { return false }, slog.New(slog.DiscardHandler))
+	health.ServeHTTP(alone, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	require.Equal(t, http.StatusOK, alone.Code)
 }
 

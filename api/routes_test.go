@@ -281,7 +281,8 @@ func TestTimesAreThoseOfRFC3339(t *testing.T) {
 		return w.do(http.MethodGet, eventsPath+"?since="+url.QueryEscape(text), "")
 	}
 	key := func(text string) answer {
-		return w.do(http.MethodPost, "/api/v1/admin/workspaces/"+w.workspace+"/keys", fmt.Sprintf(`{"name":"k","scopes":["read"],"expires_at":%q}`, text))
+		path := "/api/v1/admin/workspaces/" + w.workspace + "/keys"
+		return w.do(http.MethodPost, path, fmt.Sprintf(`{"name":"k","scopes":["read"],"expires_at":%q}`, text))
 	}
 	event := func(text string) answer {
 		return w.do(http.MethodPost, eventsPath, fmt.Sprintf(`{"type":"a","data":1,"timestamp":%q}`, text))

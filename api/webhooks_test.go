@@ -49,7 +49,8 @@ func TestCreateWebhookTakesEveryField(t *testing.T) {
 	got := b.do(http.MethodPost, webhooksPath, `{
 		"url": "http://example.com:8080/a?b=c", "events": ["*"], "name": "CRM", "description": "to the CRM",
 		"signing_method": "basic_auth", "secret": "user:pass", "scope_type": "persona", "persona_id": "p1",
-		"timeout_ms": 30000, "max_retries": 0, "backoff_ms": 3600000, "headers": {"X-Team": "blue"}, "rate_limit": 10, "max_in_flight": 1000, "park_seconds": 0
+		"timeout_ms": 30000, "max_retries": 0, "backoff_ms": 3600000, "headers": {"X-Team": "blue"}, "rate_limit": 10, "max_in_flight": 1000,
+		"park_seconds": 0
 	}`).object(http.StatusCreated)
 	require.Equal(t, "CRM", got["name"])
 	require.Equal(t, "to the CRM", got["description"])

@@ -62,7 +62,8 @@ func (s *Server) tasks() []task {
 		return task{name, func(ctx context.Context) error { return s.serve(ctx, at) }}
 	}
 	tasks := []task{
-		{"endpoints", s.publishEndpoints}, {"notifications", s.store.Listen},
+		{"endpoints", s.publishEndpoints},
+		{"notifications", s.store.Listen},
 		{"clock", func(ctx context.Context) error { return s.clock.follow(ctx, s.store.Clock, s.role.Logger) }},
 	}
 	if profile := s.role.Ports.Profile; profile != nil {

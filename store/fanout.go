@@ -68,7 +68,8 @@ func (b *publishBatch) addFanOuts(p postrider.Publication, to [][]subscriber) er
 			webhookIDs[i] = w.ID
 		}
 		row := fanOutRow{
-			ID: b.ids.New(postrider.PrefixFanOut), WorkspaceID: p.WorkspaceID, Total: len(keys) * len(webhookIDs), TraceContext: nullText(p.TraceContext),
+			ID: b.ids.New(postrider.PrefixFanOut), WorkspaceID: p.WorkspaceID, Total: len(keys) * len(webhookIDs),
+			TraceContext: nullText(p.TraceContext),
 		}
 		var err error
 		if row.Events, err = jsonText(keys); err != nil {

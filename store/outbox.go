@@ -149,7 +149,9 @@ func (s *Store) endHolds(ctx context.Context, limit int) error {
 			DeliveryID string `db:"delivery_id"`
 			Lost       bool
 		}
-		err := sqldb.SQL("SELECT delivery_id, (leased AND kind <> "+sqlCancel+" OR kind = "+sqlRetry+") AS lost FROM outbox WHERE "+isDue+" AND delivery_id IN", now).In(due).
+		const selectOver = "SELECT delivery_id, (leased AND kind <> " + sqlCancel + " OR kind = " + sqlRetry + ") AS lost FROM outbox WHERE " +
+			isDue + " AND delivery_id IN"
+		err := sqldb.SQL(selectOver, now).In(due).
 			Add(" ORDER BY delivery_id"+s.db.Lock("FOR UPDATE SKIP LOCKED")).Select(ctx, tx, &over)
 		if err != nil || len(over) == 0 {
 			return err
@@ -279,5 +281,6 @@ func (s *Store) Backlog(ctx context.Context) (postrider.Backlog, error) {
 // atTheirLimits selects the webhooks that have as many attempts under way now as they allow, or
 // whose rate is used up later than the second time given.
 const atTheirLimits = `SELECT w.id FROM webhooks w JOIN (SELECT webhook_id, COUNT(*) AS leased FROM outbox
-		WHERE ` + leasedAttempt + ` AND NOT ahead AND hold_until > ? GROUP BY webhook_id) o ON o.webhook_id = w.id WHERE o.leased >= w.max_in_flight
+		WHERE ` + leasedAttempt + ` AND NOT ahead AND hold_until > ? GROUP BY webhook_id) o ON o.webhook_id = w.id
+	WHERE o.leased >= w.max_in_flight
 	UNION ALL SELECT w.id FROM webhooks w JOIN webhook_pace p ON p.webhook_id = w.id WHERE w.rate_limit IS NOT NULL AND p.next_at > ?`

@@ -51,7 +51,8 @@ func (w webhookLimits) roomForRetries() int {
 }
 
 // selectLimits reads webhookLimits; a list of webhooks follows.
-const selectLimits = `SELECT w.id, w.workspace_id, w.url, w.status, w.deleted_at IS NOT NULL AS deleted, w.max_in_flight, w.rate_limit, p.next_at,
+const selectLimits = `SELECT w.id, w.workspace_id, w.url, w.status, w.deleted_at IS NOT NULL AS deleted,
+	w.max_in_flight, w.rate_limit, p.next_at,
 	(SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = w.id AND ` + leasedAttempt + ` AND NOT ahead) AS leased,
 	(SELECT COUNT(*) FROM outbox o WHERE o.webhook_id = w.id AND ` + leasedAttempt + ` AND kind = ` + sqlRetry + `) AS of_retries,
 	(SELECT o.queue FROM outbox o WHERE o.queue = w.workspace_id || '/' || w.id AND ` + readyStart + `

@@ -70,7 +70,8 @@ func (s *Store) Sweep(ctx context.Context) (more bool, err error) {
 // one when it fails.
 func (s *Store) sweepSoon(ctx context.Context, webhookID string) {
 	if err := s.sweep(ctx, sqldb.SQL("webhook_id = ?", webhookID)); err != nil && ctx.Err() == nil {
-		s.Logger.LogAttrs(ctx, slog.LevelWarn, "could not sweep a webhook's deliveries yet", slog.String("webhook_id", webhookID), slog.Any("error", err))
+		s.Logger.LogAttrs(ctx, slog.LevelWarn, "could not sweep a webhook's deliveries yet",
+			slog.String("webhook_id", webhookID), slog.Any("error", err))
 	}
 	signal(s.wakeSweeps)
 }
@@ -81,7 +82,8 @@ func (s *Store) sweep(ctx context.Context, condition *sqldb.Statement) error {
 	var w sweptWebhook
 	err := s.db.Write(ctx, "sweep", func(tx *sqlx.Tx) error {
 		w = sweptWebhook{s: s, tx: tx, now: s.now()}
-		found, err := sqldb.SQL("SELECT webhook_id FROM sweeps WHERE ").Append(condition).Add(s.db.Lock("FOR UPDATE SKIP LOCKED")).Strings(ctx, tx)
+		found, err := sqldb.SQL("SELECT webhook_id FROM sweeps WHERE ").Append(condition).
+			Add(s.db.Lock("FOR UPDATE SKIP LOCKED")).Strings(ctx, tx)
 		if err != nil || len(found) == 0 {
 			return err
 		}
@@ -177,7 +179,8 @@ func parkDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, cond
 	if err := sqldb.SQL(toParked).In(deliveryIDs).Run(ctx, tx); err != nil {
 		return err
 	}
-	return sqldb.SQL("DELETE FROM outbox WHERE kind <> "+sqlCancel+" AND "+condition+" AND delivery_id IN", args...).In(deliveryIDs).Run(ctx, tx)
+	return sqldb.SQL("DELETE FROM outbox WHERE kind <> "+sqlCancel+" AND "+condition+" AND delivery_id IN", args...).
+		In(deliveryIDs).Run(ctx, tx)
 }
 
 // waiting finds the webhook's deliveries in the outbox that have no attempt under way.

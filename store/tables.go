@@ -7,14 +7,15 @@ import "postrider.dev/postrider/store/sqldb"
 //
 //nolint:gochecknoglobals // computed once from types, never written again
 var (
-	workspacesTable      = sqldb.NewTable("workspaces", sqldb.ColumnsOf[workspaceRow](), "")
-	apiKeysTable         = sqldb.NewTable("api_keys", sqldb.ColumnsOf[apiKeyRow](), "")
-	secretsTable         = sqldb.NewTable("secrets", sqldb.ColumnsOf[secretRow](), "")
-	secretVersionsTable  = sqldb.NewTable("secret_versions", sqldb.ColumnsOf[versionRow](), "")
-	webhooksTable        = sqldb.NewTable("webhooks", sqldb.ColumnsOf[storedWebhook](), "")
-	webhookEventsTable   = sqldb.NewTable("webhook_events", sqldb.ColumnsOf[patternRow](), "")
-	webhookPaceTable     = sqldb.NewTable("webhook_pace", sqldb.ColumnsOf[paceRow](), upsertPace)
-	sweepsTable          = sqldb.NewTable("sweeps", sqldb.ColumnsOf[sweepRow](), "ON CONFLICT (webhook_id) DO UPDATE SET due_at = excluded.due_at")
+	workspacesTable     = sqldb.NewTable("workspaces", sqldb.ColumnsOf[workspaceRow](), "")
+	apiKeysTable        = sqldb.NewTable("api_keys", sqldb.ColumnsOf[apiKeyRow](), "")
+	secretsTable        = sqldb.NewTable("secrets", sqldb.ColumnsOf[secretRow](), "")
+	secretVersionsTable = sqldb.NewTable("secret_versions", sqldb.ColumnsOf[versionRow](), "")
+	webhooksTable       = sqldb.NewTable("webhooks", sqldb.ColumnsOf[storedWebhook](), "")
+	webhookEventsTable  = sqldb.NewTable("webhook_events", sqldb.ColumnsOf[patternRow](), "")
+	webhookPaceTable    = sqldb.NewTable("webhook_pace", sqldb.ColumnsOf[paceRow](), upsertPace)
+	sweepsTable         = sqldb.NewTable("sweeps", sqldb.ColumnsOf[sweepRow](),
+		"ON CONFLICT (webhook_id) DO UPDATE SET due_at = excluded.due_at")
 	missingSweepsTable   = sqldb.NewTable("sweeps", sqldb.ColumnsOf[sweepRow](), "ON CONFLICT (webhook_id) DO NOTHING")
 	writeProbeTable      = sqldb.NewTable("write_probe", sqldb.ColumnsOf[probeRow](), "")
 	webhookStatsTable    = sqldb.NewTable("webhook_stats", sqldb.ColumnsOf[statsRow](), addToStats)
@@ -62,8 +63,9 @@ var (
 	selectMatches = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + ", e.pattern, e.persona_id" +
 		" FROM webhook_events e JOIN webhooks w ON w.id = e.webhook_id" +
 		" WHERE w.deleted_at IS NULL AND (e.workspace_id, e.pattern, e.persona_id) IN"
-	selectRecipients = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + ", w.deleted_at IS NOT NULL AS deleted FROM webhooks w WHERE w.id IN"
-	selectNamed      = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + " FROM webhooks w WHERE w.deleted_at IS NULL AND w.id IN"
+	selectRecipients = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + ", w.deleted_at IS NOT NULL AS deleted" +
+		" FROM webhooks w WHERE w.id IN"
+	selectNamed = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + " FROM webhooks w WHERE w.deleted_at IS NULL AND w.id IN"
 )
 
 // upsertPace is the end of an INSERT that changes the pace that there is.

@@ -31,7 +31,9 @@ type Backlog struct {
 func NewBacklog(reader BacklogReader, now func() time.Time, logger *slog.Logger) *Backlog {
 	return &Backlog{
 		reader: reader, now: now, logger: logger,
-		pending: prometheus.NewDesc("postrider_backlog_pending", "Deliveries that are due and not yet handed to a workflow, without those that their webhook's max_in_flight or rate_limit holds back.", nil, nil),
+		pending: prometheus.NewDesc("postrider_backlog_pending",
+			"Deliveries that are due and not yet handed to a workflow, without those that"+
+				" their webhook's max_in_flight or rate_limit holds back.", nil, nil),
 		oldestAge: prometheus.NewDesc("postrider_backlog_oldest_age_seconds",
 			"How long the oldest of them has been due; 0 when there is none.", nil, nil),
 	}

@@ -72,7 +72,8 @@ func TestSlowAttemptFitsIntoOneWorkflowTask(t *testing.T) {
 		}}
 		require.NoError(t, workflows.NewClient(temporal, "postrider").StartOwn(t.Context(), d))
 		own := temporal.options.WorkflowTaskTimeout
-		require.NoError(t, workflows.NewClient(temporal, "postrider").StartBatch(t.Context(), "batch/bat_1", []postrider.Dispatch{d}, time.Minute))
+		c := workflows.NewClient(temporal, "postrider")
+		require.NoError(t, c.StartBatch(t.Context(), "batch/bat_1", []postrider.Dispatch{d}, time.Minute))
 		require.Equal(t, own, temporal.options.WorkflowTaskTimeout, "a batch gets the same")
 		return own
 	}

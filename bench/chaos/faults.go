@@ -90,7 +90,8 @@ func crashPostgres(ctx context.Context, c *chaos) error { return c.system.postgr
 
 func cutConnections(ctx context.Context, c *chaos) error {
 	for range 5 {
-		err := c.system.postgres.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
+		err := c.system.postgres.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"+
+			" WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
 		if err != nil {
 			return err
 		}
@@ -102,7 +103,8 @@ func cutConnections(ctx context.Context, c *chaos) error {
 func readOnly(ctx context.Context, c *chaos) error {
 	err := c.system.postgres.Exec(ctx, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
 	pause(ctx, 5*time.Second)
-	return errors.Join(err, c.system.postgres.Exec(ctx, "SET default_transaction_read_only = off", "ALTER SYSTEM RESET default_transaction_read_only",
+	return errors.Join(err, c.system.postgres.Exec(ctx,
+		"SET default_transaction_read_only = off", "ALTER SYSTEM RESET default_transaction_read_only",
 		"SELECT pg_reload_conf()"))
 }
 

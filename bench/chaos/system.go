@@ -176,7 +176,8 @@ func (s *system) provision(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.api.Key, err = s.operate(ctx, "key", "create", "--workspace", workspace, "--name", "chaos", "--scope", "publish", "--scope", "manage", "--scope", "read")
+	s.api.Key, err = s.operate(ctx, "key", "create", "--workspace", workspace, "--name", "chaos",
+		"--scope", "publish", "--scope", "manage", "--scope", "read")
 	return err
 }
 

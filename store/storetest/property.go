@@ -32,7 +32,8 @@ func neverLost(t *testing.T, b *Bundle) {
 		}
 		r.Repeat(map[string]func(*rapid.T){
 			"publish": m.publish, "claim": m.claim, "release": m.release, "record": m.record, "hand over": m.handOver, "leave": m.leave,
-			"keep": m.keep, "acquire": m.acquire, "cancel": m.cancel, "pause or resume": m.toggle, "sweep": m.sweep, "park": m.park, "time passes": m.pass,
+			"keep": m.keep, "acquire": m.acquire, "cancel": m.cancel, "pause or resume": m.toggle,
+			"sweep": m.sweep, "park": m.park, "time passes": m.pass,
 			"": m.check,
 		})
 		m.settle()
