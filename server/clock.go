@@ -19,10 +19,21 @@ const (
 // clock is the database's clock, as far as it differs from this machine's. Leases, holds, rates
 // and due times bind several processes, so all of them go by one clock: a machine whose own is
 // hours ahead must not take what others have leased.
-type clock struct{ offset atomic.Int64 } // nanoseconds that the database is ahead
+//
+// Between two looks at it this process's monotonic clock goes on, which no step of the wall clock
+// moves.
+type clock struct{ last atomic.Pointer[reading] }
 
-// Now returns the time.
-func (c *clock) Now() time.Time { return time.Now().Add(time.Duration(c.offset.Load())) }
+// reading is what the database's clock said at a time of this machine's.
+type reading struct{ there, here time.Time }
+
+// Now returns the time: this machine's, before the database's was read.
+func (c *clock) Now() time.Time {
+	if last := c.last.Load(); last != nil {
+		return last.there.Add(time.Since(last.here))
+	}
+	return time.Now()
+}
 
 // follow compares the clock with the database's until ctx is done.
 func (c *clock) follow(ctx context.Context, read func(context.Context) (time.Time, error), logger *slog.Logger) error {
@@ -44,14 +55,13 @@ func (c *clock) compare(ctx context.Context, read func(context.Context) (time.Ti
 	if err != nil || took > 2*clockSlack {
 		return
 	}
-	offset := there.Sub(before.Add(took / 2))
-	known := time.Duration(c.offset.Load())
-	if (offset - known).Abs() < clockSlack {
+	here := before.Add(took / 2)
+	if last := c.last.Load(); last != nil && there.Sub(last.there.Add(here.Sub(last.here))).Abs() < clockSlack {
 		return
 	}
-	c.offset.Store(int64(offset))
-	if offset.Abs() > clockAlarm {
+	c.last.Store(&reading{there: there, here: here})
+	if ahead := there.Round(0).Sub(here.Round(0)); ahead.Abs() > clockAlarm { // by the clocks on the wall
 		logger.LogAttrs(ctx, slog.LevelWarn, "this machine's clock differs from the database's; going by the database's",
-			slog.Duration("database_ahead", offset))
+			slog.Duration("database_ahead", ahead))
 	}
 }

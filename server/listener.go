@@ -31,8 +31,8 @@ func probeConnections(descriptors uint64) int {
 
 // limitedListener holds a limited number of connections. When it is full, the next connection takes the
 // place of the oldest stranger that has no request under way. So connections that only wait keep out nobody
-// who has a key, however many they are. When it is full and has none of these, the next connection waits until
-// one ends.
+// who has a key, however many they are. Without such a stranger the oldest other connection without a request
+// makes room. When requests are under way on all, the next connection waits until one ends.
 type limitedListener struct {
 	net.Listener
 	shed   prometheus.Counter
@@ -40,12 +40,15 @@ type limitedListener struct {
 	closed chan struct{}
 	once   sync.Once // closes closed
 
-	mu   sync.Mutex
-	idle list.List // of *connection: strangers without a request, the oldest first
+	idled chan struct{} // gets a token when a connection has no request any more
+
+	mu        sync.Mutex
+	strangers list.List // of *connection: those without a request, the oldest first
+	known     list.List // the same, of connections on which a key was accepted
 }
 
 func limitListener(listener net.Listener, limit int, shed prometheus.Counter) *limitedListener {
-	return &limitedListener{Listener: listener, shed: shed, places: make(chan struct{}, limit), closed: make(chan struct{})}
+	return &limitedListener{Listener: listener, shed: shed, places: make(chan struct{}, limit), closed: make(chan struct{}), idled: make(chan struct{}, 1)}
 }
 
 // Accept implements [net.Listener]. A connection starts as a stranger.
@@ -69,24 +72,31 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 // takePlace takes a place for one more connection, and makes one if need be. It returns false if the
 // listener was closed while it waited for one.
 func (l *limitedListener) takePlace() bool {
-	select {
-	case l.places <- struct{}{}:
-		return true
-	default:
-		l.shedOldest()
-	}
-	select {
-	case l.places <- struct{}{}:
-		return true
-	case <-l.closed:
-		return false
+	for {
+		select {
+		case l.places <- struct{}{}:
+			return true
+		default:
+			l.shedOldest()
+		}
+		select {
+		case l.places <- struct{}{}:
+			return true
+		case <-l.idled:
+		case <-l.closed:
+			return false
+		}
 	}
 }
 
-// shedOldest closes the oldest stranger that has no request under way, if there is one.
+// shedOldest closes the oldest stranger that has no request under way, or else the oldest other
+// connection without one, if there is one.
 func (l *limitedListener) shedOldest() {
 	l.mu.Lock()
-	oldest := l.idle.Front()
+	oldest := l.strangers.Front()
+	if oldest == nil {
+		oldest = l.known.Front()
+	}
 	l.mu.Unlock()
 	if oldest != nil {
 		l.shed.Inc()
@@ -113,23 +123,35 @@ type connection struct {
 func (c *connection) wait() {
 	c.listener.mu.Lock()
 	defer c.listener.mu.Unlock()
-	if c.idle == nil && !c.trusted && !c.closed {
-		c.idle = c.listener.idle.PushBack(c)
+	if c.idle == nil && !c.closed {
+		c.idle = c.waiting().PushBack(c)
+		select {
+		case c.listener.idled <- struct{}{}:
+		default:
+		}
 	}
+}
+
+// waiting returns the list that the connection is in while it has no request.
+func (c *connection) waiting() *list.List {
+	if c.trusted {
+		return &c.listener.known
+	}
+	return &c.listener.strangers
 }
 
 // work notes that a request of the connection is under way, and whether a key was accepted.
 func (c *connection) work(trusted bool) {
 	c.listener.mu.Lock()
 	defer c.listener.mu.Unlock()
-	c.trusted = c.trusted || trusted
 	c.keep()
+	c.trusted = c.trusted || trusted
 }
 
 // keep takes the connection from those that may be shed.
 func (c *connection) keep() {
 	if c.idle != nil {
-		c.listener.idle.Remove(c.idle)
+		c.waiting().Remove(c.idle)
 		c.idle = nil
 	}
 }

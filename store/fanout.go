@@ -110,15 +110,16 @@ func (s *Store) FanOut(ctx context.Context) (more bool, err error) {
 	}
 	err = s.db.Write(ctx, "fan out", func(tx *sqlx.Tx) error {
 		row, err := s.nextFanOut(ctx, tx)
+		more = row != nil // where other processes are at all of them, there is nothing to do here
 		if err != nil || row == nil {
 			return err
 		}
 		return s.fanOutStep(ctx, tx, *row)
 	})
-	if err == nil {
+	if err == nil && more {
 		s.notify()
 	}
-	return true, err
+	return more, err
 }
 
 // nextFanOut locks the fan-out whose turn it is; nil when other processes are at all of them.
@@ -182,7 +183,11 @@ func (s *Store) fanOutStep(ctx context.Context, tx *sqlx.Tx, row fanOutRow) erro
 	if _, err := s.generations(ctx, tx, []string{row.WorkspaceID}); err != nil {
 		return err
 	}
-	webhooks, deleted, err := recipients(ctx, tx, webhookIDs)
+	wanted := webhookIDs
+	if from := row.Done % len(webhookIDs); from+end-row.Done <= len(webhookIDs) {
+		wanted = webhookIDs[from : from+end-row.Done]
+	}
+	webhooks, deleted, err := recipients(ctx, tx, wanted)
 	if err != nil {
 		return err
 	}

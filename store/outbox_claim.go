@@ -45,6 +45,9 @@ func (s *Store) Claim(ctx context.Context, request postrider.ClaimRequest) ([]po
 		if len(c.inactive) > 0 {
 			signal(s.wakeSweeps)
 		}
+		if c.leftRetries {
+			signal(s.wakeRetries)
+		}
 		s.starts.ended(c.shares, len(c.dispatches) == request.Limit)
 		if len(c.dispatches) > 0 || !c.passed {
 			return c.dispatches, nil
@@ -62,6 +65,8 @@ type claim struct {
 	until    sqldb.Time // the lease's end
 	wait     bool       // for webhooks that another claim has locked
 	unproven int        // slots left for receivers that are not proven, where that is limited
+
+	leftRetries bool // deliveries were left to be handed over
 
 	passed     bool     // a webhook was passed over because it was locked
 	inactive   []string // webhooks that have ready rows and are not active
@@ -261,12 +266,16 @@ func (c *claim) leasePart(ctx context.Context, part []claimedRow) error {
 	if err != nil {
 		return err
 	}
-	var stale []string
+	var stale, attempted []string
 	byGroup := map[leaseGroup][]string{}
 	for _, row := range part {
 		d, found := deliveries[row.DeliveryID]
 		if !found || d.State != postrider.StatePending && d.State != postrider.StateDelivering {
 			stale = append(stale, row.DeliveryID)
+			continue
+		}
+		if d.AttemptCount > 0 { // a process of an earlier version has resumed it
+			attempted = append(attempted, row.DeliveryID)
 			continue
 		}
 		d.State, d.WorkflowID = postrider.StateDelivering, c.workflowOf(row)
@@ -286,10 +295,26 @@ func (c *claim) leasePart(ctx context.Context, part []claimedRow) error {
 			c.leased[id] = deliveries[id]
 		}
 	}
-	if len(stale) == 0 {
-		return nil
+	if err := c.leaveToRetries(ctx, attempted); err != nil || len(stale) == 0 {
+		return err
 	}
 	return dropWaiting(ctx, c.tx, stale)
+}
+
+// leaveToRetries lets deliveries that were attempted before be handed over to a carrier of
+// retries.
+func (c *claim) leaveToRetries(ctx context.Context, deliveryIDs []string) error {
+	if len(deliveryIDs) == 0 {
+		return nil
+	}
+	slices.Sort(deliveryIDs)
+	err := sqldb.SQL("UPDATE deliveries SET state = "+sqlRetrying+" WHERE finished_at IS NULL AND ").InKeyRange("id", deliveryIDs).Run(ctx, c.tx)
+	if err != nil {
+		return err
+	}
+	c.leftRetries = true
+	return sqldb.SQL("UPDATE outbox SET kind = "+sqlRetry+", workflow_id = '' WHERE "+isStart+" AND "+notLeased+" AND delivery_id IN").
+		In(deliveryIDs).Run(ctx, c.tx)
 }
 
 // leaseRows leases the rows of deliveries and returns the deliveries that it leased. Since the

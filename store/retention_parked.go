@@ -27,8 +27,8 @@ func (r *retention) failParked(ctx context.Context) error {
 	after := ""
 	for {
 		var idle []idleWebhook
-		err := sqldb.SQL("SELECT id, park_seconds, inactive_since FROM webhooks WHERE id > ? AND status <> "+sqlActive+
-			" AND deleted_at IS NULL AND inactive_since IS NOT NULL ORDER BY id LIMIT ?", after, retainChunk).Select(ctx, r.db.Reading, &idle)
+		err := sqldb.SQL("SELECT id, park_seconds, COALESCE(inactive_since, updated_at) AS inactive_since FROM webhooks WHERE id > ? AND status <> "+sqlActive+
+			" AND deleted_at IS NULL ORDER BY id LIMIT ?", after, retainChunk).Select(ctx, r.db.Reading, &idle)
 		if err != nil || len(idle) == 0 {
 			return err
 		}
@@ -51,8 +51,8 @@ func (r *retention) failParkedOf(ctx context.Context, w idleWebhook) error {
 	}
 	for {
 		parked, err := sqldb.SQL("SELECT id FROM deliveries WHERE ").PinnedTo("webhook_id", w.ID).
-			Add(" AND trouble = "+sqlParked+" AND id < ? ORDER BY webhook_id, id LIMIT ?",
-				postrider.IDFloor(postrider.PrefixDelivery, before), retainChunk).Strings(ctx, r.db.Reading)
+			Add(" AND trouble = "+sqlParked+" AND id < ? AND due_at < ? ORDER BY webhook_id, id LIMIT ?",
+				postrider.IDFloor(postrider.PrefixDelivery, before), before, retainChunk).Strings(ctx, r.db.Reading)
 		if err != nil || len(parked) == 0 {
 			return err
 		}

@@ -112,12 +112,13 @@ func (s *Store) TaskQueue(ctx context.Context) (string, error) {
 
 // Clock returns the time by the clock of the database: by this machine's, on SQLite.
 func (s *Store) Clock(ctx context.Context) (time.Time, error) {
+	query := "SELECT clock_timestamp()"
 	if !s.db.Shared {
-		return s.Now(), nil
+		query = "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now') || '+00:00'"
 	}
-	var now time.Time
-	err := sqldb.SQL("SELECT clock_timestamp()").Get(ctx, s.db.Reading, &now)
-	return now, sqldb.Failure("read the clock", err)
+	var now sqldb.Time
+	err := sqldb.SQL(query).Get(ctx, s.db.Reading, &now)
+	return now.Time, sqldb.Failure("read the clock", err)
 }
 
 // Close ends the group commits, after the calls that they were given are done, and closes

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -26,6 +27,8 @@ const (
 	// sweepAgain is when a webhook that is not active is looked at again while attempts are
 	// under way, since those that fail are to be retried.
 	sweepAgain = time.Second
+	// sweepFailed is when a webhook has its next step after one that failed.
+	sweepFailed = 30 * time.Second
 )
 
 // sweepRow is a row of the table sweeps.
@@ -62,26 +65,33 @@ func (s *Store) Sweep(ctx context.Context) (more bool, err error) {
 	if err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM sweeps WHERE due_at <= ?)", s.now()).Get(ctx, s.db.Reading, &more); err != nil || !more {
 		return false, sqldb.Failure("look for sweeps", err)
 	}
-	return true, s.sweep(ctx, sqldb.SQL("due_at <= ? ORDER BY due_at, webhook_id LIMIT 1", s.now()))
+	found, err := s.sweep(ctx, sqldb.SQL("due_at <= ? ORDER BY due_at, webhook_id LIMIT 1", s.now()))
+	if err != nil && found != "" {
+		// One webhook's trouble must not be that of all others.
+		err = fmt.Errorf("webhook %s: %w", found, err)
+		later := s.now().Add(sweepFailed)
+		err = errors.Join(err, sqldb.SQL("UPDATE sweeps SET due_at = ? WHERE webhook_id = ?", later, found).Run(ctx, s.db.Writing))
+	}
+	return found != "", err // where other processes are at all of them, there is nothing to do here
 }
 
 // sweepSoon makes the first step for a webhook that was just changed, so that few deliveries
 // have followed when the change is answered. The dispatchers make the other steps, and this
 // one when it fails.
 func (s *Store) sweepSoon(ctx context.Context, webhookID string) {
-	if err := s.sweep(ctx, sqldb.SQL("webhook_id = ?", webhookID)); err != nil && ctx.Err() == nil {
+	if _, err := s.sweep(ctx, sqldb.SQL("webhook_id = ?", webhookID)); err != nil && ctx.Err() == nil {
 		s.Logger.LogAttrs(ctx, slog.LevelWarn, "could not sweep a webhook's deliveries yet",
 			slog.String("webhook_id", webhookID), slog.Any("error", err))
 	}
 	signal(s.wakeSweeps)
 }
 
-// sweep makes a step for the webhook that the condition on sweeps finds, unless another
-// process is at it.
-func (s *Store) sweep(ctx context.Context, condition *sqldb.Statement) error {
+// sweep makes a step for the webhook that the condition on sweeps finds, and returns its id: "" when
+// there is none, or another process is at it.
+func (s *Store) sweep(ctx context.Context, condition *sqldb.Statement) (webhookID string, err error) {
 	var w sweptWebhook
-	err := s.db.Write(ctx, "sweep", func(tx *sqlx.Tx) error {
-		w = sweptWebhook{s: s, tx: tx, now: s.now()}
+	err = s.db.Write(ctx, "sweep", func(tx *sqlx.Tx) error {
+		w, webhookID = sweptWebhook{s: s, tx: tx, now: s.now()}, ""
 		found, err := sqldb.SQL("SELECT webhook_id FROM sweeps WHERE ").Append(condition).
 			Add(s.db.Lock("FOR UPDATE SKIP LOCKED")).Strings(ctx, tx)
 		if err != nil || len(found) == 0 {
@@ -89,13 +99,14 @@ func (s *Store) sweep(ctx context.Context, condition *sqldb.Statement) error {
 		}
 		// A statement of its own: it must see the status that the sweep was requested for.
 		const selectSwept = "SELECT id, workspace_id, status, deleted_at IS NOT NULL AS deleted FROM webhooks WHERE id = ?"
-		if err := sqldb.SQL(selectSwept, found[0]).Get(ctx, tx, &w); err != nil {
+		webhookID = found[0]
+		if err := sqldb.SQL(selectSwept, webhookID).Get(ctx, tx, &w); err != nil {
 			return err
 		}
 		return w.step(ctx)
 	})
 	if err != nil {
-		return err
+		return webhookID, err
 	}
 	if w.cancelled > 0 {
 		s.OnCancelled(w.cancelled)
@@ -104,7 +115,7 @@ func (s *Store) sweep(ctx context.Context, condition *sqldb.Statement) error {
 		s.notify()
 		signal(s.wakeRetries)
 	}
-	return nil
+	return webhookID, nil
 }
 
 // sweptWebhook is one step of a sweep.
@@ -175,8 +186,9 @@ func (w *sweptWebhook) park(ctx context.Context) (int, error) {
 // parkDeliveries parks deliveries whose outbox rows meet the condition.
 func parkDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, condition string, args ...any) error {
 	const toParked = "UPDATE deliveries SET state = " + sqlParked + ", workflow_id = '', next_attempt_at = NULL" +
-		" WHERE finished_at IS NULL AND id IN"
-	if err := sqldb.SQL(toParked).In(deliveryIDs).Run(ctx, tx); err != nil {
+		" WHERE finished_at IS NULL AND "
+	slices.Sort(deliveryIDs)
+	if err := sqldb.SQL(toParked).InKeyRange("id", deliveryIDs).Run(ctx, tx); err != nil {
 		return err
 	}
 	return sqldb.SQL("DELETE FROM outbox WHERE kind <> "+sqlCancel+" AND "+condition+" AND delivery_id IN", args...).
@@ -197,21 +209,24 @@ func (w *sweptWebhook) waiting() *sqldb.Statement {
 // accepted. Those that were attempted before go on with their retries.
 func (w *sweptWebhook) resume(ctx context.Context) (int, error) {
 	parked, err := sqldb.SQL("UPDATE deliveries SET state = CASE attempt_count WHEN 0 THEN "+sqlPending+" ELSE "+sqlRetrying+" END"+
-		" WHERE id IN (SELECT id FROM deliveries WHERE ").PinnedTo("webhook_id", w.ID).
+		" WHERE trouble = "+sqlParked+" AND finished_at IS NULL AND id IN (SELECT id FROM deliveries WHERE ").PinnedTo("webhook_id", w.ID).
 		Add(" AND trouble = "+sqlParked+" AND workflow_id = '' ORDER BY webhook_id, id LIMIT ?) RETURNING id", sweepChunk).
 		Strings(ctx, w.tx)
 	if err != nil || len(parked) == 0 {
 		return 0, err
 	}
-	err = sqldb.SQL("UPDATE deliveries SET next_attempt_at = ? WHERE attempt_count > 0 AND id IN", w.now).In(parked).Run(ctx, w.tx)
+	slices.Sort(parked)
+	err = sqldb.SQL("UPDATE deliveries SET next_attempt_at = ? WHERE attempt_count > 0 AND ", w.now).InKeyRange("id", parked).Run(ctx, w.tx)
 	if err != nil {
 		return 0, err
 	}
-	return len(parked), sqldb.SQL(`INSERT INTO outbox (delivery_id, webhook_id, queue, kind, hold_until, leased, due_at)
+	// A first attempt may have been claimed before, and its own workflow have ended: the row says so.
+	return len(parked), sqldb.SQL(`INSERT INTO outbox (delivery_id, webhook_id, queue, kind, hold_until, leased, due_at, workflow_id)
 		SELECT id, webhook_id, CAST(? AS text), CASE attempt_count WHEN 0 THEN `+sqlStart+` ELSE `+sqlRetry+` END,
-			CASE WHEN due_at > ? THEN due_at END, FALSE, COALESCE(next_attempt_at, due_at)
-		FROM deliveries WHERE id IN`, queueOf(w.WorkspaceID, w.ID), w.now).
-		In(parked).Add(" ON CONFLICT (delivery_id) DO NOTHING").Run(ctx, w.tx)
+			CASE WHEN due_at > ? THEN due_at END, FALSE, COALESCE(next_attempt_at, due_at),
+			CASE WHEN attempt_count = 0 AND due_at <= ? THEN CAST(? AS text) || id ELSE '' END
+		FROM deliveries WHERE `, queueOf(w.WorkspaceID, w.ID), w.now, w.now, postrider.DeliveryWorkflowID("")).
+		InKeyRange("id", parked).Add(" ON CONFLICT (delivery_id) DO NOTHING").Run(ctx, w.tx)
 }
 
 // unfinished finds unfinished deliveries without reading through the finished ones: they are
@@ -273,8 +288,9 @@ func carriersOf(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) (map[str
 
 // cancelDeliveries makes the unfinished ones of the deliveries cancelled, and returns them.
 func cancelDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, now time.Time) ([]string, error) {
-	const cancel = "UPDATE deliveries SET state = ?, finished_at = ?, next_attempt_at = NULL WHERE finished_at IS NULL AND id IN"
-	return sqldb.SQL(cancel, postrider.StateCancelled, now).In(deliveryIDs).Add(" RETURNING id").Strings(ctx, tx)
+	const cancel = "UPDATE deliveries SET state = ?, finished_at = ?, next_attempt_at = NULL WHERE finished_at IS NULL AND "
+	slices.Sort(deliveryIDs)
+	return sqldb.SQL(cancel, postrider.StateCancelled, now).InKeyRange("id", deliveryIDs).Add(" RETURNING id").Strings(ctx, tx)
 }
 
 // dropWaiting drops the rows of deliveries that wait for their first attempt. If an attempt

@@ -183,7 +183,8 @@ func (s *Store) setStatus(
 		if err != nil {
 			return err
 		}
-		if w, err = s.webhook(ctx, tx, workspaceID, id, ""); err != nil || changed == 0 {
+		w, err = s.webhook(ctx, tx, workspaceID, id, "")
+		if w, err = s.shown(ctx, w, err); err != nil || changed == 0 {
 			return err
 		}
 		return s.requestSweeps(ctx, tx, id)

@@ -3,7 +3,11 @@ package worker
 import (
 	"context"
 	"log/slog"
+	"time"
 )
+
+// longestRest bounds the rest after a step that was held up.
+const longestRest = time.Second
 
 // inSteps makes the steps of work that is too large for one transaction, until ctx is done.
 // what says in the log what it is. Between two steps it rests for as long as one took: the rest
@@ -18,7 +22,7 @@ func (d *Dispatcher) inSteps(ctx context.Context, what string, step func(context
 				slog.String("work", what), slog.Any("error", err))
 			d.wait(ctx, backoff, nil, nil)
 		case more:
-			d.wait(ctx, d.Now().Sub(began), nil, nil)
+			d.wait(ctx, min(d.Now().Sub(began), longestRest), nil, nil)
 		default:
 			d.wait(ctx, pollInterval, wake, nil)
 		}

@@ -32,10 +32,15 @@ INSERT INTO sweeps SELECT id, updated_at FROM webhooks WHERE (status <> 'active'
     AND id IN (SELECT webhook_id FROM outbox);
 
 -- +goose Down
--- The version before does not know of deliveries that have still to be made.
-CREATE TABLE fanouts_to_finish_before (waiting integer CHECK (waiting = 0));
-INSERT INTO fanouts_to_finish_before SELECT COUNT(*) FROM fanouts;
-DROP TABLE fanouts_to_finish_before;
+-- The version before does not make steps: let workers finish them first.
+CREATE TABLE steps_to_finish_before (waiting integer CHECK (waiting = 0));
+INSERT INTO steps_to_finish_before SELECT (SELECT COUNT(*) FROM fanouts) + (SELECT COUNT(*) FROM sweeps);
+DROP TABLE steps_to_finish_before;
+-- It parks no retries.
+INSERT INTO outbox (delivery_id, webhook_id, queue, kind, hold_until, leased, due_at)
+    SELECT id, webhook_id, workspace_id || '/' || webhook_id, 'retry', NULL, FALSE, due_at
+    FROM deliveries WHERE trouble = 'parked' AND attempt_count > 0 ON CONFLICT (delivery_id) DO NOTHING;
+UPDATE deliveries SET state = 'retrying' WHERE trouble = 'parked' AND attempt_count > 0;
 ALTER TABLE webhooks DROP COLUMN inactive_since;
 ALTER TABLE webhooks DROP COLUMN park_seconds;
 DROP TABLE installation;

@@ -298,6 +298,7 @@ func migrateFromCarriers(t *testing.T, b *Bundle) {
 	gone := b.PublishTo(t, doomed.ID, 1)
 	require.Equal(t, gone, b.Claimed(t, 1)[doomed.ID])
 	require.NoError(t, b.DeleteWebhook(ctx, b.Workspace, doomed.ID))
+	b.SweepAll(t) // otherwise the downgrade is refused
 	rows := map[string]stored{}
 	for _, id := range append(ids, gone...) {
 		rows[id] = s.row(t, id)

@@ -23,6 +23,10 @@ func sweepTests() map[string]func(*testing.T, *Bundle) {
 		"webhooks are swept in turns":                   sweepTurns,
 		"what is parked for too long fails":             failParked,
 		"what is parked is kept as long as it is to be": keepParked,
+		"a retry that was resumed as new goes on":       resumedByAnEarlierVersion,
+		"a sweep that fails holds up no other":          sweepFails,
+		"what has failed is not resumed":                resumeFailed,
+		"what is not due is not parked for too long":    keepScheduled,
 		"a status is changed in the own workspace only": pauseForeign,
 	}
 }
@@ -154,6 +158,58 @@ func parkLate(t *testing.T, b *Bundle) {
 	require.NoError(t, b.Park(t.Context(), d.WorkflowID, d))
 	b.SweepAll(t)
 	require.Equal(t, ids, b.Claimed(t, 1)[w.ID])
+	require.NotEqual(t, d.WorkflowID, b.read(t, ids[0]).WorkflowID, "its own has ended, and would not be started again")
+}
+
+func resumedByAnEarlierVersion(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	ids := left(t, b, w.ID, 1, time.Minute)
+	b.pause(t, w.ID)
+	b.resume(t, w.ID)
+	_, err := b.Raw(t).ExecContext(t.Context(), "UPDATE deliveries SET state = 'pending'")
+	require.NoError(t, err)
+	_, err = b.Raw(t).ExecContext(t.Context(), "UPDATE outbox SET kind = 'start'")
+	require.NoError(t, err)
+	require.Empty(t, b.Claimed(t, 1), "it had its first attempt")
+	require.Equal(t, [][]string{ids}, members(b.handovers(t, 10)))
+	require.Equal(t, postrider.StateRetrying, b.State(t, ids[0]))
+}
+
+func sweepFails(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	b.PublishTo(t, w.ID, backlog)
+	b.pause(t, w.ID)
+	_, err := b.Raw(t).ExecContext(t.Context(), "INSERT INTO sweeps (webhook_id, due_at) SELECT 'a_unknown', created_at FROM webhooks")
+	require.NoError(t, err)
+	b.Clock.Advance(time.Second)
+	_, err = b.Sweep(t.Context())
+	require.ErrorContains(t, err, "a_unknown")
+	b.SweepAll(t)
+	require.Equal(t, backlog, b.inState(t, w.ID, postrider.StateParked))
+}
+
+// resumeFailed guards a delivery that has failed while it was about to be resumed.
+func resumeFailed(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	ids := b.PublishTo(t, w.ID, 1)
+	b.pause(t, w.ID)
+	b.Clock.Advance(8 * day)
+	require.EqualValues(t, 1, b.retain(t, b.Clock.Now().Add(-30*day)).Parked)
+	b.resume(t, w.ID)
+	require.Equal(t, postrider.StateFailed, b.State(t, ids[0]))
+	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM outbox"))
+}
+
+func keepScheduled(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	later := b.NewEvent("a")
+	later.DeliverAt = ref(Start().Add(30 * day))
+	receipts, err := b.Publish(t.Context(), b.Publication(later))
+	require.NoError(t, err)
+	b.pause(t, w.ID)
+	b.Clock.Advance(20 * day)
+	require.Zero(t, b.retain(t, b.Clock.Now().Add(-30*day)).Parked, "it is not due")
+	require.Equal(t, postrider.StateParked, b.State(t, receipts[0].DeliveryIDs[0]))
 }
 
 func permitInactive(t *testing.T, b *Bundle) {
