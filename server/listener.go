@@ -48,7 +48,10 @@ type limitedListener struct {
 }
 
 func limitListener(listener net.Listener, limit int, shed prometheus.Counter) *limitedListener {
-	return &limitedListener{Listener: listener, shed: shed, places: make(chan struct{}, limit), closed: make(chan struct{}), idled: make(chan struct{}, 1)}
+	return &limitedListener{
+		Listener: listener, shed: shed,
+		places: make(chan struct{}, limit), closed: make(chan struct{}), idled: make(chan struct{}, 1),
+	}
 }
 
 // Accept implements [net.Listener]. A connection starts as a stranger.

@@ -308,7 +308,8 @@ func (c *claim) leaveToRetries(ctx context.Context, deliveryIDs []string) error 
 		return nil
 	}
 	slices.Sort(deliveryIDs)
-	err := sqldb.SQL("UPDATE deliveries SET state = "+sqlRetrying+" WHERE finished_at IS NULL AND ").InKeyRange("id", deliveryIDs).Run(ctx, c.tx)
+	err := sqldb.SQL("UPDATE deliveries SET state = "+sqlRetrying+" WHERE finished_at IS NULL AND ").
+		InKeyRange("id", deliveryIDs).Run(ctx, c.tx)
 	if err != nil {
 		return err
 	}
