@@ -28,7 +28,8 @@ func (r *retention) failParked(ctx context.Context) error {
 	for {
 		var idle []idleWebhook
 		err := sqldb.SQL("SELECT id, park_seconds, COALESCE(inactive_since, updated_at) AS inactive_since FROM webhooks"+
-			" WHERE id > ? AND status <> "+sqlActive+" AND deleted_at IS NULL ORDER BY id LIMIT ?", after, retainChunk).Select(ctx, r.db.Reading, &idle)
+			" WHERE id > ? AND status <> "+sqlActive+" AND deleted_at IS NULL ORDER BY id LIMIT ?", after, retainChunk).
+			Select(ctx, r.db.Reading, &idle)
 		if err != nil || len(idle) == 0 {
 			return err
 		}
