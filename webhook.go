@@ -48,6 +48,7 @@ const (
 	MaxTextLength    = 1024 // description, persona_id
 	MaxPersonaBytes  = 2048 // of persona_id: PostgreSQL's index has no room for more
 	MaxSecretLength  = 1024
+	MaxLiveSecrets   = 5 // values of a webhook's secret that sign at once
 	MaxEventPatterns = 100
 	MaxHeaders       = 32
 	MaxHeaderLength  = 4096

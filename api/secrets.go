@@ -38,6 +38,7 @@ func (s *server) routeSecrets() {
 		Description: "Replaces the signing secret, from the next attempts on. `headers` in the answer says which header does what when. " +
 			"`webhook-signature` has a signature by the old secret too during the grace period, " +
 			"so that a receiver can change over without losing a delivery. " +
+			"Five secrets sign at once at most: with a sixth, the oldest ends. " +
 			"`X-Hub-Signature-256`, `X-Hub-Signature` and `Authorization` have room for one value: they change at once, " +
 			"and a receiver that still expects the old one refuses. " +
 			"For the methods that have none but these (hmac_sha1, bearer, basic_auth) `grace_seconds` does nothing. " +

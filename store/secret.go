@@ -109,7 +109,8 @@ func (s *Store) addVersion(ctx context.Context, tx *sqlx.Tx, v version) error {
 }
 
 // replaceSecret gives the webhook, whose row is locked, another current secret and returns
-// the secret's id. The versions before it end after grace at the latest.
+// the secret's id. The versions before it end after grace at the latest, the oldest ones now when
+// there are more than [postrider.MaxLiveSecrets]: each makes the header longer that receivers read.
 func (s *Store) replaceSecret(
 	ctx context.Context, tx *sqlx.Tx, w postrider.Webhook, value string, grace time.Duration,
 ) (string, error) {
@@ -129,6 +130,11 @@ func (s *Store) replaceSecret(
 	end := now.Add(grace)
 	if err := sqldb.SQL("UPDATE secret_versions SET expires_at = ? WHERE secret_id = ? AND (expires_at IS NULL OR expires_at > ?)",
 		end, *w.SecretID, end).Run(ctx, tx); err != nil {
+		return "", err
+	}
+	err = sqldb.SQL("UPDATE secret_versions SET expires_at = ? WHERE secret_id = ? AND number <= ? AND expires_at > ?",
+		now, *w.SecretID, last+1-postrider.MaxLiveSecrets, now).Run(ctx, tx)
+	if err != nil {
 		return "", err
 	}
 	next := versionRow{SecretID: *w.SecretID, Number: last + 1, CreatedAt: sqldb.TimeOf(now)}

@@ -4,6 +4,7 @@ package storetest
 import (
 	"bytes"
 	"crypto/rand"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ func secretTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
 		"the secret is not in the table":                   secretEncrypted,
 		"a rotated secret signs on for its grace":          secretRotation,
+		"a handful of secrets sign at once":                secretsBounded,
 		"the first secret may come later":                  secretLater,
 		"a moved ciphertext does not decrypt":              secretMoved,
 		"a second encryption key takes over":               secretReencryption,
@@ -28,6 +30,24 @@ func secretTests() map[string]func(*testing.T, *Bundle) {
 }
 
 const firstSecret = "whsec_dG9wIHNlY3JldCB0b3Agc2VjcmV0IQ=="
+
+func secretsBounded(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	var rotated []string
+	for i := range 2 * postrider.MaxLiveSecrets {
+		b.Clock.Advance(time.Second)
+		rotated = append(rotated, "secret "+string(rune('a'+i)))
+		secret, err := b.RotateSecret(t.Context(), b.Workspace, w.ID, rotated[i], day)
+		require.NoError(t, err)
+		require.Equal(t, rotated[i], secret.Value)
+		require.Len(t, secret.Previous, min(i+1, postrider.MaxLiveSecrets-1))
+	}
+	ids := b.PublishTo(t, w.ID, 1)
+	targets, err := b.Targets(t.Context(), ids)
+	require.NoError(t, err)
+	slices.Reverse(rotated)
+	require.Equal(t, rotated[:postrider.MaxLiveSecrets], targets[0].Secrets)
+}
 
 func secretEncrypted(t *testing.T, b *Bundle) {
 	w := b.NewWebhook(t)
