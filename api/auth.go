@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/api/rest"
 )
@@ -18,6 +20,14 @@ const (
 	keyUse    = time.Minute // how often each process writes a key's last use, at most
 	maxKeys   = 1024
 	maxKeyLen = 256 // bytes; longer keys are refused without hashing them
+)
+
+// Look-ups of keys that this process does not know: so many a second, after so many at once. Who tries
+// keys must not keep the database busy. Keys that were valid before are not counted, so callers who
+// have one do not notice.
+const (
+	unknownKeys      = 100
+	unknownKeysBurst = 500
 )
 
 // keyStore finds API keys.
@@ -42,6 +52,8 @@ type keyring struct {
 	// onAuthenticated is called with the context of every request whose key is valid.
 	onAuthenticated func(ctx context.Context)
 
+	unknown *rate.Limiter
+
 	mu     sync.Mutex
 	cached map[string]cachedKey // by hash
 }
@@ -53,7 +65,10 @@ type cachedKey struct {
 }
 
 func newKeyring(c Config) *keyring {
-	return &keyring{store: c.Store, now: c.Now, logger: c.Logger, onAuthenticated: c.OnAuthenticated, cached: map[string]cachedKey{}}
+	return &keyring{
+		store: c.Store, now: c.Now, logger: c.Logger, onAuthenticated: c.OnAuthenticated,
+		unknown: rate.NewLimiter(unknownKeys, unknownKeysBurst), cached: map[string]cachedKey{},
+	}
 }
 
 // authorize returns the caller's key. Returns [postrider.CodeUnauthorized] if the key is not
@@ -103,7 +118,8 @@ func (k *keyring) recordUse(ctx context.Context, key postrider.APIKey, now time.
 	}
 }
 
-// lookUp returns the key with the hash, from the cache or from the store.
+// lookUp returns the key with the hash, from the cache or from the store. Returns
+// [postrider.CodeLimited] while too many unknown keys are tried.
 func (k *keyring) lookUp(ctx context.Context, hash string) (postrider.APIKey, error) {
 	now, revocations := k.now(), k.store.Revocations()
 	k.mu.Lock()
@@ -111,6 +127,11 @@ func (k *keyring) lookUp(ctx context.Context, hash string) (postrider.APIKey, er
 	k.mu.Unlock()
 	if found && now.Before(entry.until) && entry.revocations == revocations {
 		return entry.key, nil
+	}
+	if !found && !k.unknown.AllowN(now, 1) {
+		return postrider.APIKey{}, &postrider.Error{
+			Code: postrider.CodeLimited, Message: "too many keys that are not known here are being tried; try again",
+		}
 	}
 	key, err := k.store.APIKeyByHash(ctx, hash)
 	if err != nil {

@@ -103,6 +103,24 @@ func TestRememberedKeysAreBounded(t *testing.T) {
 }
 
 // Guards against stale keys that push good ones out of the cache: they go first.
+// Guards the database against who tries keys: thousands a second reached it. Callers whose key is known
+// here do not notice.
+func TestUnknownKeysAreLookedUpALittle(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.Equal(t, http.StatusOK, b.do(http.MethodGet, webhooksPath, "").Status)
+	stranger := b.as("unknown")
+	for range 499 { // one was the known key
+		stranger.do(http.MethodGet, webhooksPath, "").problem(http.StatusUnauthorized)
+	}
+	got := stranger.do(http.MethodGet, webhooksPath, "")
+	got.problem(http.StatusTooManyRequests)
+	require.NotEmpty(t, got.Header.Get("Retry-After"))
+	b.clock.advance(5 * time.Second) // the key is looked up again
+	require.Equal(t, http.StatusOK, b.do(http.MethodGet, webhooksPath, "").Status)
+	stranger.do(http.MethodGet, webhooksPath, "").problem(http.StatusUnauthorized)
+}
+
 func TestStaleKeysAreEvictedFirst(t *testing.T) {
 	t.Parallel()
 	keys := new(openStore)

@@ -69,7 +69,9 @@ func (a *API) operation(r Route, middlewares ...func(huma.Context, func(huma.Con
 		Description:   strings.TrimSpace(r.Description + "\n\nThe key needs the scope `" + string(r.Scope) + "`."),
 		Tags:          []string{r.Tag},
 		DefaultStatus: r.Status,
-		Errors:        append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable}, r.Errors...),
+		Errors: append([]int{
+			http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable,
+		}, r.Errors...),
 		Security:      []map[string][]string{{securityAPIKey: {}}},
 		Middlewares:   middlewares,
 
