@@ -22,12 +22,11 @@ const (
 	maxKeyLen = 256 // bytes; longer keys are refused without hashing them
 )
 
-// Look-ups of keys that this process does not know: so many a second, after so many at once. Who tries
-// keys must not keep the database busy. Keys that were valid before are not counted, so callers who
-// have one do not notice.
+// Look-ups that find no key: so many a second, after so many at once. Who tries keys must not keep the
+// database busy. Keys that this process knows are looked up all the same.
 const (
-	unknownKeys      = 100
-	unknownKeysBurst = 500
+	failedLookUps      = 100
+	failedLookUpsBurst = 500
 )
 
 // keyStore finds API keys.
@@ -52,7 +51,7 @@ type keyring struct {
 	// onAuthenticated is called with the context of every request whose key is valid.
 	onAuthenticated func(ctx context.Context)
 
-	unknown *rate.Limiter
+	failures *rate.Limiter // look-ups that found no key
 
 	mu     sync.Mutex
 	cached map[string]cachedKey // by hash
@@ -67,7 +66,7 @@ type cachedKey struct {
 func newKeyring(c Config) *keyring {
 	return &keyring{
 		store: c.Store, now: c.Now, logger: c.Logger, onAuthenticated: c.OnAuthenticated,
-		unknown: rate.NewLimiter(unknownKeys, unknownKeysBurst), cached: map[string]cachedKey{},
+		failures: rate.NewLimiter(failedLookUps, failedLookUpsBurst), cached: map[string]cachedKey{},
 	}
 }
 
@@ -128,13 +127,16 @@ func (k *keyring) lookUp(ctx context.Context, hash string) (postrider.APIKey, er
 	if found && now.Before(entry.until) && entry.revocations == revocations {
 		return entry.key, nil
 	}
-	if !found && !k.unknown.AllowN(now, 1) {
+	if !found && k.failures.TokensAt(now) < 1 {
 		return postrider.APIKey{}, &postrider.Error{
 			Code: postrider.CodeLimited, Message: "too many keys that are not known here are being tried; try again",
 		}
 	}
 	key, err := k.store.APIKeyByHash(ctx, hash)
 	if err != nil {
+		if postrider.CodeOf(err) == postrider.CodeNotFound {
+			k.failures.AllowN(now, 1)
+		}
 		return key, err
 	}
 	k.recordUse(ctx, key, now)
