@@ -72,8 +72,8 @@ func (a *API) operation(r Route, middlewares ...func(huma.Context, func(huma.Con
 		Errors: append([]int{
 			http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable,
 		}, r.Errors...),
-		Security:      []map[string][]string{{securityAPIKey: {}}},
-		Middlewares:   middlewares,
+		Security:    []map[string][]string{{securityAPIKey: {}}},
+		Middlewares: middlewares,
 
 		RejectUnknownQueryParameters: true,
 	}
