@@ -76,6 +76,8 @@ func New(config Config) *Client {
 				RootCAs:            config.RootCAs,
 				Time:               config.Now,
 				ClientSessionCache: tls.NewLRUClientSessionCache(tlsSessions),
+
+				GetClientCertificate: noCertificate,
 			},
 			TLSHandshakeTimeout:    maxTimeout,
 			DisableCompression:     true,

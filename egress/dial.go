@@ -2,6 +2,7 @@ package egress
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"strconv"
@@ -39,6 +40,14 @@ type dialingKey struct{}
 
 func withDialing(ctx context.Context, timeout time.Duration, seen *progress) context.Context {
 	return context.WithValue(ctx, dialingKey{}, &dialing{timeout: timeout, seen: seen})
+}
+
+// noCertificate sends no certificate to a server that asks for one, and notes that it did.
+func noCertificate(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	if limit, is := asked.Context().Value(dialingKey{}).(*dialing); is {
+		limit.seen.certificateWanted()
+	}
+	return &tls.Certificate{}, nil
 }
 
 // stageError says at which stage connecting failed.

@@ -24,8 +24,16 @@ type progress struct {
 	mu          sync.Mutex
 	dialled     netip.Addr
 	handshaking bool // TLS began
+	wanted      bool // the server asked for a client certificate
 	connected   bool // the request has a connection
 	answered    bool // the first byte of the answer came
+}
+
+// certificateWanted notes that the server asked for a client certificate.
+func (p *progress) certificateWanted() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wanted = true
 }
 
 // dialling notes the address to which a connection is made. It is no hook of the trace, because the
@@ -92,6 +100,8 @@ func (p *progress) judge(err error, late bool, timeout time.Duration) (postrider
 		return postrider.ResultConnect, describeConnect(stage.err)
 	case p.handshaking && !p.connected, !p.answered && alertOf(err) != nil:
 		return postrider.ResultTLS, describeTLS(err)
+	case p.wanted && !p.answered && strings.HasSuffix(err.Error(), notEstablished):
+		return postrider.ResultTLS, "TLS: the server refused the handshake: it wants a client certificate"
 	}
 	return postrider.ResultProtocol, describeProtocol(err)
 }
@@ -127,6 +137,10 @@ func describeConnect(err error) string {
 	}
 	return "could not connect"
 }
+
+// notEstablished ends the error of an HTTP/2 connection that the server ended before it had sent
+// anything. The transport tells it in place of the alert when that comes before the request goes out.
+const notEstablished = "client conn could not be established"
 
 // alertOf returns the TLS alert that the server sent, or nil. In TLS 1.3 the client's side of the
 // handshake ends before the server has looked at the client's certificate, so a refusal comes with
