@@ -10,9 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"postrider.dev/postrider/standalone/instance"
 )
@@ -68,15 +66,7 @@ func (b *bench) provision(ctx context.Context, env []string) (apiKey string, err
 
 // operate runs a command of the production binary and returns what it printed.
 func (b *bench) operate(ctx context.Context, env []string, args ...string) (string, error) {
-	command := exec.CommandContext(ctx, b.Postrider, args...) //nolint:gosec // the program to measure
-	command.Env = append(os.Environ(), env...)
-	var problems bytes.Buffer
-	command.Stderr = &problems
-	out, err := command.Output()
-	if err != nil {
-		return "", fmt.Errorf("postrider %v: %w: %s", args, err, &problems)
-	}
-	return strings.TrimSpace(string(out)), nil
+	return instance.Output(ctx, b.Postrider, env, args...)
 }
 
 // awaitAPI waits until the process has logged its address and answers there.

@@ -10,10 +10,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -182,15 +180,7 @@ func (s *system) provision(ctx context.Context) error {
 }
 
 func (s *system) operate(ctx context.Context, args ...string) (string, error) {
-	command := exec.CommandContext(ctx, s.Postrider, args...) //nolint:gosec // the program to break
-	command.Env = append(os.Environ(), s.env...)
-	var problems bytes.Buffer
-	command.Stderr = &problems
-	out, err := command.Output()
-	if err != nil {
-		return "", fmt.Errorf("postrider %v: %w: %s", args, err, &problems)
-	}
-	return strings.TrimSpace(string(out)), nil
+	return instance.Output(ctx, s.Postrider, s.env, args...)
 }
 
 // client is a client of the API that runs now.

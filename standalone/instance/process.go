@@ -1,10 +1,15 @@
 package instance
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -59,4 +64,19 @@ func (p *Process) end(signal syscall.Signal) error {
 	}
 	<-p.exited
 	return p.exit
+}
+
+// Output runs a command of a binary to its end, and returns its standard output without the white
+// space around it. env is NAME=value, added to this process's environment. The error has what the
+// command wrote to standard error.
+func Output(ctx context.Context, binary string, env []string, args ...string) (string, error) {
+	command := exec.CommandContext(ctx, binary, args...) //nolint:gosec // our own binary
+	command.Env = append(os.Environ(), env...)
+	var problems bytes.Buffer
+	command.Stderr = &problems
+	out, err := command.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %v: %w: %s", filepath.Base(binary), args, err, &problems)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
