@@ -133,7 +133,8 @@ type Target struct {
 	Headers       map[string]string
 	SigningMethod SigningMethod
 	Secrets       []string // live ones, current first
-	Body          []byte
+	Body          []byte   // of the event, see [RenderBody]
+	Shape         Shape    // what is sent of it
 	MaxInFlight   int
 	// EventExpired is true when the event's body is past its retention and gone.
 	EventExpired bool

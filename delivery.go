@@ -46,13 +46,14 @@ const (
 	ResultBlocked     Result = "blocked"      // the address may not be delivered to
 	ResultProtocol    Result = "protocol"     // not an HTTP answer, or cut off
 	ResultCancelled   Result = "cancelled"    // no request was made, because the delivery was cancelled
+	ResultTransform   Result = "transform"    // no request was made, because the webhook's transform failed on the event
 )
 
 // Results returns every result.
 func Results() []Result {
 	return []Result{
 		ResultSuccess, ResultRedirect, ResultClientError, ResultServerError, ResultTimeout, ResultDNS,
-		ResultConnect, ResultTLS, ResultBlocked, ResultProtocol, ResultCancelled,
+		ResultConnect, ResultTLS, ResultBlocked, ResultProtocol, ResultCancelled, ResultTransform,
 	}
 }
 
@@ -76,6 +77,8 @@ type Delivery struct {
 	WorkflowID    string // "" before its first workflow
 	// TraceContext is the trace context of the publish, see [Publication].
 	TraceContext string
+	// ShapeID names what is sent of the event, see [Shape]; "" is the envelope.
+	ShapeID string
 }
 
 // MaxExcerpt is how much of a response body is read and kept, in bytes.
@@ -88,7 +91,7 @@ type Attempt struct {
 	StartedAt         time.Time `json:"started_at"`
 	DurationMS        int64     `json:"duration_ms" doc:"From before connecting to the end of the response body."`
 	StatusCode        *int      `json:"status_code" doc:"Null without an answer."`
-	Result            Result    `json:"result" enum:"success,redirect,client_error,server_error,timeout,dns,connect,tls,blocked,protocol,cancelled"`
+	Result            Result    `json:"result" enum:"success,redirect,client_error,server_error,timeout,dns,connect,tls,blocked,protocol,cancelled,transform"`
 	Error             *string   `json:"error" doc:"What went wrong, in words; null after a success."`
 	ResponseExcerpt   *string   `json:"response_excerpt" doc:"The response body's first 16 KiB, as UTF-8; null without an answer and in a history answered by the workflow, which holds no bodies."`
 	ResponseTruncated bool      `json:"response_truncated" doc:"The response body was longer than what was kept."`

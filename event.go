@@ -49,8 +49,8 @@ func ValidEventID(s string) bool { return eventIDRule.MatchString(s) }
 // when RFC 3339 cannot represent the timestamp.
 func RenderBody(e Event, data json.RawMessage) ([]byte, error) {
 	b := make([]byte, 0, len(data)+len(e.ID)+len(e.Type)+bodyFrame)
-	b = appendText(append(b, `{"id":`...), e.ID)
-	b = appendText(append(b, `,"type":`...), e.Type)
+	b = AppendJSONText(append(b, `{"id":`...), e.ID)
+	b = AppendJSONText(append(b, `,"type":`...), e.Type)
 	b, err := e.Timestamp.AppendText(append(b, `,"timestamp":"`...))
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func RenderBody(e Event, data json.RawMessage) ([]byte, error) {
 	if e.PersonaID == nil {
 		b = append(b, "null"...)
 	} else {
-		b = appendText(b, *e.PersonaID)
+		b = AppendJSONText(b, *e.PersonaID)
 	}
 	b = append(append(b, `,"data":`...), data...)
 	return append(b, '}'), nil
@@ -68,8 +68,8 @@ func RenderBody(e Event, data json.RawMessage) ([]byte, error) {
 // bodyFrame is about the size of a body without its data, id and type.
 const bodyFrame = 192
 
-// appendText appends s as a JSON string. It escapes only what JSON requires.
-func appendText(b []byte, s string) []byte {
+// AppendJSONText appends s as a JSON string. It escapes only what JSON requires.
+func AppendJSONText(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
 			return appendEscaped(b, s)

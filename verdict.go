@@ -14,7 +14,7 @@ type Verdict struct {
 // Judge returns the verdict on an attempt under the policy. random, from 0 to 1, selects the
 // jitter. retryAfter is the wait that the receiver asked for, 0 for no wish.
 //
-// Only 2xx is a success. A 410 and a cancelled attempt are final. Every other failure is
+// Only 2xx is a success. A 410, a cancelled attempt and one whose transform failed are final. Every other failure is
 // retried until MaxRetries is used up.
 func (p Policy) Judge(attempt Attempt, retryAfter time.Duration, random float64) Verdict {
 	switch {
@@ -22,7 +22,7 @@ func (p Policy) Judge(attempt Attempt, retryAfter time.Duration, random float64)
 		return Verdict{State: StateSucceeded}
 	case attempt.Gone():
 		return Verdict{State: StateFailed, Gone: true}
-	case attempt.Result == ResultCancelled, attempt.Number > p.MaxRetries:
+	case attempt.Result == ResultCancelled, attempt.Result == ResultTransform, attempt.Number > p.MaxRetries:
 		return Verdict{State: StateFailed}
 	}
 	jittered := time.Duration(float64(p.Backoff(attempt.Number)) * (1 + Jitter*(2*random-1)))

@@ -61,6 +61,9 @@ const (
 	MinRateLimit, MaxRateLimit                      = 1, 10000
 
 	MaxParkSeconds, DefaultParkSeconds = 30 * 24 * 3600, 7 * 24 * 3600
+
+	MaxFilterLength    = 2048
+	MaxTransformLength = 8192
 )
 
 // WebhookSettings are the fields of a webhook that its owner sets, beside its [Policy] and
@@ -77,6 +80,9 @@ type WebhookSettings struct {
 	Headers       map[string]string `json:"headers" db:"headers" maxProperties:"32" doc:"Headers added to every request. Reserved names are refused: Postrider's own, the signature's, Authorization, and those of the HTTP connection. They are encrypted at rest. Answers show their values to keys with the scope manage; to others each value is ***, which is refused as a value."`
 	RateLimit     *int              `json:"rate_limit" db:"rate_limit" nullable:"true" minimum:"1" maximum:"10000" doc:"Requests a second; null for no limit."`
 	MaxInFlight   int               `json:"max_in_flight" db:"max_in_flight" minimum:"1" maximum:"1000" doc:"Requests at once."`
+	Filter        *string           `json:"filter" db:"filter" nullable:"true" minLength:"1" maxLength:"2048" doc:"A CEL expression of type bool over event (id, type, persona_id, timestamp, data): only events for which it is true are sent. One that fails on an event, for example because a field is not there, does not match." example:"event.data.amount > 100"`
+	Transform     *string           `json:"transform" db:"transform" nullable:"true" minLength:"1" maxLength:"8192" doc:"A CEL expression over event whose result is sent as the body, in JSON of at most 256 KiB. Where it fails on an event the delivery fails with the result transform, without a request. Not together with a format other than envelope."`
+	Format        Format            `json:"format" db:"format" enum:"envelope,data,thin,cloudevents" doc:"The body: envelope: id, type, timestamp, persona_id and data; data: the event's data alone; thin: the envelope without data; cloudevents: CloudEvents 1.0 in structured mode. What was accepted before a change of format or transform keeps the old one."`
 	ParkSeconds   int               `json:"park_seconds" db:"park_seconds" minimum:"0" maximum:"2592000" doc:"How long what waits for the webhook is kept while it is not active; then it fails. 0: as long as finished deliveries are kept."`
 }
 
@@ -175,6 +181,7 @@ func (w *Webhook) Validate(methods []SigningMethod) []FieldError {
 		between("rate_limit", *w.RateLimit, MinRateLimit, MaxRateLimit)
 	}
 	between("max_in_flight", w.MaxInFlight, MinMaxInFlight, MaxMaxInFlight)
+	broken = append(broken, w.checkShape()...)
 	between("park_seconds", w.ParkSeconds, 0, MaxParkSeconds)
 	return broken
 }

@@ -17,7 +17,7 @@ func validWebhook() postrider.Webhook {
 	return postrider.Webhook{
 		WebhookSettings: postrider.WebhookSettings{
 			URL: "https://example.com/hook", Events: []string{"*"}, SigningMethod: "hmac_sha256", ScopeType: postrider.ScopeGlobal,
-			MaxInFlight: postrider.DefaultMaxInFlight,
+			MaxInFlight: postrider.DefaultMaxInFlight, Format: postrider.FormatEnvelope,
 		},
 		Policy: postrider.Policy{
 			TimeoutMS: postrider.DefaultTimeoutMS, MaxRetries: postrider.DefaultMaxRetries, BackoffMS: postrider.DefaultBackoffMS,

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/shaping"
 )
 
 // Store is the activities' view of the database.
@@ -117,6 +118,7 @@ type Config struct {
 // method values of a nil *Activities.
 type Activities struct {
 	Config
+	shaper *shaping.Shaper
 }
 
 // New returns the activities.
@@ -124,7 +126,7 @@ func New(config Config) *Activities {
 	if config.Process == nil {
 		config.Process = noDispatcher{}
 	}
-	return &Activities{Config: config}
+	return &Activities{Config: config, shaper: shaping.New()}
 }
 
 // noDispatcher is the [Process] without a dispatcher.

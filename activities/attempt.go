@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/shaping"
 )
 
 // attempt makes the delivery's next attempt for the workflow and records it. Between the two
@@ -96,10 +97,19 @@ func (a *Activities) post(ctx context.Context, target postrider.Target) (postrid
 	if reason := skipReason(target); reason != "" {
 		return postrider.Attempt{Number: number, StartedAt: now, Result: postrider.ResultCancelled, Error: &reason}, 0, nil
 	}
-	request, err := a.request(target, number, now)
+	body, contentType, err := a.shaper.Body(target.Shape, target.Body)
+	switch {
+	case err != nil && target.Shape.Transform == "": // ours: any event that is stored has each format
+		return postrider.Attempt{}, 0, err
+	case err != nil: // its own words may repeat the event
+		reason := "the transform fails on this event: " + shaping.Reason(err)
+		return postrider.Attempt{Number: number, StartedAt: now, Result: postrider.ResultTransform, Error: &reason}, 0, nil
+	}
+	request, err := a.request(target, number, now, body)
 	if err != nil {
 		return postrider.Attempt{}, 0, err
 	}
+	request.Header.Set("Content-Type", contentType)
 	attempt, retryAfter, err := a.send(ctx, target, number, request)
 	attempt.Number = number
 	return attempt, retryAfter, err

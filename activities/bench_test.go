@@ -231,7 +231,7 @@ func (b *bench) claim(workflowID string, traceContexts ...string) []string {
 		key := b.ids.New(postrider.PrefixEvent)
 		_, err := b.db.Publish(b.t.Context(), postrider.Publication{
 			WorkspaceID: "ws_1", TraceContext: traceContext, Events: []postrider.PublishedEvent{{Event: postrider.Event{
-				Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte(`{"id":"` + key + `"}`), CreatedAt: now,
+				Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte(`{"id":"` + key + `","type":"call.ended","timestamp":"2026-01-02T03:04:05Z","persona_id":null,"data":{"n":1}}`), CreatedAt: now,
 			}}},
 		})
 		require.NoError(b.t, err)

@@ -18,17 +18,16 @@ type Poster interface {
 	Post(ctx context.Context, request egress.Request) (postrider.Attempt, time.Duration, error)
 }
 
-// request returns the attempt's request: the event's body as it was accepted, signed with the
-// current time. A webhook's own headers cannot replace Postrider's. The API refuses reserved
+// request returns the attempt's request: the body that the webhook's
+// shape makes of the event, signed with the current time. A webhook's own headers cannot replace Postrider's. The API refuses reserved
 // names; this skips them in case they were stored all the same.
-func (a *Activities) request(target postrider.Target, number int, now time.Time) (egress.Request, error) {
+func (a *Activities) request(target postrider.Target, number int, now time.Time, body []byte) (egress.Request, error) {
 	header, err := signing.Sign(target.SigningMethod, target.Secrets, signing.Message{
-		ID: target.Delivery.EventID, Timestamp: now, Body: target.Body,
+		ID: target.Delivery.EventID, Timestamp: now, Body: body,
 	})
 	if err != nil {
 		return egress.Request{}, err
 	}
-	header.Set("Content-Type", "application/json")
 	header.Set(signing.HeaderDeliveryID, target.Delivery.ID)
 	header.Set(signing.HeaderAttempt, strconv.Itoa(number))
 	for name, value := range target.Headers {
@@ -37,6 +36,6 @@ func (a *Activities) request(target postrider.Target, number int, now time.Time)
 		}
 	}
 	return egress.Request{
-		URL: target.URL, Header: header, Body: target.Body, Timeout: target.Delivery.Policy.Timeout(),
+		URL: target.URL, Header: header, Body: body, Timeout: target.Delivery.Policy.Timeout(),
 	}, nil
 }

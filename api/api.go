@@ -8,12 +8,14 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"postrider.dev/postrider/api/rest"
+	"postrider.dev/postrider/shaping"
 )
 
 // server has the state that all handlers share.
 type server struct {
 	Config
-	rest *rest.API
+	rest   *rest.API
+	shaper *shaping.Shaper
 }
 
 // Secure puts the headers on every answer of a handler that those of [New] have, too.
@@ -33,7 +35,7 @@ func newServer(config Config) *server {
 	if config.Stopping == nil {
 		config.Stopping = func() bool { return false }
 	}
-	s := &server{Config: config, rest: rest.New(rest.Config{
+	s := &server{Config: config, shaper: shaping.New(), rest: rest.New(rest.Config{
 		Document:     document(config.Version),
 		Authorize:    newKeyring(config).authorize,
 		Now:          config.Now,
@@ -49,6 +51,7 @@ func newServer(config Config) *server {
 	s.routeAdmin()
 	s.routeEvents()
 	s.routeDeliveries()
+	s.routeExpressions()
 	s.routeHealth()
 	s.rest.HandleReference()
 	return s
@@ -73,6 +76,7 @@ func document(version string) rest.Document {
 			{Name: tagWebhooks, Description: "Subscriptions: where events go, which, and how."},
 			{Name: tagSecrets, Description: "Signing secrets of webhooks."},
 			{Name: tagEvents, Description: "Publishing events, and what was published."},
+			{Name: tagExpressions, Description: "Filters and transforms, in CEL."},
 			{Name: tagDeliveries, Description: "One event on its way to one webhook."},
 			{Name: tagAdmin, Description: "Workspaces and API keys, for the scope admin."},
 		},

@@ -107,6 +107,9 @@ func (s *awayStore) RevokeAPIKey(context.Context, string) error { return s.err()
 func TestEveryRouteAnswers503WhenTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
 	for _, o := range setup(t).contract().operations(t) {
+		if o.OperationID == "test-expression" { // asks for nothing but the key
+			continue
+		}
 		t.Run(o.OperationID, func(t *testing.T) {
 			t.Parallel()
 			require.Contains(t, o.Responses, "503")

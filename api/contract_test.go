@@ -202,6 +202,7 @@ func good(tb testing.TB, o operation) string {
 		"rotate-webhook-secret": `{}`,
 		"create-workspace":      `{"name":"acme"}`,
 		"create-key":            `{"name":"publisher","scopes":["publish"]}`,
+		"test-expression":       `{"filter":"true","event":{"type":"a","data":1}}`,
 		"publish-event":         `{"type":"a","data":1}`,
 		"publish-events":        `{"events":[{"type":"a","data":1}]}`,
 	}

@@ -124,7 +124,7 @@ func newWebhookSettings() CreateWebhook {
 	return CreateWebhook{
 		WebhookSettings: postrider.WebhookSettings{
 			SigningMethod: signing.Methods()[0], ScopeType: postrider.ScopeGlobal, MaxInFlight: postrider.DefaultMaxInFlight,
-			ParkSeconds: postrider.DefaultParkSeconds,
+			ParkSeconds: postrider.DefaultParkSeconds, Format: postrider.FormatEnvelope,
 		},
 		Policy: postrider.Policy{
 			TimeoutMS: postrider.DefaultTimeoutMS, MaxRetries: postrider.DefaultMaxRetries, BackoffMS: postrider.DefaultBackoffMS,

@@ -97,7 +97,7 @@ func (s *server) createWebhook(ctx context.Context, _ *struct{}, settings Create
 	if settings.Secret != nil {
 		secret = *settings.Secret
 	}
-	if err := checkWebhook(&w, signing.CheckSecret(w.SigningMethod, secret), s.CheckURL(w.URL)); err != nil {
+	if err := s.checkWebhook(&w, signing.CheckSecret(w.SigningMethod, secret), s.CheckURL(w.URL)); err != nil {
 		return nil, err
 	}
 	secret, err := s.secretFor(w.SigningMethod, secret)
@@ -112,11 +112,13 @@ func (s *server) createWebhook(ctx context.Context, _ *struct{}, settings Create
 
 // checkWebhook returns every rule that the webhook, its secret or its URL breaks. secretRule is
 // what [signing.CheckSecret] says, and refusal is the error of [Config.CheckURL] about the URL.
-func checkWebhook(w *postrider.Webhook, secretRule string, refusal error) error {
+func (s *server) checkWebhook(w *postrider.Webhook, secretRule string, refusal error) error {
 	broken := w.Validate(signing.Methods())
 	if refusal != nil && !slices.ContainsFunc(broken, func(f postrider.FieldError) bool { return f.Field == "url" }) {
 		broken = append(broken, postrider.FieldError{Field: "url", Message: messageOf(refusal), Value: w.URL})
 	}
+	broken = append(broken, s.checkExpression("filter", w.Filter, s.shaper.CheckFilter)...)
+	broken = append(broken, s.checkExpression("transform", w.Transform, s.shaper.CheckTransform)...)
 	if secretRule != "" {
 		broken = append(broken, postrider.FieldError{Field: "secret", Message: secretRule})
 	}
@@ -217,7 +219,7 @@ func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, p
 		secret = edit.Secret
 	}
 	inUse := secret != "" && secret == edit.Secret && before.SigningMethod == w.SigningMethod
-	if err := checkWebhook(w, ruleForSecret(w.SigningMethod, secret, inUse), refusal); err != nil {
+	if err := s.checkWebhook(w, ruleForSecret(w.SigningMethod, secret, inUse), refusal); err != nil {
 		return err
 	}
 	secret, err = s.secretFor(w.SigningMethod, secret)

@@ -28,6 +28,7 @@ type deliveryRow struct {
 	FinishedAt    *sqldb.Time `db:"finished_at"`
 	WorkflowID    string      `db:"workflow_id"`
 	TraceContext  *string     `db:"trace_context"`
+	ShapeID       *string     `db:"shape_id"` // nil for the envelope
 }
 
 // nullAtFirst are the columns of a delivery that a publish leaves null.
@@ -63,6 +64,9 @@ func (r deliveryRow) item() (postrider.Delivery, error) {
 	}
 	if r.TraceContext != nil {
 		d.TraceContext = *r.TraceContext
+	}
+	if r.ShapeID != nil {
+		d.ShapeID = *r.ShapeID
 	}
 	return d, nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"slices"
 
@@ -43,17 +44,17 @@ type fanOutRow struct {
 
 // addFanOuts makes the rows of a publication's fan-outs. to are the webhooks of each event.
 func (b *publishBatch) addFanOuts(p postrider.Publication, to [][]subscriber) error {
-	byKey := map[matchKey]int{}
+	byWebhooks := map[[sha256.Size]byte]int{}
 	var groups [][]int // indexes of events that go to the same webhooks
-	for i, e := range p.Events {
+	for i := range p.Events {
 		if len(to[i]) == 0 {
 			continue
 		}
-		key := matchKeyOf(p.WorkspaceID, e.Event)
-		at, known := byKey[key]
+		key := hashOfWebhooks(to[i])
+		at, known := byWebhooks[key]
 		if !known {
 			at = len(groups)
-			byKey[key] = at
+			byWebhooks[key] = at
 			groups = append(groups, nil)
 		}
 		groups[at] = append(groups[at], i)
@@ -81,6 +82,16 @@ func (b *publishBatch) addFanOuts(p postrider.Publication, to [][]subscriber) er
 		b.fanOuts = append(b.fanOuts, row)
 	}
 	return nil
+}
+
+// hashOfWebhooks returns the same for the same webhooks.
+func hashOfWebhooks(webhooks []subscriber) (sum [sha256.Size]byte) {
+	hash := sha256.New()
+	for _, w := range webhooks {
+		hash.Write([]byte(w.ID))
+	}
+	hash.Sum(sum[:0])
+	return sum
 }
 
 func jsonText(value any) (string, error) {

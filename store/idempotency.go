@@ -55,7 +55,7 @@ type keyOfEvent struct {
 }
 
 // idempotencyKeys finds out which keys and ids of the publications were used before.
-func (s *Store) idempotencyKeys(ctx context.Context, tx *sqlx.Tx, publications []postrider.Publication) (idempotencyEntries, error) {
+func (s *Store) idempotencyKeys(ctx context.Context, tx *sqlx.Tx, publications []publication) (idempotencyEntries, error) {
 	known := idempotencyEntries{}
 	var wanted []idempotencyKey
 	var likeKeys []keyOfEvent // ids that look like Postrider's own

@@ -19,6 +19,8 @@ type subscriber struct {
 	ID          string
 	WorkspaceID string `db:"workspace_id"`
 	Status      postrider.WebhookStatus
+	Filter      *string
+	ShapeID     *string `db:"shape_id"`
 	postrider.Policy
 }
 
@@ -69,7 +71,7 @@ type subscribers struct {
 // generations, and so their webhooks, from changing until the transaction ends: a delivery
 // must not be made pending for a webhook that is being paused, nor parked for one that is
 // being resumed.
-func (s *Store) subscribers(ctx context.Context, tx *sqlx.Tx, publications []postrider.Publication) (*subscribers, error) {
+func (s *Store) subscribers(ctx context.Context, tx *sqlx.Tx, publications []publication) (*subscribers, error) {
 	found := &subscribers{byID: map[string]subscriber{}, byKey: matches{}}
 	var workspaces, named []string
 	for _, p := range publications {
@@ -171,12 +173,13 @@ func (f *subscribers) check(p postrider.Publication) error {
 	return nil
 }
 
-// matching returns the webhooks that get the event, each once, in the order of ids.
-func (f *subscribers) matching(p postrider.Publication, e postrider.Event) []subscriber {
+// matching returns the webhooks that get an event of the publication, each once, in the order of
+// ids. It adds the filters that were not evaluated to missing.
+func (f *subscribers) matching(p publication, event int, missing *[]string) []subscriber {
 	if p.OnlyWebhookID != "" {
 		return []subscriber{f.byID[p.OnlyWebhookID]}
 	}
-	return f.byKey[matchKeyOf(p.WorkspaceID, e)]
+	return p.filtered(f.byKey[matchKeyOf(p.WorkspaceID, p.Events[event].Event)], event, missing)
 }
 
 // maxCached bounds the cache, in keys and their webhooks together; it comes to some 20 MB.
@@ -193,6 +196,7 @@ type matchCache struct {
 type cachedMatch struct {
 	generation string
 	webhooks   []subscriber
+	filters    []string // of the webhooks
 }
 
 func (m cachedMatch) size() int { return 1 + len(m.webhooks) }
@@ -212,12 +216,42 @@ func (c *matchCache) cached(found matches, generations map[string]string) (unkno
 	return unknown
 }
 
+// filtersOf returns the filters that the publication's events will probably have to pass.
+func (c *matchCache) filtersOf(p postrider.Publication) []string {
+	if p.OnlyWebhookID != "" {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []string
+	for _, e := range p.Events {
+		for _, filter := range c.known[matchKeyOf(p.WorkspaceID, e.Event)].filters {
+			if !slices.Contains(all, filter) {
+				all = append(all, filter)
+			}
+		}
+	}
+	return all
+}
+
+// filtersOf returns the webhooks' filters.
+func filtersOf(webhooks []subscriber) []string {
+	var filters []string
+	for _, w := range webhooks {
+		if w.filters() {
+			filters = append(filters, *w.Filter)
+		}
+	}
+	slices.Sort(filters)
+	return slices.Compact(filters)
+}
+
 // cache keeps the matches that were read. When there is no room, it forgets all others.
 func (c *matchCache) cache(read []matchKey, found matches, generations map[string]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, key := range read {
-		entry := cachedMatch{generation: generations[key.workspaceID], webhooks: found[key]}
+		entry := cachedMatch{generation: generations[key.workspaceID], webhooks: found[key], filters: filtersOf(found[key])}
 		if before, known := c.known[key]; known {
 			c.size -= before.size()
 			delete(c.known, key)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -23,15 +24,15 @@ import (
 // publication that would make more than a million deliveries, and [postrider.CodeLimited]
 // while too many deliveries of the workspace have still to be made.
 func (s *Store) Publish(ctx context.Context, p postrider.Publication) ([]postrider.Receipt, error) {
-	receipts, err := s.publishing.Do(ctx, p)
+	receipts, err := s.publishJudged(ctx, p)
 	return receipts, sqldb.Failure("publish", err)
 }
 
-func publicationWeight(p postrider.Publication) int { return len(p.Events) }
+func publicationWeight(p publication) int { return len(p.Events) }
 
 // publishAll runs publications in one transaction. A publication that is refused leaves
 // nothing behind in it.
-func (s *Store) publishAll(ctx context.Context, publications []postrider.Publication) ([]sqldb.Answer[[]postrider.Receipt], error) {
+func (s *Store) publishAll(ctx context.Context, publications []publication) ([]sqldb.Answer[[]postrider.Receipt], error) {
 	var answers []sqldb.Answer[[]postrider.Receipt]
 	var made *publishBatch
 	err := s.db.Write(ctx, "publish", func(tx *sqlx.Tx) error {
@@ -47,7 +48,7 @@ func (s *Store) publishAll(ctx context.Context, publications []postrider.Publica
 		}
 		for i, p := range publications {
 			answers[i].Value, answers[i].Err = made.accept(ctx, tx, p, known, subscribers)
-			if err := answers[i].Err; err != nil && postrider.CodeOf(err) == "" {
+			if err := answers[i].Err; err != nil && !isRefusal(err) {
 				return err
 			}
 		}
@@ -76,7 +77,7 @@ type publishBatch struct {
 }
 
 // newPublishBatch returns a batch with room for the events, and for a delivery of each.
-func newPublishBatch(s *Store, publications []postrider.Publication) *publishBatch {
+func newPublishBatch(s *Store, publications []publication) *publishBatch {
 	events := 0
 	for _, p := range publications {
 		events += len(p.Events)
@@ -89,19 +90,19 @@ func newPublishBatch(s *Store, publications []postrider.Publication) *publishBat
 
 // accept decides on one publication and adds its rows.
 func (b *publishBatch) accept(
-	ctx context.Context, tx *sqlx.Tx, p postrider.Publication, known idempotencyEntries, to *subscribers,
+	ctx context.Context, tx *sqlx.Tx, p publication, known idempotencyEntries, to *subscribers,
 ) ([]postrider.Receipt, error) {
-	if err := to.check(p); err != nil {
+	if err := to.check(p.Publication); err != nil {
 		return nil, err
 	}
-	request, err := known.lookupRequest(p)
+	request, err := known.lookupRequest(p.Publication)
 	if err != nil {
 		return nil, err
 	}
 	if request != nil && request.answered {
 		return duplicates(request.receipts), nil
 	}
-	events, err := known.lookupEvents(p)
+	events, err := known.lookupEvents(p.Publication)
 	if err != nil {
 		return nil, err
 	}
@@ -124,10 +125,10 @@ func (b *publishBatch) accept(
 		}
 	}
 	if request != nil {
-		b.answer(request, hashOf(p), receipts)
+		b.answer(request, hashOf(p.Publication), receipts)
 	}
 	if !f.direct {
-		err = b.addFanOuts(p, f.to)
+		err = b.addFanOuts(p.Publication, f.to)
 	}
 	return receipts, err
 }
@@ -140,15 +141,19 @@ type forecast struct {
 
 // forecast finds out what a publication comes to, and whether that is allowed.
 func (b *publishBatch) forecast(
-	ctx context.Context, tx *sqlx.Tx, p postrider.Publication, known []*idempotencyEntry, to *subscribers,
+	ctx context.Context, tx *sqlx.Tx, p publication, known []*idempotencyEntry, to *subscribers,
 ) (f forecast, err error) {
 	f.to = make([][]subscriber, len(p.Events))
 	total := 0
-	for i, e := range p.Events {
+	var unknown []string
+	for i := range p.Events {
 		if known[i] == nil || !known[i].answered {
-			f.to[i] = to.matching(p, e.Event)
+			f.to[i] = to.matching(p, i, &unknown)
 			total += len(f.to[i])
 		}
+	}
+	if len(unknown) > 0 {
+		return f, &unjudged{unknown}
 	}
 	f.direct = total <= maxDirect && len(b.deliveries)+total <= maxDirectTogether
 	switch {
@@ -160,6 +165,12 @@ func (b *publishBatch) forecast(
 		}})
 	}
 	return f, checkWaiting(ctx, tx, p.WorkspaceID)
+}
+
+// isRefusal reports whether an error is one publication's, and none of the others'.
+func isRefusal(err error) bool {
+	var missing *unjudged
+	return postrider.CodeOf(err) != "" || errors.As(err, &missing)
 }
 
 func (b *publishBatch) answer(entry *idempotencyEntry, hash string, receipts []postrider.Receipt) {
@@ -210,6 +221,7 @@ func (b *publishBatch) addDelivery(e eventRow, to subscriber) string {
 	b.deliveries = append(b.deliveries, deliveryRow{
 		ID: id, WorkspaceID: e.WorkspaceID, WebhookID: to.ID, EventID: e.ID, EventKey: e.Key, EventType: e.Type,
 		State: state, Policy: to.Policy, CreatedAt: b.now, DueAt: due, TraceContext: b.trace,
+		ShapeID: to.ShapeID,
 	})
 	return id
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/shaping"
 	"postrider.dev/postrider/store/sqldb"
 )
 
@@ -31,7 +32,7 @@ type Store struct {
 	db     *sqldb.DB
 	shared bool // other processes may use the database at the same time
 
-	publishing  *sqldb.Group[postrider.Publication, []postrider.Receipt]
+	publishing  *sqldb.Group[publication, []postrider.Receipt]
 	recording   *sqldb.Group[[]postrider.Outcome, struct{}]
 	permitting  *sqldb.Group[postrider.PermitRequest, postrider.Permit]
 	wake        chan struct{}
@@ -44,6 +45,7 @@ type Store struct {
 	revocations    atomic.Int64
 	recovered      atomic.Int64
 
+	shaper          *shaping.Shaper
 	writes          writeProbe
 	matches         matchCache
 	starts, retries rounds // where the latest claims ended
@@ -75,6 +77,7 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 		wake: make(chan struct{}, 1), wakeRetries: make(chan struct{}, 1), wakeSweeps: make(chan struct{}, 1),
 		wakeFanOuts:    make(chan struct{}, 1),
 		notifyRequests: make(chan struct{}, 1),
+		shaper:         shaping.New(),
 		matches:        matchCache{known: map[matchKey]cachedMatch{}},
 		starts:         rounds{queues: map[string]string{}}, retries: rounds{queues: map[string]string{}},
 	}

@@ -12,6 +12,7 @@ var (
 	secretsTable        = sqldb.NewTable("secrets", sqldb.ColumnsOf[secretRow](), "")
 	secretVersionsTable = sqldb.NewTable("secret_versions", sqldb.ColumnsOf[versionRow](), "")
 	webhooksTable       = sqldb.NewTable("webhooks", sqldb.ColumnsOf[storedWebhook](), "")
+	shapesTable         = sqldb.NewTable("shapes", sqldb.ColumnsOf[shapeRow](), "ON CONFLICT (id) DO NOTHING")
 	webhookEventsTable  = sqldb.NewTable("webhook_events", sqldb.ColumnsOf[patternRow](), "")
 	webhookPaceTable    = sqldb.NewTable("webhook_pace", sqldb.ColumnsOf[paceRow](), upsertPace)
 	sweepsTable         = sqldb.NewTable("sweeps", sqldb.ColumnsOf[sweepRow](),
@@ -45,6 +46,7 @@ var (
 	// Conditions follow these.
 	selectEvents              = "SELECT " + sqldb.ColumnsOf[eventRow]().List() + " FROM events WHERE "
 	selectEventsWithoutBodies = "SELECT " + sqldb.ColumnsOf[eventRow]().Except("body").List() + " FROM events WHERE "
+	selectShapes              = "SELECT " + sqldb.ColumnsOf[shapeRow]().List() + " FROM shapes WHERE "
 	selectFanOuts             = "SELECT " + sqldb.ColumnsOf[fanOutRow]().List() + " FROM fanouts WHERE "
 	selectStored              = "SELECT " + sqldb.ColumnsOf[deliveryRow]().List() + " FROM deliveries WHERE "
 	selectUpdates             = "SELECT " + sqldb.ColumnsOf[deliveryUpdate]().List() + " FROM deliveries WHERE "

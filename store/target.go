@@ -64,11 +64,18 @@ func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([
 	if err != nil {
 		return nil, err
 	}
+	shapes, err := s.shapes(ctx, deliveries)
+	if err != nil {
+		return nil, err
+	}
 	targets := make([]postrider.Target, len(deliveries))
 	for i, d := range deliveries {
 		event, kept := events[d.EventKey]
 		targets[i] = s.target(d, webhooks[d.WebhookID], secrets)
 		targets[i].Body, targets[i].EventExpired = event.Body, !kept
+		if targets[i].Shape, err = shapeOf(d, shapes); err != nil {
+			targets[i].Failure = err
+		}
 	}
 	return targets, nil
 }

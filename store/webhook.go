@@ -46,6 +46,9 @@ func (s *Store) insertWebhook(ctx context.Context, tx *sqlx.Tx, w postrider.Webh
 	if _, err := webhooksTable.Insert(ctx, tx, row); err != nil {
 		return err
 	}
+	if err := insertShape(ctx, tx, w); err != nil {
+		return err
+	}
 	if _, err := webhookStatsTable.Insert(ctx, tx, statsRow{WebhookID: w.ID}); err != nil {
 		return err
 	}
@@ -238,6 +241,9 @@ func (s *Store) saveWebhook(ctx context.Context, tx *sqlx.Tx, before, w postride
 	changing := sqldb.ColumnsOf[storedWebhook]().Except("id", "workspace_id", "created_at")
 	err = sqldb.SQL("UPDATE webhooks SET "+changing.Assignments(), changing.Values(&row)...).Add(" WHERE id = ?", w.ID).Run(ctx, tx)
 	if err != nil {
+		return err
+	}
+	if err := insertShape(ctx, tx, w); err != nil {
 		return err
 	}
 	if err := sqldb.SQL("DELETE FROM webhook_events WHERE webhook_id = ?", w.ID).Run(ctx, tx); err != nil {

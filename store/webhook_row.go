@@ -19,6 +19,7 @@ type storedWebhook struct {
 	Headers           string  // JSON, see headersRow
 	HeadersKeyID      *string `db:"headers_key_id"`
 	HeadersCiphertext []byte  `db:"headers_ciphertext"`
+	ShapeID           *string `db:"shape_id"` // of transform and format
 	SecretID          *string `db:"secret_id"`
 	Status            postrider.WebhookStatus
 	DisabledReason    *string     `db:"disabled_reason"`
@@ -95,6 +96,7 @@ func (s *Store) rowOf(w postrider.Webhook) (storedWebhook, error) {
 		InactiveSince: sqldb.NullTime(w.InactiveSince),
 		CreatedAt:     sqldb.TimeOf(w.CreatedAt), UpdatedAt: sqldb.TimeOf(w.UpdatedAt),
 	}
+	row.ShapeID = nullText(w.Shape().ID())
 	events, err := json.Marshal(w.Events)
 	if err != nil {
 		return row, err

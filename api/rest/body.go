@@ -15,10 +15,12 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
+
+	"postrider.dev/postrider"
 )
 
 // MaxBody is the limit of most request bodies, in bytes.
-const MaxBody = 256 << 10
+const MaxBody = postrider.MaxBodyBytes
 
 // Body has the rules for the body of a route, and decodes it to a T. [JSONBody] and
 // [PatchBody] make the usual ones.

@@ -61,6 +61,7 @@ CASE
     ELSE NULL
 END) STORED,
     trace_context text,
+    shape_id text COLLATE "C",
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
     CONSTRAINT deliveries_state_check CHECK ((state = ANY (ARRAY['pending', 'delivering', 'retrying', 'parked', 'succeeded', 'failed', 'cancelled'])))
 ) PARTITION BY RANGE (id);
@@ -171,6 +172,14 @@ CREATE TABLE secrets (
     CONSTRAINT secrets_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id)
 );
 
+CREATE TABLE shapes (
+    id text COLLATE "C" NOT NULL,
+    format text COLLATE "C" NOT NULL,
+    transform text NOT NULL,
+    source text NOT NULL,
+    CONSTRAINT shapes_pkey PRIMARY KEY (id)
+);
+
 CREATE TABLE sweeps (
     webhook_id text COLLATE "C" NOT NULL,
     due_at timestamptz NOT NULL,
@@ -233,6 +242,10 @@ CREATE TABLE webhooks (
     inactive_since timestamptz,
     headers_key_id text,
     headers_ciphertext bytea,
+    filter text,
+    transform text,
+    format text COLLATE "C" DEFAULT 'envelope' NOT NULL,
+    shape_id text COLLATE "C",
     CONSTRAINT webhooks_pkey PRIMARY KEY (id),
     CONSTRAINT webhooks_secret_id_fkey FOREIGN KEY (secret_id) REFERENCES secrets(id),
     CONSTRAINT webhooks_status_check CHECK ((status = ANY (ARRAY['active', 'paused', 'disabled']))),
@@ -241,7 +254,7 @@ CREATE TABLE webhooks (
 
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE (deleted_at IS NULL);
 
-CREATE TRIGGER webhooks_generation AFTER INSERT OR UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at ON webhooks FOR EACH ROW EXECUTE FUNCTION renew_generation();
+CREATE TRIGGER webhooks_generation AFTER INSERT OR UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id ON webhooks FOR EACH ROW EXECUTE FUNCTION renew_generation();
 
 CREATE TABLE workspaces (
     id text COLLATE "C" NOT NULL,

@@ -53,7 +53,7 @@ CREATE TABLE deliveries (
     trouble         TEXT GENERATED ALWAYS AS (
                         CASE WHEN state IN ('retrying', 'parked', 'failed', 'cancelled') OR (handed_over AND state = 'delivering')
                              THEN state END) STORED
-, trace_context TEXT);
+, trace_context TEXT, shape_id TEXT);
 
 CREATE INDEX deliveries_event ON deliveries (event_key, id);
 
@@ -145,6 +145,13 @@ CREATE TABLE secrets (
     created_at   TIMESTAMP NOT NULL
 );
 
+CREATE TABLE shapes (
+    id        TEXT NOT NULL PRIMARY KEY,
+    format    TEXT NOT NULL,
+    transform TEXT NOT NULL,
+    source    TEXT NOT NULL
+);
+
 CREATE TABLE sweeps (
     webhook_id TEXT NOT NULL PRIMARY KEY,
     due_at TIMESTAMP NOT NULL
@@ -197,12 +204,13 @@ CREATE TABLE webhooks (
     created_at      TIMESTAMP NOT NULL,
     updated_at      TIMESTAMP NOT NULL,
     deleted_at      TIMESTAMP
-, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB);
+, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB, filter TEXT, transform TEXT, format TEXT NOT NULL DEFAULT 'envelope', shape_id TEXT);
 
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE deleted_at IS NULL;
 
 CREATE TRIGGER webhooks_changed
-    AFTER UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at ON webhooks BEGIN
+    AFTER UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id
+    ON webhooks BEGIN
     UPDATE workspaces SET generation = hex(randomblob(16)) WHERE id = NEW.workspace_id;
 END;
 

@@ -29,6 +29,7 @@ func EverySetting(t *testing.T) map[string]any {
 		}
 	}
 	settings["scope_type"], settings["signing_method"] = postrider.ScopePersona, "hmac_sha1"
+	settings["filter"], settings["transform"] = "event.data > 7", "event.data"
 	return settings
 }
 
