@@ -50,7 +50,7 @@ func (s *Store) CreateAPIKey(ctx context.Context, k postrider.APIKey) error {
 // Returns [postrider.CodeNotFound] when there is none.
 func (s *Store) APIKeyByHash(ctx context.Context, hash string) (postrider.APIKey, error) {
 	var row apiKeyRow
-	if err := sqldb.SQL(selectAPIKeys+"hash = ?", hash).Get(ctx, s.db.Reading, &row); err != nil {
+	if err := sqldb.SQL(selectAPIKeys+"hash = ?", hash).Get(ctx, s.db.Authenticating, &row); err != nil {
 		return postrider.APIKey{}, sqldb.Failure("read an API key", sqldb.OrNotFound("API key", err))
 	}
 	key, err := row.item()

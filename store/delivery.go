@@ -203,7 +203,7 @@ func (s *Store) AttemptsOf(ctx context.Context, deliveryIDs []string) (map[strin
 	for part := range slices.Chunk(sorted, sqldb.ChunkSize) {
 		var rows []attemptRow
 		err := sqldb.SQL(selectAttemptsWithoutBodies).InKeyRange("delivery_id", part).Add(" ORDER BY delivery_id, number").
-			Select(ctx, s.db.Reading, &rows)
+			Select(ctx, s.db.Delivering.Reading, &rows)
 		if err != nil {
 			return nil, sqldb.Failure("read attempts", err)
 		}
