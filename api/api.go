@@ -62,7 +62,8 @@ const apiDescription = "Postrider delivers webhooks and does not lose them: it k
 	"- Unknown fields and unknown query parameters are refused with a 422, and so is null for a field that may not be null.\n" +
 	"- Request bodies are JSON of up to 256 KiB, without a Content-Encoding; a batch may have 8 MiB.\n" +
 	"- HEAD is answered wherever GET is.\n" +
-	"- Lists are newest first. Pass `next_cursor` as `cursor` to go on; it is null on the last page.\n" +
+	"- Lists are newest first. Pass `next_cursor` as `cursor` to go on; it is null on the last page. " +
+	"A page of a filtered list may have fewer items than its limit, or none, while there are more: go by `next_cursor` alone.\n" +
 	"- Every response carries `X-Request-Id`: the caller's own where it sent one, else a new one."
 
 // document describes the API as a whole.

@@ -31,6 +31,9 @@ func ExecWriting(ctx context.Context, s *Store, text string) error {
 	return err
 }
 
+// MaxLookedAt is how many rows a page of a filtered list looks at.
+const MaxLookedAt = maxLookedAt
+
 // Pools returns the pools of connections by what they are for. SQLite's one that writes is for all.
 func Pools(s *Store) map[string]*sqlx.DB {
 	return map[string]*sqlx.DB{"reading": s.db.Reading, "delivering": s.db.Delivering.Reading, "publishing": s.db.Authenticating}

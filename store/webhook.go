@@ -95,36 +95,6 @@ func (s *Store) webhook(ctx context.Context, q sqldb.Querier, workspaceID, id, l
 	return s.webhookOf(row)
 }
 
-// Webhooks lists a workspace's webhooks, newest first. Headers that cannot be decrypted are masked.
-func (s *Store) Webhooks(
-	ctx context.Context, workspaceID string, f postrider.WebhookFilter, p postrider.Page,
-) (postrider.List[postrider.Webhook], error) {
-	st := sqldb.SQL(selectWebhooks).PinnedTo("w.workspace_id", workspaceID).Add(" AND w.deleted_at IS NULL")
-	if f.Status != "" {
-		st.Add(" AND w.status = ?", f.Status)
-	}
-	if f.PersonaID != "" {
-		st.Add(" AND w.persona_id = ?", f.PersonaID)
-	}
-	if f.Event != "" {
-		patterns := []string{f.Event}
-		if postrider.ValidEventType(f.Event) {
-			patterns = postrider.PatternsFor(f.Event)
-		}
-		st.Add(" AND w.id IN (SELECT e.webhook_id FROM webhook_events e WHERE e.workspace_id = ? AND e.pattern IN", workspaceID).
-			In(patterns).Add(")")
-	}
-	rows, err := listOf[webhookRow](ctx, s.db.Reading, st, p, "w.workspace_id", "w.id")
-	list := postrider.List[postrider.Webhook]{Next: rows.Next, Items: make([]postrider.Webhook, len(rows.Items))}
-	for i, row := range rows.Items {
-		w, failure := s.webhookOf(row)
-		if list.Items[i], failure = s.shown(ctx, w, failure); failure != nil {
-			return postrider.List[postrider.Webhook]{}, sqldb.Failure("list webhooks", failure)
-		}
-	}
-	return list, sqldb.Failure("list webhooks", err)
-}
-
 // UpdateWebhook changes a webhook by edit, which gets it as it is stored together
 // with its current secret, in one transaction. An error of edit is returned as it
 // is and changes nothing. Should the transaction lose against another, edit is
