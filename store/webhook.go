@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -13,7 +14,8 @@ import (
 )
 
 // CreateWebhook stores a webhook and, unless it is "", its secret, and returns it
-// as stored: with its times and SecretID, and with a new id if it came without one.
+// as stored: with its times and SecretID, and with a new id if it came without one. Returns
+// [postrider.CodeConflict] if its workspace has as many webhooks as it may.
 func (s *Store) CreateWebhook(ctx context.Context, w postrider.Webhook, secret string) (postrider.Webhook, error) {
 	w.ID = cmp.Or(w.ID, s.IDs.New(postrider.PrefixWebhook))
 	w.Status = cmp.Or(w.Status, postrider.WebhookActive)
@@ -30,12 +32,32 @@ func (s *Store) CreateWebhook(ctx context.Context, w postrider.Webhook, secret s
 			}
 			w.SecretID = &id
 		}
-		return s.insertWebhook(ctx, tx, w)
+		if err := s.insertWebhook(ctx, tx, w); err != nil {
+			return err
+		}
+		return s.checkWebhooks(ctx, tx, w.WorkspaceID)
 	})
 	if err != nil {
 		return postrider.Webhook{}, err
 	}
 	return w, nil
+}
+
+// checkWebhooks returns [postrider.CodeConflict] if the workspace has more webhooks than it may, the
+// one that the transaction made included. That one's trigger has locked the workspace, so no two
+// transactions count at once.
+func (s *Store) checkWebhooks(ctx context.Context, tx *sqlx.Tx, workspaceID string) error {
+	if s.MaxWebhooks == 0 {
+		return nil
+	}
+	const count = "SELECT COUNT(*) FROM (SELECT 1 FROM webhooks WHERE workspace_id = ? AND deleted_at IS NULL LIMIT ?) AS counted"
+	var webhooks int
+	err := sqldb.SQL(count, workspaceID, s.MaxWebhooks+1).Get(ctx, tx, &webhooks)
+	if err == nil && webhooks > s.MaxWebhooks {
+		err = &postrider.Error{Code: postrider.CodeConflict, Message: fmt.Sprintf(
+			"the workspace has %d webhooks, as many as it may have; delete one, or have the server's limit raised", s.MaxWebhooks)}
+	}
+	return err
 }
 
 func (s *Store) insertWebhook(ctx context.Context, tx *sqlx.Tx, w postrider.Webhook) error {

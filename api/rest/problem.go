@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -108,6 +109,9 @@ func problemOfCode(err error) *problem {
 	case postrider.CodeLimited:
 		p := newProblem(http.StatusTooManyRequests, e.Message)
 		p.headers.Set("Retry-After", RetryAfterSeconds)
+		if e.RetryAfter > 0 {
+			p.headers.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+		}
 		return p
 	default: // CodeUnavailable
 		return unavailable()

@@ -133,7 +133,7 @@ func (a *API) authorizeRoute(scope postrider.Scope) func(huma.Context, func(huma
 		ctx := c.Request.Context()
 		key, err := a.Authorize(ctx, c.GetHeader(HeaderAPIKey), scope)
 		current(ctx).key = key
-		if err == nil || postrider.CodeOf(err) == postrider.CodeForbidden {
+		if err == nil || key.ID != "" {
 			a.keepConnection(c)
 		}
 		if err != nil {

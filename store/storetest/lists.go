@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/store"
 )
 
 func listTests() map[string]func(*testing.T, *Bundle) {
@@ -14,6 +15,7 @@ func listTests() map[string]func(*testing.T, *Bundle) {
 		"a page of a filtered list looks at so many rows":    shortPages,
 		"webhooks of a persona and a status come in pages":   walkedWebhooks,
 		"a workspace does not walk along others' deliveries": foreignWebhook,
+		"a workspace has so many webhooks and no more":       webhooksPerWorkspace,
 	}
 }
 
@@ -119,4 +121,26 @@ func foreignWebhook(t *testing.T, b *Bundle) {
 	require.NoError(t, err)
 	require.Len(t, list.Items, 1, "history stays")
 	require.Equal(t, published[0], list.Items[0].ID)
+}
+
+func webhooksPerWorkspace(t *testing.T, b *Bundle) {
+	ctx := t.Context()
+	limited := b.OpenWith(t, b.Key, func(o *store.Options) { o.MaxWebhooks = 2 })
+	first, err := limited.CreateWebhook(ctx, b.Settings(), "")
+	require.NoError(t, err)
+	_, err = limited.CreateWebhook(ctx, b.Settings(), "")
+	require.NoError(t, err)
+	_, err = limited.CreateWebhook(ctx, b.Settings(), "a secret")
+	requireCode(t, postrider.CodeConflict, err)
+	require.ErrorContains(t, err, "2 webhooks")
+	require.Zero(t, b.count(ctx, t, "SELECT COUNT(*) FROM secrets"), "nothing of it is left")
+	require.Equal(t, 2, b.count(ctx, t, "SELECT COUNT(*) FROM webhooks"))
+
+	other := b.Settings()
+	other.WorkspaceID = b.NewWorkspace(t)
+	_, err = limited.CreateWebhook(ctx, other, "")
+	require.NoError(t, err, "another workspace has its own")
+	require.NoError(t, limited.DeleteWebhook(ctx, b.Workspace, first.ID))
+	_, err = limited.CreateWebhook(ctx, b.Settings(), "")
+	require.NoError(t, err, "a deleted one does not count")
 }
