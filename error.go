@@ -3,6 +3,7 @@ package postrider
 import (
 	"errors"
 	"strings"
+	"time"
 )
 
 // Code says what kind of failure an [Error] is. The API maps each to one HTTP
@@ -26,7 +27,9 @@ type Error struct {
 	Code    Code
 	Message string
 	Fields  []FieldError
-	Err     error // the cause, for logs; may be nil
+	// RetryAfter is how long the caller of a [CodeLimited] should wait; 0 leaves it to the API.
+	RetryAfter time.Duration
+	Err        error // the cause, for logs; may be nil
 }
 
 // FieldError names one field that broke a rule.

@@ -44,6 +44,7 @@ func newServer(config Config) *server {
 		Sensitive:    sensitive,
 		OnRequest:    config.OnRequest,
 		Stopping:     config.Stopping,
+		ReadTimeout:  config.ReadTimeout,
 		Tracer:       config.Tracer,
 	})}
 	s.routeWebhooks()
@@ -61,11 +62,13 @@ const apiDescription = "Postrider delivers webhooks and does not lose them: it k
 	"and signs and POSTs every event to every webhook that matches, with retries.\n\n" +
 	"- Ids are a prefix, an underscore and a time-ordered id. Times are RFC 3339 in UTC.\n" +
 	"- Errors are `application/problem+json` (RFC 9457). A 422 names broken rules by their location, as `body.timeout_ms`. " +
-	"An id of another workspace is a 404, like one that does not exist. A 503 carries `Retry-After`.\n" +
+	"An id of another workspace is a 404, like one that does not exist. " +
+	"A 429 and a 503 carry `Retry-After`.\n" +
 	"- Unknown fields and unknown query parameters are refused with a 422, and so is null for a field that may not be null.\n" +
 	"- Request bodies are JSON of up to 256 KiB, without a Content-Encoding; a batch may have 8 MiB.\n" +
 	"- HEAD is answered wherever GET is.\n" +
-	"- Lists are newest first. Pass `next_cursor` as `cursor` to go on; it is null on the last page.\n" +
+	"- Lists are newest first. Pass `next_cursor` as `cursor` to go on; it is null on the last page. " +
+	"A page of a filtered list may have fewer items than its limit, or none, while there are more: go by `next_cursor` alone.\n" +
 	"- Every response carries `X-Request-Id`: the caller's own where it sent one, else a new one."
 
 // document describes the API as a whole.

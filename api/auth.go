@@ -52,6 +52,7 @@ type keyring struct {
 	onAuthenticated func(ctx context.Context)
 
 	failures *rate.Limiter // look-ups that found no key
+	requests requestLimits
 
 	mu     sync.Mutex
 	cached map[string]cachedKey // by hash
@@ -67,17 +68,22 @@ func newKeyring(c Config) *keyring {
 	return &keyring{
 		store: c.Store, now: c.Now, logger: c.Logger, onAuthenticated: c.OnAuthenticated,
 		failures: rate.NewLimiter(failedLookUps, failedLookUpsBurst), cached: map[string]cachedKey{},
+		requests: requestLimits{perSecond: c.RequestsPerSecond, limiters: map[string]*rate.Limiter{}},
 	}
 }
 
 // authorize returns the caller's key. Returns [postrider.CodeUnauthorized] if the key is not
-// valid, and [postrider.CodeForbidden], with the key, if it lacks the scope.
+// valid. With the key, it returns [postrider.CodeLimited] if the key makes too many requests, and
+// [postrider.CodeForbidden] if it lacks the scope.
 func (k *keyring) authorize(ctx context.Context, secret string, scope postrider.Scope) (postrider.APIKey, error) {
 	key, err := k.authenticate(ctx, secret)
 	if err != nil {
 		return key, err
 	}
 	k.onAuthenticated(ctx)
+	if err := k.requests.take(key.ID, k.now()); err != nil {
+		return key, err
+	}
 	if !key.Allows(scope) {
 		err = &postrider.Error{Code: postrider.CodeForbidden, Message: "the API key lacks the scope " + string(scope)}
 	}

@@ -49,6 +49,10 @@ type Config struct {
 	// "http://127.0.0.1:8233". With "" answers have no links to it.
 	TemporalUIURL     string
 	TemporalNamespace string // used in those links
+	// RequestsPerSecond is how many requests a second each API key may make of this process; 0 sets no limit.
+	RequestsPerSecond int
+	// ReadTimeout is how long a GET may take; what takes longer is a 503. Optional: 5 s.
+	ReadTimeout time.Duration
 	// OnAccepted is called after the commit of a publish with the number of new events and
 	// of their deliveries. Optional.
 	OnAccepted func(events, deliveries int)

@@ -112,6 +112,11 @@ func (q DeliveriesQuery) find(
 	return rest.ListOf(found, showDelivery), nil
 }
 
+// knowsNothing reports whether the list may be that of something which does not exist.
+func (q DeliveriesQuery) knowsNothing(found *rest.Output[rest.List[Delivery]]) bool {
+	return q.Cursor == "" && len(found.Body.Data) == 0 && found.Body.NextCursor == nil
+}
+
 type webhookDeliveriesInput struct {
 	WebhookPath
 	DeliveriesQuery
@@ -119,7 +124,7 @@ type webhookDeliveriesInput struct {
 
 func (s *server) listWebhookDeliveries(ctx context.Context, in *webhookDeliveriesInput) (*rest.Output[rest.List[Delivery]], error) {
 	found, err := in.find(ctx, s.Store, postrider.DeliveryFilter{WebhookID: in.ID})
-	if err == nil && len(found.Body.Data) == 0 {
+	if err == nil && in.knowsNothing(found) {
 		// A deleted webhook is unknown and its deliveries are not, so they are looked for first.
 		_, err = s.Store.Webhook(ctx, rest.Workspace(ctx), in.ID)
 	}
@@ -133,7 +138,7 @@ type eventDeliveriesInput struct {
 
 func (s *server) listEventDeliveries(ctx context.Context, in *eventDeliveriesInput) (*rest.Output[rest.List[Delivery]], error) {
 	found, err := in.find(ctx, s.Store, postrider.DeliveryFilter{EventID: in.ID})
-	if err == nil && len(found.Body.Data) == 0 {
+	if err == nil && in.knowsNothing(found) {
 		_, err = s.Store.Event(ctx, rest.Workspace(ctx), in.ID)
 	}
 	return found, err

@@ -186,3 +186,22 @@ func TestHistoryFromTheDatabase(t *testing.T) {
 		})
 	}
 }
+
+// A page that found nothing yet is no sign of a webhook that does not exist.
+type shortPages struct{ api.Store }
+
+func (shortPages) Deliveries(
+	context.Context, string, postrider.DeliveryFilter, postrider.Page,
+) (postrider.List[postrider.Delivery], error) {
+	return postrider.List[postrider.Delivery]{Items: []postrider.Delivery{}, Next: "dlv_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"}, nil
+}
+
+func TestEmptyPagesGoOn(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *api.Config) { c.Store = shortPages{c.Store} })
+	for _, path := range []string{webhooksPath + "/wh_1/deliveries", eventsPath + "/evt_1/deliveries"} {
+		page := b.do(http.MethodGet, path+"?state=succeeded", "").object(http.StatusOK)
+		require.Empty(t, page["data"])
+		require.NotEmpty(t, page["next_cursor"])
+	}
+}

@@ -16,7 +16,8 @@ import (
 // webhookStore keeps webhooks.
 type webhookStore interface {
 	// CreateWebhook stores a webhook and its secret, unless that is "", and returns the
-	// webhook with its SecretID.
+	// webhook with its SecretID. Returns [postrider.CodeConflict] if the workspace has as
+	// many as it may.
 	CreateWebhook(ctx context.Context, w postrider.Webhook, secret string) (postrider.Webhook, error)
 	// Webhook returns a webhook, or [postrider.CodeNotFound] if the id is unknown or the
 	// webhook was deleted.
@@ -37,9 +38,10 @@ const tagWebhooks = "Webhooks"
 func (s *server) routeWebhooks() {
 	rest.HandleBody(s.rest, rest.Route{
 		Method: http.MethodPost, Path: "/api/v1/webhooks", ID: "create-webhook", Tag: tagWebhooks, Scope: postrider.ScopeManage,
-		Summary: "Create Webhook", Status: http.StatusCreated,
+		Summary: "Create Webhook", Status: http.StatusCreated, Errors: []int{http.StatusConflict},
 		Description: "Subscribes a URL to events. " +
-			"A secret that is given, or made for an HMAC method, is kept as a workspace secret; read it with `GET /api/v1/webhooks/{id}/secret`.",
+			"A secret that is given, or made for an HMAC method, is kept as a workspace secret; read it with `GET /api/v1/webhooks/{id}/secret`. " +
+			"A workspace may have a number of webhooks that the server's operator sets; one more is a 409.",
 	}, rest.JSONBody(s.rest, newWebhookSettings), s.createWebhook)
 	rest.Handle(s.rest, rest.Route{
 		Method: http.MethodGet, Path: "/api/v1/webhooks", ID: "list-webhooks", Tag: tagWebhooks, Scope: postrider.ScopeRead,

@@ -42,7 +42,8 @@ func (s *Server) assembleAPI(poster *egress.Client) {
 		Store: s.store, Histories: s.workflows, CheckURL: poster.CheckURL, Now: s.clock.Now, IDs: s.ids, Entropy: rand.Reader,
 		Logger: s.role.Logger,
 		Checks: s.checks(), Version: Version, TemporalUIURL: s.role.Temporal.UIURL, TemporalNamespace: s.role.Temporal.Namespace,
-		OnAccepted: counts.accepted, OnRequest: counts.request, Tracer: s.tracing.tracer,
+		RequestsPerSecond: s.role.API.RateLimitPerKey,
+		OnAccepted:        counts.accepted, OnRequest: counts.request, Tracer: s.tracing.tracer,
 		OnAuthenticated: trustConnection, Stopping: s.stopping.Load,
 	})
 }

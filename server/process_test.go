@@ -156,6 +156,22 @@ func TestEventsAreAcceptedWhileTemporalIsAway(t *testing.T) {
 	require.Contains(t, metrics, "postrider_backlog_pending 1\n")
 }
 
+// Guards the way of the settings that limit callers: a limit that reaches nobody limits nobody.
+func TestCallersAreLimited(t *testing.T) {
+	t.Parallel()
+	p := run(t, t.TempDir(), func(_ *Settings, role *Role) {
+		role.API.MaxWebhooksPerWorkspace, role.API.RateLimitPerKey = 1, 3
+	})
+	p.publish(t)
+	status, body := p.call(t, http.MethodPost, p.apiURL()+"/api/v1/webhooks", `{"url":"http://127.0.0.1:9000/hook","events":["*"]}`)
+	require.Equal(t, http.StatusConflict, status, body)
+	require.Contains(t, body, "the workspace has 1 webhooks, as many as it may have")
+	require.Eventually(t, func() bool {
+		status, _ = p.call(t, http.MethodGet, p.apiURL()+"/api/v1/webhooks", "")
+		return status == http.StatusTooManyRequests
+	}, patience, time.Nanosecond)
+}
+
 // TestDeliveriesStartWhenTemporalComes guards that nothing that was accepted before waits for a
 // restart: the workflow of its delivery starts as soon as Temporal answers.
 func TestDeliveriesStartWhenTemporalComes(t *testing.T) {

@@ -105,6 +105,9 @@ func (s *Server) openDatabase(ctx context.Context) (err error) {
 	options := store.Options{
 		Now: s.clock.Now, IDs: s.ids, Logger: s.role.Logger, Alone: s.ownsDatabase(), OnCancelled: s.outcomes.Cancelled,
 	}
+	if s.role.API != nil {
+		options.MaxWebhooks = s.role.API.MaxWebhooksPerWorkspace
+	}
 	if s.store, err = OpenStore(ctx, s.role.Database, keys, options); err != nil {
 		return err
 	}

@@ -51,14 +51,22 @@ func (s *Settings) networks(fallback []netip.Prefix) ([]netip.Prefix, error) {
 
 // APISettings are the settings of a process that serves the API.
 type APISettings struct {
-	Listen     string        `env:"POSTRIDER_LISTEN" default:"127.0.0.1:8080" help:"Address of the HTTP API. Port 0 picks a free one."`
-	DrainDelay time.Duration `env:"POSTRIDER_DRAIN_DELAY" default:"1s" help:"How long the API goes on taking requests after SIGTERM, while /readyz is 503 and each answer closes its connection, so that clients and load balancers change over. Make it longer than a load balancer takes to notice; the shutdown timeout begins after it."`
+	Listen                  string        `env:"POSTRIDER_LISTEN" default:"127.0.0.1:8080" help:"Address of the HTTP API. Port 0 picks a free one."`
+	RateLimitPerKey         int           `env:"POSTRIDER_RATE_LIMIT_PER_KEY" default:"0" help:"Requests a second that each API key may make of this process, a batch being one; what is more is a 429 with Retry-After. 0 sets no limit."`
+	MaxWebhooksPerWorkspace int           `env:"POSTRIDER_MAX_WEBHOOKS_PER_WORKSPACE" name:"max-webhooks-per-workspace" default:"10000" help:"Webhooks that a workspace may have; creating one more is a 409. 0 sets no limit."`
+	DrainDelay              time.Duration `env:"POSTRIDER_DRAIN_DELAY" default:"1s" help:"How long the API goes on taking requests after SIGTERM, while /readyz is 503 and each answer closes its connection, so that clients and load balancers change over. Make it longer than a load balancer takes to notice; the shutdown timeout begins after it."`
 }
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
 func (s *APISettings) Validate() error {
 	if s.DrainDelay < 0 {
 		return errors.New("--drain-delay (POSTRIDER_DRAIN_DELAY): must not be negative")
+	}
+	if s.RateLimitPerKey < 0 {
+		return errors.New("--rate-limit-per-key (POSTRIDER_RATE_LIMIT_PER_KEY): must not be negative")
+	}
+	if s.MaxWebhooksPerWorkspace < 0 {
+		return errors.New("--max-webhooks-per-workspace (POSTRIDER_MAX_WEBHOOKS_PER_WORKSPACE): must not be negative")
 	}
 	return nil
 }

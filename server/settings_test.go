@@ -50,7 +50,13 @@ func TestWorkerSettingsNameTheFlag(t *testing.T) {
 func TestAPISettingsNameTheFlag(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, (&APISettings{}).Validate())
-	require.ErrorContains(t, (&APISettings{DrainDelay: -1}).Validate(), "--drain-delay (POSTRIDER_DRAIN_DELAY): must ")
+	for flag, s := range map[string]*APISettings{
+		"--drain-delay (POSTRIDER_DRAIN_DELAY)":                               {DrainDelay: -1},
+		"--rate-limit-per-key (POSTRIDER_RATE_LIMIT_PER_KEY)":                 {RateLimitPerKey: -1},
+		"--max-webhooks-per-workspace (POSTRIDER_MAX_WEBHOOKS_PER_WORKSPACE)": {MaxWebhooksPerWorkspace: -1},
+	} {
+		require.ErrorContains(t, s.Validate(), flag+": must ")
+	}
 }
 
 func TestBuildIsTheWorkersVersion(t *testing.T) {

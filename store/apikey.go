@@ -50,7 +50,7 @@ func (s *Store) CreateAPIKey(ctx context.Context, k postrider.APIKey) error {
 // Returns [postrider.CodeNotFound] when there is none.
 func (s *Store) APIKeyByHash(ctx context.Context, hash string) (postrider.APIKey, error) {
 	var row apiKeyRow
-	if err := sqldb.SQL(selectAPIKeys+"hash = ?", hash).Get(ctx, s.db.Reading, &row); err != nil {
+	if err := sqldb.SQL(selectAPIKeys+"hash = ?", hash).Get(ctx, s.db.Authenticating, &row); err != nil {
 		return postrider.APIKey{}, sqldb.Failure("read an API key", sqldb.OrNotFound("API key", err))
 	}
 	key, err := row.item()
@@ -59,7 +59,10 @@ func (s *Store) APIKeyByHash(ctx context.Context, hash string) (postrider.APIKey
 
 // APIKeys lists a workspace's keys, newest first, expired and revoked ones too.
 func (s *Store) APIKeys(ctx context.Context, workspaceID string, p postrider.Page) (postrider.List[postrider.APIKey], error) {
-	list, err := listOf[apiKeyRow](ctx, s.db.Reading, sqldb.SQL(selectAPIKeys).PinnedTo("workspace_id", workspaceID), p, "workspace_id", "id")
+	list, err := listOf[apiKeyRow](ctx, s.db.Reading, listing{
+		rows: sqldb.SQL(selectAPIKeys), table: "api_keys", walk: (&sqldb.Statement{}).PinnedTo("workspace_id", workspaceID),
+		order: []string{"workspace_id", "id"},
+	}, p)
 	return list, sqldb.Failure("list API keys", err)
 }
 

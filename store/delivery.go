@@ -81,75 +81,6 @@ func (s *Store) Delivery(ctx context.Context, workspaceID, id string) (postrider
 	return row.item()
 }
 
-// Deliveries lists a webhook's or an event's deliveries, newest first. Returns
-// [postrider.CodeInvalid] when the filter names neither, and no error when there is no such
-// webhook or event.
-func (s *Store) Deliveries(
-	ctx context.Context, workspaceID string, f postrider.DeliveryFilter, p postrider.Page,
-) (postrider.List[postrider.Delivery], error) {
-	list, err := s.deliveries(ctx, workspaceID, f, p)
-	return list, sqldb.Failure("list deliveries", err)
-}
-
-func (s *Store) deliveries(
-	ctx context.Context, workspaceID string, f postrider.DeliveryFilter, p postrider.Page,
-) (postrider.List[postrider.Delivery], error) {
-	nothing := postrider.List[postrider.Delivery]{Items: []postrider.Delivery{}}
-	if f.WebhookID == "" && f.EventID == "" {
-		return nothing, &postrider.Error{Code: postrider.CodeInvalid, Message: "a list of deliveries is one of a webhook or of an event"}
-	}
-	st := sqldb.SQL(selectDeliveries+"d.workspace_id = ?", workspaceID)
-	var order []string
-	if f.WebhookID != "" {
-		st.Add(" AND ").PinnedTo("d.webhook_id", f.WebhookID)
-		order = append(order, "d.webhook_id")
-	}
-	if f.EventID != "" {
-		e, err := s.event(ctx, workspaceID, f.EventID)
-		if postrider.CodeOf(err) == postrider.CodeNotFound {
-			return nothing, nil
-		}
-		if err != nil {
-			return nothing, err
-		}
-		st.Add(" AND ").PinnedTo("d.event_key", e.Key)
-		order = []string{"d.event_key"} // it has fewer deliveries than a webhook
-	}
-	addState(st, f.State)
-	if f.EventType != "" {
-		st.Add(" AND d.event_type = ?", f.EventType)
-	}
-	if !f.Since.IsZero() {
-		st.Add(" AND d.id >= ?", postrider.IDFloor(postrider.PrefixDelivery, f.Since))
-	}
-	if !f.Until.IsZero() {
-		st.Add(" AND d.id < ?", postrider.IDFloor(postrider.PrefixDelivery, f.Until))
-	}
-	return listOf[deliveryRow](ctx, s.db.Reading, st, p, append(order, "d.id")...)
-}
-
-// troubleStates returns the states that the column trouble has: those by which deliveries are
-// found with an index. It has the state delivering, too, of deliveries that a version before
-// handed over, see docs/decisions/0007-carriers.md.
-func troubleStates() []postrider.DeliveryState {
-	return []postrider.DeliveryState{postrider.StateRetrying, postrider.StateParked, postrider.StateFailed, postrider.StateCancelled}
-}
-
-// addState adds the condition that deliveries, d, are in the state, if it is not "".
-func addState(st *sqldb.Statement, state postrider.DeliveryState) {
-	switch {
-	case state == "":
-	case slices.Contains(troubleStates(), state):
-		st.Add(" AND d.trouble = ?", state)
-	case state == postrider.StatePending:
-		st.Add(" AND d.state = " + sqlPending + " AND " + carrier + " IS NULL")
-	case state == postrider.StateDelivering:
-		st.Add(" AND (d.state = " + sqlDelivering + " OR d.state = " + sqlPending + " AND " + carrier + " IS NOT NULL)")
-	default:
-		st.Add(" AND d.state = ?", state)
-	}
-}
-
 // attemptKey is the primary key of an attempt.
 type attemptKey struct {
 	DeliveryID string `db:"delivery_id"`
@@ -207,7 +138,7 @@ func (s *Store) AttemptsOf(ctx context.Context, deliveryIDs []string) (map[strin
 	for part := range slices.Chunk(sorted, sqldb.ChunkSize) {
 		var rows []attemptRow
 		err := sqldb.SQL(selectAttemptsWithoutBodies).InKeyRange("delivery_id", part).Add(" ORDER BY delivery_id, number").
-			Select(ctx, s.db.Reading, &rows)
+			Select(ctx, s.db.Delivering.Reading, &rows)
 		if err != nil {
 			return nil, sqldb.Failure("read attempts", err)
 		}

@@ -53,20 +53,29 @@ func (s *Store) event(ctx context.Context, workspaceID, id string) (postrider.Ev
 	return rows[0].item()
 }
 
-// Events lists a workspace's events, newest first; its cursor is an event's Key.
+// Events lists a workspace's events, newest first and without their bodies; its cursor is an
+// event's Key.
 func (s *Store) Events(
 	ctx context.Context, workspaceID string, f postrider.EventFilter, p postrider.Page,
 ) (postrider.List[postrider.Event], error) {
-	st := sqldb.SQL(selectEvents).PinnedTo("workspace_id", workspaceID)
+	list, err := listOf[eventRow](ctx, s.db.Reading, eventsOf(workspaceID, f), p)
+	return list, sqldb.Failure("list events", err)
+}
+
+// eventsOf returns the list of a workspace's events.
+func eventsOf(workspaceID string, f postrider.EventFilter) listing {
+	l := listing{
+		rows: sqldb.SQL(selectEventsWithoutBodies), table: "events", walk: (&sqldb.Statement{}).PinnedTo("workspace_id", workspaceID),
+		filter: &sqldb.Statement{}, order: []string{"workspace_id", "key"},
+	}
 	if f.Type != "" {
-		st.Add(" AND type = ?", f.Type)
+		l.filter.Add(" AND type = ?", f.Type)
 	}
 	if !f.Since.IsZero() {
-		st.Add(" AND key >= ?", postrider.IDFloor(postrider.PrefixEvent, f.Since))
+		l.walk.Add(" AND key >= ?", postrider.IDFloor(postrider.PrefixEvent, f.Since))
 	}
 	if !f.Until.IsZero() {
-		st.Add(" AND key < ?", postrider.IDFloor(postrider.PrefixEvent, f.Until))
+		l.walk.Add(" AND key < ?", postrider.IDFloor(postrider.PrefixEvent, f.Until))
 	}
-	list, err := listOf[eventRow](ctx, s.db.Reading, st, p, "workspace_id", "key")
-	return list, sqldb.Failure("list events", err)
+	return l
 }

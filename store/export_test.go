@@ -1,7 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jmoiron/sqlx"
 
 	"postrider.dev/postrider/store/sqldb"
 )
@@ -24,6 +29,21 @@ func PartialIndexes() map[string]string {
 func ExecWriting(ctx context.Context, s *Store, text string) error {
 	_, err := s.db.Writing.ExecContext(ctx, text)
 	return err
+}
+
+// MaxLookedAt is how many rows a page of a filtered list looks at.
+const MaxLookedAt = maxLookedAt
+
+// Pools returns the pools of connections by what they are for. SQLite's one that writes is for all.
+func Pools(s *Store) map[string]*sqlx.DB {
+	return map[string]*sqlx.DB{"reading": s.db.Reading, "delivering": s.db.Delivering.Reading, "publishing": s.db.Authenticating}
+}
+
+// AllPools returns each pool once.
+func AllPools(s *Store) []*sqlx.DB {
+	all := []*sqlx.DB{s.db.Writing, s.db.Authenticating, s.db.Reading, s.db.Delivering.Reading, s.db.Delivering.Writing, s.db.Leasing}
+	slices.SortFunc(all, func(a, b *sqlx.DB) int { return cmp.Compare(fmt.Sprintf("%p", a), fmt.Sprintf("%p", b)) })
+	return slices.Compact(all)
 }
 
 // OutboxKinds returns the kinds of outbox rows.

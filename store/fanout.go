@@ -116,10 +116,10 @@ func checkWaiting(ctx context.Context, tx *sqlx.Tx, workspaceID string) error {
 // FanOut makes one step: some of the deliveries of a large publication. Workspaces take turns.
 // It reports whether another step is due now.
 func (s *Store) FanOut(ctx context.Context) (more bool, err error) {
-	if err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM fanouts)").Get(ctx, s.db.Reading, &more); err != nil || !more {
+	if err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM fanouts)").Get(ctx, s.db.Delivering.Reading, &more); err != nil || !more {
 		return false, sqldb.Failure("look for fan-outs", err)
 	}
-	err = s.db.Write(ctx, "fan out", func(tx *sqlx.Tx) error {
+	err = s.db.Delivering.Write(ctx, "fan out", func(tx *sqlx.Tx) error {
 		row, err := s.nextFanOut(ctx, tx)
 		more = row != nil // where other processes are at all of them, there is nothing to do here
 		if err != nil || row == nil {

@@ -98,7 +98,7 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 	const held = "(SELECT MIN(hold_until) FROM outbox WHERE " + onHold + ")"
 	const pace = "(SELECT p.next_at FROM webhook_pace p WHERE p.webhook_id = " + webhookOfQueue + " AND p.next_at > ?)"
 	err := skipScan(kindStart, "", afterAll).Add("SELECT "+held+" AS held, (SELECT MIN("+pace+") FROM found) AS paced", s.now()).
-		Get(ctx, s.db.Reading, &row)
+		Get(ctx, s.db.Delivering.Reading, &row)
 	if err != nil {
 		return time.Time{}, false, sqldb.Failure("look for what is due next", err)
 	}
@@ -123,7 +123,7 @@ type dueRows struct {
 func (s *Store) lookForDue(ctx context.Context, kind outboxKind, limit int) (bool, error) {
 	var due dueRows
 	err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM outbox WHERE hold_until <= ?) AS held, ", s.now()).
-		Add("EXISTS (SELECT 1 FROM outbox WHERE "+ready(kind)+") AS ready").Get(ctx, s.db.Reading, &due)
+		Add("EXISTS (SELECT 1 FROM outbox WHERE "+ready(kind)+") AS ready").Get(ctx, s.db.Delivering.Reading, &due)
 	if err != nil {
 		return false, sqldb.Failure("look for what is due", err)
 	}
@@ -139,12 +139,12 @@ func (s *Store) lookForDue(ctx context.Context, kind outboxKind, limit int) (boo
 func (s *Store) endHolds(ctx context.Context, limit int) error {
 	now := s.now()
 	const over = "SELECT delivery_id FROM outbox WHERE hold_until <= ? ORDER BY hold_until LIMIT ?"
-	due, err := sqldb.SQL(over, now, max(limit, sqldb.ChunkSize)).Strings(ctx, s.db.Reading)
+	due, err := sqldb.SQL(over, now, max(limit, sqldb.ChunkSize)).Strings(ctx, s.db.Delivering.Reading)
 	if err != nil || len(due) == 0 {
 		return sqldb.Failure("end holds", err)
 	}
 	var lost []string
-	err = s.db.Write(ctx, "end holds", func(tx *sqlx.Tx) error {
+	err = s.db.Delivering.Write(ctx, "end holds", func(tx *sqlx.Tx) error {
 		var over []struct {
 			DeliveryID string `db:"delivery_id"`
 			Lost       bool
@@ -182,7 +182,7 @@ func (s *Store) Leased(ctx context.Context, deliveryIDs []string) ([]string, err
 	leased := []string{}
 	for part := range slices.Chunk(deliveryIDs, sqldb.ChunkSize) {
 		some, err := sqldb.SQL("SELECT delivery_id FROM outbox WHERE "+isLeased+" AND "+isStart+" AND delivery_id IN").In(part).
-			Strings(ctx, s.db.Reading)
+			Strings(ctx, s.db.Delivering.Reading)
 		if err != nil {
 			return nil, sqldb.Failure("look for leases", err)
 		}
@@ -216,7 +216,7 @@ func (s *Store) release(ctx context.Context, deliveryIDs []string, condition str
 // for the start of a process that has the database to itself.
 func (s *Store) ReleaseOrphans(ctx context.Context) error {
 	leased, err := sqldb.SQL("SELECT delivery_id FROM outbox WHERE leased OR kind = "+sqlRetry+" AND due_at <= ?", s.now().Add(2*dueWithin)).
-		Strings(ctx, s.db.Reading)
+		Strings(ctx, s.db.Delivering.Reading)
 	if err != nil {
 		return sqldb.Failure("look for orphans", err)
 	}
@@ -226,7 +226,7 @@ func (s *Store) ReleaseOrphans(ctx context.Context) error {
 // eachChunk runs work for the ids in parts, each in a transaction of its own.
 func (s *Store) eachChunk(ctx context.Context, name string, deliveryIDs []string, work func(*sqlx.Tx, []string) error) error {
 	for part := range slices.Chunk(deliveryIDs, sqldb.ChunkSize) {
-		if err := s.db.Write(ctx, name, func(tx *sqlx.Tx) error { return work(tx, part) }); err != nil {
+		if err := s.db.Delivering.Write(ctx, name, func(tx *sqlx.Tx) error { return work(tx, part) }); err != nil {
 			return err
 		}
 	}
@@ -239,7 +239,7 @@ func (s *Store) eachChunk(ctx context.Context, name string, deliveryIDs []string
 // unknown.
 func (s *Store) CancelDelivery(ctx context.Context, workflowID, deliveryID string) error {
 	var cancelled []string
-	err := s.db.Write(ctx, "cancel a delivery", func(tx *sqlx.Tx) error {
+	err := s.db.Delivering.Write(ctx, "cancel a delivery", func(tx *sqlx.Tx) error {
 		cancelled = nil
 		known, err := sqldb.SQL("SELECT id FROM deliveries WHERE id = ?", deliveryID).Add(s.db.Lock("FOR UPDATE")).Strings(ctx, tx)
 		if err != nil {
@@ -274,7 +274,7 @@ func (s *Store) Backlog(ctx context.Context) (postrider.Backlog, error) {
 	const query = "SELECT COUNT(*) AS pending, MIN(due_at) AS oldest FROM outbox" +
 		" WHERE kind <> " + sqlCancel + " AND (hold_until IS NULL OR hold_until <= ?) AND webhook_id NOT IN (" + atTheirLimits + ")"
 	now := s.now()
-	err := sqldb.SQL(query, now, now, now.Add(-time.Second)).Get(ctx, s.db.Reading, &row)
+	err := sqldb.SQL(query, now, now, now.Add(-time.Second)).Get(ctx, s.db.Delivering.Reading, &row)
 	return postrider.Backlog{Pending: row.Pending, OldestAt: row.Oldest.Pointer()}, sqldb.Failure("count the backlog", err)
 }
 

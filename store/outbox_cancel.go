@@ -17,7 +17,7 @@ func (s *Store) ClaimCancellations(ctx context.Context, limit int, lease time.Du
 		return nil, err
 	}
 	var made []postrider.Cancellation
-	err := s.db.Write(ctx, "claim cancellations", func(tx *sqlx.Tx) error {
+	err := s.db.Delivering.Write(ctx, "claim cancellations", func(tx *sqlx.Tx) error {
 		var rows []carrierRow
 		err := sqldb.SQL("SELECT delivery_id, workflow_id FROM outbox WHERE "+readyCancel+" ORDER BY delivery_id LIMIT ?", limit).
 			Add(s.db.Lock("FOR UPDATE SKIP LOCKED")).Select(ctx, tx, &rows)

@@ -27,7 +27,7 @@ func (s *Store) ClaimRetries(ctx context.Context, request postrider.HandoverRequ
 		return nil, err
 	}
 	var h *handover
-	err := s.db.Write(ctx, "claim retries", func(tx *sqlx.Tx) error {
+	err := s.db.Delivering.Write(ctx, "claim retries", func(tx *sqlx.Tx) error {
 		h = &handover{s: s, tx: tx, request: request, now: s.now()}
 		return h.run(ctx)
 	})
@@ -273,7 +273,7 @@ func (s *Store) Carried(ctx context.Context, workflowID string) ([]string, error
 	now := s.now()
 	found, err := sqldb.SQL("UPDATE outbox SET hold_until = ? WHERE "+leasedAttempt+" AND NOT ahead AND kind = "+sqlStart+
 		" AND workflow_id = ? AND COALESCE(hold_until, hold_until) > ? RETURNING delivery_id", now.Add(takeOverLease), workflowID, now).
-		Strings(ctx, s.db.Writing)
+		Strings(ctx, s.db.Delivering.Writing)
 	slices.Sort(found)
 	return found, sqldb.Failure("read what a workflow carries", err)
 }

@@ -27,7 +27,7 @@ func (s *Store) AcquirePermit(ctx context.Context, request postrider.PermitReque
 // permitAll decides on requests in one transaction.
 func (s *Store) permitAll(ctx context.Context, requests []postrider.PermitRequest) ([]sqldb.Answer[postrider.Permit], error) {
 	var answers []sqldb.Answer[postrider.Permit]
-	err := s.db.Write(ctx, "acquire permits", func(tx *sqlx.Tx) error {
+	err := s.db.Delivering.Write(ctx, "acquire permits", func(tx *sqlx.Tx) error {
 		p := &permits{now: s.now(), webhooks: map[string]*permittedWebhook{}}
 		answers = make([]sqldb.Answer[postrider.Permit], len(requests))
 		webhookIDs, deliveryIDs := make([]string, len(requests)), make([]string, len(requests))
@@ -154,7 +154,7 @@ func (p *permits) save(ctx context.Context, db *sqldb.DB, tx *sqlx.Tx) error {
 // carrying it.
 func (s *Store) ReleasePermit(ctx context.Context, deliveryID string) error {
 	err := sqldb.SQL("UPDATE outbox SET leased = FALSE, hold_until = ? WHERE "+isRetry+" AND "+isLeased+" AND delivery_id = ?",
-		carriedUntil(s.now(), s.now()), deliveryID).Run(ctx, s.db.Writing)
+		carriedUntil(s.now(), s.now()), deliveryID).Run(ctx, s.db.Delivering.Writing)
 	if err == nil {
 		s.signal()
 	}

@@ -68,7 +68,7 @@ func (s *Store) EnsurePartitions(ctx context.Context, now time.Time) error {
 // partitions returns the names of the partitions that there are.
 func (s *Store) partitions(ctx context.Context) ([]string, error) {
 	names, err := sqldb.SQL(`SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-		WHERE c.relkind = 'r' AND pg_table_is_visible(c.oid)`).Strings(ctx, s.db.Writing)
+		WHERE c.relkind = 'r' AND pg_table_is_visible(c.oid)`).Strings(ctx, s.db.Delivering.Writing)
 	return names, sqldb.Failure("list partitions", err)
 }
 
@@ -77,7 +77,7 @@ func (s *Store) partitions(ctx context.Context) ([]string, error) {
 const partitionLock = 7265840113
 
 func (s *Store) makePartition(ctx context.Context, name, definition string) error {
-	err := s.db.Write(ctx, "make a partition", func(tx *sqlx.Tx) error {
+	err := s.db.Delivering.Write(ctx, "make a partition", func(tx *sqlx.Tx) error {
 		// The new partition locks its table for a moment. If a long query holds the table, it
 		// gives up, because every other statement would wait behind it; the next call tries again.
 		if err := sqldb.SQL("SET LOCAL lock_timeout = '3s'").Run(ctx, tx); err != nil {

@@ -104,7 +104,10 @@ func TestPlans(t *testing.T) {
 	require.NotContains(t, attempts, "Append")
 	partial := store.PartialIndexes()
 	retrying := partial["outbox_retrying"] + " AND due_at <= now()"
+	const mine = "SELECT * FROM webhooks WHERE deleted_at IS NULL AND workspace_id = ANY('{w}') AND "
 	for index, query := range map[string]string{
+		"webhooks_status":           mine + "status = ANY('{paused}') ORDER BY workspace_id DESC, status DESC, id DESC LIMIT 50",
+		"webhooks_persona":          mine + "persona_id = ANY('{p}') ORDER BY workspace_id DESC, persona_id DESC, id DESC LIMIT 50",
 		"webhook_id_trouble_id_idx": "SELECT * FROM deliveries WHERE webhook_id = 'w' AND trouble = 'failed' ORDER BY id DESC LIMIT 50",
 		"webhook_id_id_idx":         "SELECT * FROM deliveries WHERE webhook_id = 'w' ORDER BY id DESC LIMIT 50",
 		"event_key_id_idx":          "SELECT * FROM deliveries WHERE event_key = 'e' ORDER BY id DESC LIMIT 50",

@@ -31,7 +31,7 @@ func (s *Store) recordAll(ctx context.Context, calls [][]postrider.Outcome) ([]s
 	var answers []sqldb.Answer[struct{}]
 	var released bool
 	var r *recorder
-	err := s.db.Write(ctx, "record", func(tx *sqlx.Tx) error {
+	err := s.db.Delivering.Write(ctx, "record", func(tx *sqlx.Tx) error {
 		answers = make([]sqldb.Answer[struct{}], len(calls))
 		r = &recorder{s: s, tx: tx, stats: map[string]*statsDelta{}, recordedBy: map[attemptKey]int{}}
 		if err := r.load(ctx, calls); err != nil {

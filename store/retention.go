@@ -99,7 +99,7 @@ func (r *retention) unfinished(ctx context.Context, day time.Time) (bool, error)
 	var open bool
 	err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM deliveries WHERE id >= ? AND id < ? AND finished_at IS NULL)",
 		postrider.IDFloor(postrider.PrefixDelivery, day), postrider.IDFloor(postrider.PrefixDelivery, day.AddDate(0, 0, 1).Add(spill))).
-		Get(ctx, r.db.Reading, &open)
+		Get(ctx, r.db.Delivering.Reading, &open)
 	return open, err
 }
 
@@ -107,7 +107,7 @@ func (r *retention) unfinished(ctx context.Context, day time.Time) (bool, error)
 // of, these before their events.
 func (r *retention) dropDay(ctx context.Context, day time.Time) error {
 	for _, p := range slices.Backward(partitionedTables()) {
-		err := r.db.Write(ctx, "drop a partition", func(tx *sqlx.Tx) error {
+		err := r.db.Delivering.Write(ctx, "drop a partition", func(tx *sqlx.Tx) error {
 			// The drop locks its table for a moment. If a long query holds the table, it gives up,
 			// because every other statement would wait behind it.
 			if err := sqldb.SQL("SET LOCAL lock_timeout = '1s'").Run(ctx, tx); err != nil {
@@ -135,12 +135,12 @@ func (r *retention) deleteDeliveries(ctx context.Context) error {
 	table, after := r.rowByRow("deliveries"), ""
 	for {
 		old, err := sqldb.SQL("SELECT id FROM "+table+" WHERE id > ? AND id < ? AND finished_at IS NOT NULL ORDER BY id LIMIT ?",
-			after, postrider.IDFloor(postrider.PrefixDelivery, r.end), retainChunk).Strings(ctx, r.db.Reading)
+			after, postrider.IDFloor(postrider.PrefixDelivery, r.end), retainChunk).Strings(ctx, r.db.Delivering.Reading)
 		if err != nil || len(old) == 0 {
 			return err
 		}
 		after = old[len(old)-1]
-		err = r.db.Write(ctx, "delete deliveries", func(tx *sqlx.Tx) error {
+		err = r.db.Delivering.Write(ctx, "delete deliveries", func(tx *sqlx.Tx) error {
 			if err := sqldb.SQL("DELETE FROM attempts WHERE delivery_id IN").In(old).Run(ctx, tx); err != nil {
 				return err
 			}
@@ -160,12 +160,12 @@ func (r *retention) deleteEvents(ctx context.Context) error {
 	for {
 		old, err := sqldb.SQL("SELECT key FROM "+table+` e WHERE key > ? AND key < ?
 			AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_key = e.key) ORDER BY key LIMIT ?`,
-			after, postrider.IDFloor(postrider.PrefixEvent, r.end), retainChunk).Strings(ctx, r.db.Reading)
+			after, postrider.IDFloor(postrider.PrefixEvent, r.end), retainChunk).Strings(ctx, r.db.Delivering.Reading)
 		if err != nil || len(old) == 0 {
 			return err
 		}
 		after = old[len(old)-1]
-		err = r.db.Write(ctx, "delete events", func(tx *sqlx.Tx) error {
+		err = r.db.Delivering.Write(ctx, "delete events", func(tx *sqlx.Tx) error {
 			return sqldb.SQL("DELETE FROM "+table+" WHERE key IN").In(old).Run(ctx, tx)
 		})
 		if err != nil {
@@ -179,7 +179,7 @@ func (r *retention) deleteEvents(ctx context.Context) error {
 func (r *retention) deleteKeys(ctx context.Context) error {
 	for {
 		var gone int64
-		err := r.db.Write(ctx, "delete idempotency keys", func(tx *sqlx.Tx) (err error) {
+		err := r.db.Delivering.Write(ctx, "delete idempotency keys", func(tx *sqlx.Tx) (err error) {
 			gone, err = sqldb.SQL(`DELETE FROM idempotency_keys WHERE (workspace_id, kind, value) IN
 				(SELECT workspace_id, kind, value FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)`,
 				r.end, retainChunk).Affect(ctx, tx)

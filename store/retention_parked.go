@@ -29,7 +29,7 @@ func (r *retention) failParked(ctx context.Context) error {
 		var idle []idleWebhook
 		err := sqldb.SQL("SELECT id, park_seconds, COALESCE(inactive_since, updated_at) AS inactive_since FROM webhooks"+
 			" WHERE id > ? AND status <> "+sqlActive+" AND deleted_at IS NULL ORDER BY id LIMIT ?", after, retainChunk).
-			Select(ctx, r.db.Reading, &idle)
+			Select(ctx, r.db.Delivering.Reading, &idle)
 		if err != nil || len(idle) == 0 {
 			return err
 		}
@@ -53,7 +53,7 @@ func (r *retention) failParkedOf(ctx context.Context, w idleWebhook) error {
 	for {
 		parked, err := sqldb.SQL("SELECT id FROM deliveries WHERE ").PinnedTo("webhook_id", w.ID).
 			Add(" AND trouble = "+sqlParked+" AND id < ? AND due_at < ? ORDER BY webhook_id, id LIMIT ?",
-				postrider.IDFloor(postrider.PrefixDelivery, before), before, retainChunk).Strings(ctx, r.db.Reading)
+				postrider.IDFloor(postrider.PrefixDelivery, before), before, retainChunk).Strings(ctx, r.db.Delivering.Reading)
 		if err != nil || len(parked) == 0 {
 			return err
 		}
@@ -68,7 +68,7 @@ func (r *retention) failParkedOf(ctx context.Context, w idleWebhook) error {
 
 // failIfParked fails those of the deliveries that are still parked for the webhook.
 func (r *retention) failIfParked(ctx context.Context, webhookID string, deliveryIDs []string) (failed int, err error) {
-	err = r.db.Write(ctx, "fail parked deliveries", func(tx *sqlx.Tx) error {
+	err = r.db.Delivering.Write(ctx, "fail parked deliveries", func(tx *sqlx.Tx) error {
 		now, reason := r.now(), parkedTooLong
 		const fail = "UPDATE deliveries SET state = ?, finished_at = ?, last_error = ? WHERE state = " + sqlParked +
 			" AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = ? AND w.status <> " + sqlActive + ") AND id IN"

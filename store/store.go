@@ -13,7 +13,7 @@ import (
 	"postrider.dev/postrider/store/sqldb"
 )
 
-// Options are what a Store needs beside its database; all but Alone and OnCancelled are required.
+// Options are what a Store needs beside its database; all but the last three are required.
 type Options struct {
 	Keys   *Keyring
 	Now    func() time.Time
@@ -24,6 +24,8 @@ type Options struct {
 	Alone bool
 	// OnCancelled is told how many deliveries a transaction has made cancelled, after its commit.
 	OnCancelled func(deliveries int)
+	// MaxWebhooks is how many webhooks a workspace may have; 0 sets no limit.
+	MaxWebhooks int
 }
 
 // Store is the database. It is safe for concurrent use.
@@ -63,7 +65,7 @@ type Store struct {
 // [postrider.CodeUnavailable] when the database cannot be reached.
 func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	if options.Keys == nil || options.Now == nil || options.IDs == nil || options.Logger == nil {
-		return nil, errors.New("store: every field of Options but Alone and OnCancelled is required")
+		return nil, errors.New("store: Keys, Now, IDs and Logger of the Options are required")
 	}
 	if options.OnCancelled == nil {
 		options.OnCancelled = func(int) {}

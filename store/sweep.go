@@ -62,7 +62,7 @@ func (s *Store) insertSweeps(ctx context.Context, tx *sqlx.Tx, table *sqldb.Tabl
 // Sweep makes one step: some of the deliveries that wait for a webhook that was changed are
 // parked, resumed or cancelled. It reports whether another step is due now.
 func (s *Store) Sweep(ctx context.Context) (more bool, err error) {
-	if err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM sweeps WHERE due_at <= ?)", s.now()).Get(ctx, s.db.Reading, &more); err != nil || !more {
+	if err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM sweeps WHERE due_at <= ?)", s.now()).Get(ctx, s.db.Delivering.Reading, &more); err != nil || !more {
 		return false, sqldb.Failure("look for sweeps", err)
 	}
 	found, err := s.sweep(ctx, sqldb.SQL("due_at <= ? ORDER BY due_at, webhook_id LIMIT 1", s.now()))
@@ -70,7 +70,7 @@ func (s *Store) Sweep(ctx context.Context) (more bool, err error) {
 		// One webhook's trouble must not be that of all others.
 		err = fmt.Errorf("webhook %s: %w", found, err)
 		later := s.now().Add(sweepFailed)
-		err = errors.Join(err, sqldb.SQL("UPDATE sweeps SET due_at = ? WHERE webhook_id = ?", later, found).Run(ctx, s.db.Writing))
+		err = errors.Join(err, sqldb.SQL("UPDATE sweeps SET due_at = ? WHERE webhook_id = ?", later, found).Run(ctx, s.db.Delivering.Writing))
 	}
 	return found != "", err // where other processes are at all of them, there is nothing to do here
 }
@@ -90,7 +90,7 @@ func (s *Store) sweepSoon(ctx context.Context, webhookID string) {
 // there is none, or another process is at it.
 func (s *Store) sweep(ctx context.Context, condition *sqldb.Statement) (webhookID string, err error) {
 	var w sweptWebhook
-	err = s.db.Write(ctx, "sweep", func(tx *sqlx.Tx) error {
+	err = s.db.Delivering.Write(ctx, "sweep", func(tx *sqlx.Tx) error {
 		w, webhookID = sweptWebhook{s: s, tx: tx, now: s.now()}, ""
 		found, err := sqldb.SQL("SELECT webhook_id FROM sweeps WHERE ").Append(condition).
 			Add(s.db.Lock("FOR UPDATE SKIP LOCKED")).Strings(ctx, tx)
@@ -307,7 +307,7 @@ func dropOutbox(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) error {
 // leaves the workflow that was to make it. It does nothing when another workflow carries the
 // delivery.
 func (s *Store) Park(ctx context.Context, workflowID string, d postrider.Delivery) error {
-	err := s.db.Write(ctx, "park", func(tx *sqlx.Tx) error {
+	err := s.db.Delivering.Write(ctx, "park", func(tx *sqlx.Tx) error {
 		// The webhook may be active again by now, and have been swept.
 		if err := s.requestSweeps(ctx, tx, d.WebhookID); err != nil {
 			return err

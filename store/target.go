@@ -16,7 +16,7 @@ import (
 func (s *Store) Targets(ctx context.Context, deliveryIDs []string) ([]postrider.Target, error) {
 	targets := make([]postrider.Target, 0, len(deliveryIDs))
 	for part := range slices.Chunk(deliveryIDs, sqldb.ChunkSize) {
-		deliveries, err := keyed(ctx, s.db.Reading, selectDeliveries, "d.id", part, deliveryRow.cursor)
+		deliveries, err := keyed(ctx, s.db.Delivering.Reading, selectDeliveries, "d.id", part, deliveryRow.cursor)
 		if err != nil {
 			return nil, sqldb.Failure("load targets", err)
 		}
@@ -52,11 +52,11 @@ func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([
 	for i, d := range deliveries {
 		webhookIDs[i], eventKeys[i] = d.WebhookID, d.EventKey
 	}
-	webhooks, err := keyed(ctx, s.db.Reading, selectWebhooks, "w.id", webhookIDs, webhookRow.cursor)
+	webhooks, err := keyed(ctx, s.db.Delivering.Reading, selectWebhooks, "w.id", webhookIDs, webhookRow.cursor)
 	if err != nil {
 		return nil, err
 	}
-	events, err := keyed(ctx, s.db.Reading, "SELECT key, body FROM events WHERE ", "key", eventKeys, eventRow.cursor)
+	events, err := keyed(ctx, s.db.Delivering.Reading, "SELECT key, body FROM events WHERE ", "key", eventKeys, eventRow.cursor)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow)
 	}
 	slices.Sort(wanted)
 	const current = "(v.expires_at IS NULL OR v.expires_at > ?) AND v.secret_id IN"
-	versions, err := s.versions(ctx, s.db.Reading, sqldb.SQL(selectVersions+current, s.now()).In(wanted).
+	versions, err := s.versions(ctx, s.db.Delivering.Reading, sqldb.SQL(selectVersions+current, s.now()).In(wanted).
 		Add(" ORDER BY v.secret_id, v.number DESC"))
 	for _, v := range versions {
 		owner := secretOwner{v.WorkspaceID, v.SecretID}

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -13,7 +14,8 @@ import (
 )
 
 // CreateWebhook stores a webhook and, unless it is "", its secret, and returns it
-// as stored: with its times and SecretID, and with a new id if it came without one.
+// as stored: with its times and SecretID, and with a new id if it came without one. Returns
+// [postrider.CodeConflict] if its workspace has as many webhooks as it may.
 func (s *Store) CreateWebhook(ctx context.Context, w postrider.Webhook, secret string) (postrider.Webhook, error) {
 	w.ID = cmp.Or(w.ID, s.IDs.New(postrider.PrefixWebhook))
 	w.Status = cmp.Or(w.Status, postrider.WebhookActive)
@@ -30,12 +32,32 @@ func (s *Store) CreateWebhook(ctx context.Context, w postrider.Webhook, secret s
 			}
 			w.SecretID = &id
 		}
-		return s.insertWebhook(ctx, tx, w)
+		if err := s.insertWebhook(ctx, tx, w); err != nil {
+			return err
+		}
+		return s.checkWebhooks(ctx, tx, w.WorkspaceID)
 	})
 	if err != nil {
 		return postrider.Webhook{}, err
 	}
 	return w, nil
+}
+
+// checkWebhooks returns [postrider.CodeConflict] if the workspace has more webhooks than it may, the
+// one that the transaction made included. That one's trigger has locked the workspace, so no two
+// transactions count at once.
+func (s *Store) checkWebhooks(ctx context.Context, tx *sqlx.Tx, workspaceID string) error {
+	if s.MaxWebhooks == 0 {
+		return nil
+	}
+	const count = "SELECT COUNT(*) FROM (SELECT 1 FROM webhooks WHERE workspace_id = ? AND deleted_at IS NULL LIMIT ?) AS counted"
+	var webhooks int
+	err := sqldb.SQL(count, workspaceID, s.MaxWebhooks+1).Get(ctx, tx, &webhooks)
+	if err == nil && webhooks > s.MaxWebhooks {
+		err = &postrider.Error{Code: postrider.CodeConflict, Message: fmt.Sprintf(
+			"the workspace has %d webhooks, as many as it may have; delete one, or have the server's limit raised", s.MaxWebhooks)}
+	}
+	return err
 }
 
 func (s *Store) insertWebhook(ctx context.Context, tx *sqlx.Tx, w postrider.Webhook) error {
@@ -96,36 +118,6 @@ func (s *Store) webhook(ctx context.Context, q sqldb.Querier, workspaceID, id, l
 		return postrider.Webhook{}, sqldb.OrNotFound("webhook", err)
 	}
 	return s.webhookOf(row)
-}
-
-// Webhooks lists a workspace's webhooks, newest first. Headers that cannot be decrypted are masked.
-func (s *Store) Webhooks(
-	ctx context.Context, workspaceID string, f postrider.WebhookFilter, p postrider.Page,
-) (postrider.List[postrider.Webhook], error) {
-	st := sqldb.SQL(selectWebhooks).PinnedTo("w.workspace_id", workspaceID).Add(" AND w.deleted_at IS NULL")
-	if f.Status != "" {
-		st.Add(" AND w.status = ?", f.Status)
-	}
-	if f.PersonaID != "" {
-		st.Add(" AND w.persona_id = ?", f.PersonaID)
-	}
-	if f.Event != "" {
-		patterns := []string{f.Event}
-		if postrider.ValidEventType(f.Event) {
-			patterns = postrider.PatternsFor(f.Event)
-		}
-		st.Add(" AND w.id IN (SELECT e.webhook_id FROM webhook_events e WHERE e.workspace_id = ? AND e.pattern IN", workspaceID).
-			In(patterns).Add(")")
-	}
-	rows, err := listOf[webhookRow](ctx, s.db.Reading, st, p, "w.workspace_id", "w.id")
-	list := postrider.List[postrider.Webhook]{Next: rows.Next, Items: make([]postrider.Webhook, len(rows.Items))}
-	for i, row := range rows.Items {
-		w, failure := s.webhookOf(row)
-		if list.Items[i], failure = s.shown(ctx, w, failure); failure != nil {
-			return postrider.List[postrider.Webhook]{}, sqldb.Failure("list webhooks", failure)
-		}
-	}
-	return list, sqldb.Failure("list webhooks", err)
 }
 
 // UpdateWebhook changes a webhook by edit, which gets it as it is stored together

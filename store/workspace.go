@@ -50,6 +50,8 @@ func (s *Store) workspace(ctx context.Context, st *sqldb.Statement) (postrider.W
 
 // Workspaces lists the workspaces, newest first.
 func (s *Store) Workspaces(ctx context.Context, p postrider.Page) (postrider.List[postrider.Workspace], error) {
-	list, err := listOf[workspaceRow](ctx, s.db.Reading, sqldb.SQL(selectWorkspaces+"TRUE"), p, "id")
+	list, err := listOf[workspaceRow](ctx, s.db.Reading, listing{
+		rows: sqldb.SQL(selectWorkspaces), table: "workspaces", walk: sqldb.SQL("TRUE"), order: []string{"id"},
+	}, p)
 	return list, sqldb.Failure("list workspaces", err)
 }

@@ -35,12 +35,16 @@ type Config struct {
 	// BodyMemory is how many bytes the bodies of all requests may take at once, from their first byte until
 	// their requests are answered; what is more is a 503. Optional: 64 MiB, eight of the largest.
 	BodyMemory int64
+	// ReadTimeout is how long a GET may take from its authorization on; what takes longer is a 503. Optional: 5 s.
+	ReadTimeout time.Duration
 	// Stopping reports whether the process is about to end: connections are closed after their answers then, so
 	// that callers change over to another process. Optional.
 	Stopping func() bool
 	// Tracer makes a span of every request. Optional: without it requests are not traced.
 	Tracer trace.Tracer
 }
+
+const defaultReadTimeout = 5 * time.Second
 
 // API is an HTTP API to which routes are added with [Handle], [HandleBody] and
 // [API.HandleHTTP], all of them before the first request.
@@ -64,6 +68,9 @@ func New(config Config) *API {
 	}
 	if config.BodyMemory == 0 {
 		config.BodyMemory = defaultBodyMemory
+	}
+	if config.ReadTimeout == 0 {
+		config.ReadTimeout = defaultReadTimeout
 	}
 	gin.SetMode(gin.ReleaseMode) // the other modes print to the console
 	engine := gin.New()

@@ -34,7 +34,7 @@ func (q PageQuery) Page(prefix string) (postrider.Page, error) {
 // List is a page of a list, newest first.
 type List[T any] struct {
 	Data       []T     `json:"data" nullable:"false"`
-	NextCursor *string `json:"next_cursor" doc:"What to send as cursor for the next page; null on the last."`
+	NextCursor *string `json:"next_cursor" doc:"What to send as cursor for the next page; null on the last, and on that alone."`
 }
 
 // ListOf returns the answer that shows a page of stored items.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -107,6 +109,9 @@ func problemOfCode(err error) *problem {
 	case postrider.CodeLimited:
 		p := newProblem(http.StatusTooManyRequests, e.Message)
 		p.headers.Set("Retry-After", RetryAfterSeconds)
+		if e.RetryAfter > 0 {
+			p.headers.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+		}
 		return p
 	default: // CodeUnavailable
 		return unavailable()
@@ -117,6 +122,17 @@ func unavailable() *problem {
 	p := newProblem(http.StatusServiceUnavailable, "a service that this needs is away; try again")
 	p.headers.Set("Retry-After", RetryAfterSeconds)
 	return p
+}
+
+// errTooSlow is why the context of a read has ended that took too long.
+var errTooSlow = errors.New("the read took too long")
+
+// tooSlow returns the 503 of a read that did not end in time. The log gets err.
+func tooSlow(timeout time.Duration, err error) error {
+	p := newProblem(http.StatusServiceUnavailable,
+		fmt.Sprintf("reading took longer than %s; try again, or ask for less: a smaller limit, a shorter time", timeout))
+	p.headers.Set("Retry-After", RetryAfterSeconds)
+	return fmt.Errorf("%w (%s)", p, err.Error())
 }
 
 // isShutdown reports whether the cause of err is that the caller went away or that the process

@@ -2,9 +2,11 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -35,6 +37,9 @@ type Output[T any] struct {
 // Handle adds a route that takes no body. In has the parameters, Out the answer, both as
 // huma's tags describe them. Errors that handler returns become problem documents.
 func Handle[In, Out any](a *API, r Route, handler func(context.Context, *In) (*Out, error)) {
+	if r.Method == http.MethodGet {
+		handler = inTime(a.ReadTimeout, handler)
+	}
 	register(a, a.operation(r, a.authorizeRoute(r.Scope)), handler)
 }
 
@@ -92,6 +97,22 @@ func register[In, Out any](a *API, operation huma.Operation, handler func(contex
 	})
 }
 
+// inTime returns a handler whose reads end with the timeout, so that nobody's hold a connection of the
+// database for long. Its caller gets a 503 that says so.
+func inTime[In, Out any](
+	timeout time.Duration, handler func(context.Context, *In) (*Out, error),
+) func(context.Context, *In) (*Out, error) {
+	return func(ctx context.Context, in *In) (*Out, error) {
+		ctx, cancel := context.WithTimeoutCause(ctx, timeout, errTooSlow)
+		defer cancel()
+		answer, err := handler(ctx, in)
+		if err != nil && errors.Is(context.Cause(ctx), errTooSlow) {
+			err = tooSlow(timeout, err)
+		}
+		return answer, err
+	}
+}
+
 // middleware makes a check a huma middleware: an error of the check is the answer.
 func (a *API) middleware(check func(*gin.Context) error) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
@@ -112,7 +133,7 @@ func (a *API) authorizeRoute(scope postrider.Scope) func(huma.Context, func(huma
 		ctx := c.Request.Context()
 		key, err := a.Authorize(ctx, c.GetHeader(HeaderAPIKey), scope)
 		current(ctx).key = key
-		if err == nil || postrider.CodeOf(err) == postrider.CodeForbidden {
+		if err == nil || key.ID != "" {
 			a.keepConnection(c)
 		}
 		if err != nil {

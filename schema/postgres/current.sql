@@ -252,6 +252,10 @@ CREATE TABLE webhooks (
     CONSTRAINT webhooks_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id)
 );
 
+CREATE INDEX webhooks_persona ON webhooks (workspace_id, persona_id, id) WHERE ((deleted_at IS NULL) AND (persona_id IS NOT NULL));
+
+CREATE INDEX webhooks_status ON webhooks (workspace_id, status, id) WHERE (deleted_at IS NULL);
+
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE (deleted_at IS NULL);
 
 CREATE TRIGGER webhooks_generation AFTER INSERT OR UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id ON webhooks FOR EACH ROW EXECUTE FUNCTION renew_generation();

@@ -206,6 +206,10 @@ CREATE TABLE webhooks (
     deleted_at      TIMESTAMP
 , park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB, filter TEXT, transform TEXT, format TEXT NOT NULL DEFAULT 'envelope', shape_id TEXT);
 
+CREATE INDEX webhooks_persona ON webhooks (workspace_id, persona_id, id) WHERE deleted_at IS NULL AND persona_id IS NOT NULL;
+
+CREATE INDEX webhooks_status ON webhooks (workspace_id, status, id) WHERE deleted_at IS NULL;
+
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE deleted_at IS NULL;
 
 CREATE TRIGGER webhooks_changed

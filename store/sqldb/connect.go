@@ -16,23 +16,46 @@ import (
 	"github.com/lib/pq"
 )
 
+// The connections of a process to PostgreSQL, 24 in all, and one more to listen. Connections are
+// made when they are needed, and one that rests ends after postgresIdle.
 const (
-	postgresConnections = 20
-	leasingConnections  = 4
-	postgresIdle        = 5 * time.Minute
-	sqliteReaders       = 4
-	sqliteFile          = "postrider.db"
-	sqliteDriver        = "sqlite"
+	writingConnections    = 6 // publishing commits one transaction at a time, see Group
+	readingConnections    = 4
+	deliveringConnections = 10
+	leasingConnections    = 4
+	postgresIdle          = 5 * time.Minute
 )
 
-// DB is a database with its pools of connections. It is safe for concurrent use.
+// longestRead ends a statement of a caller's read inside PostgreSQL, in milliseconds. The API's own
+// deadline is shorter; this one holds where the cancellation does not arrive.
+const longestRead = "10000"
+
+// SQLite has one connection that writes, and these readers.
+const (
+	sqliteReaders        = 4
+	sqliteAuthenticating = 1
+	sqliteFile           = "postrider.db"
+	sqliteDriver         = "sqlite"
+)
+
+// DB is a database with its pools of connections. Each kind of work has pools of its own, so
+// that many slow reads hold up neither publishing nor deliveries, nor these two each other. It
+// is safe for concurrent use.
 type DB struct {
 	Dialect
 
-	Writing *sqlx.DB // on SQLite its one connection that writes
-	Reading *sqlx.DB // the same as Writing on PostgreSQL
-	Leasing *sqlx.DB // its commits may be lost when PostgreSQL crashes; the same as Writing on SQLite
-	Address string   // of PostgreSQL, for connections beside the pools
+	Writing        *sqlx.DB // for publishing and callers' changes; on SQLite its one connection that writes
+	Authenticating *sqlx.DB // reads of keys; the same as Writing on PostgreSQL
+	Reading        *sqlx.DB // what callers read
+	Delivering     Pool     // for what delivers
+	Leasing        *sqlx.DB // its commits may be lost when PostgreSQL crashes; the same as Writing on SQLite
+	Address        string   // of PostgreSQL, for connections beside the pools
+}
+
+// Pool is what one kind of work reads and writes by.
+type Pool struct {
+	Reading *sqlx.DB
+	Writing *sqlx.DB // the same as Reading on PostgreSQL, and as [DB.Writing] on SQLite
 }
 
 // Querier runs statements: a pool or a transaction.
@@ -71,31 +94,45 @@ func openPostgres(address string) (*DB, error) {
 		Dialect: Dialect{Name: Postgres, Locks: true, Arrays: true, Partitions: true, Shared: true},
 		Address: u.String(),
 	}
-	if db.Writing, err = postgresPool(db.Address, postgresConnections); err != nil {
+	if err := db.openPostgresPools(u); err != nil {
 		return nil, err
-	}
-	db.Reading = db.Writing
-	// When PostgreSQL crashes and loses a claim, the rows are claimed again. At worst an
-	// attempt is made twice, as after any crash. So claims need not wait for the disk.
-	query.Set("synchronous_commit", "off")
-	u.RawQuery = query.Encode()
-	if db.Leasing, err = postgresPool(u.String(), leasingConnections); err != nil {
-		return nil, errors.Join(err, db.Writing.Close())
 	}
 	return db, nil
 }
 
-// postgresPool opens a pool that makes at most the given number of connections.
-func postgresPool(address string, connections int) (*sqlx.DB, error) {
-	connector, err := pq.NewConnector(address)
-	if err != nil {
-		return nil, errors.New("the database URL is not one that PostgreSQL's driver takes")
+// openPostgresPools opens the pools on a database at the address.
+func (db *DB) openPostgresPools(address *url.URL) (err error) {
+	open := func(connections int, setting, value string) *sqlx.DB {
+		with, query := *address, address.Query()
+		if setting != "" {
+			query.Set(setting, value)
+		}
+		with.RawQuery = query.Encode()
+		connector, failure := pq.NewConnector(with.String())
+		if failure != nil {
+			err = errors.New("the database URL is not one that PostgreSQL's driver takes")
+			return nil
+		}
+		return postgresPool(connector, connections)
 	}
+	db.Writing = open(writingConnections, "", "")
+	db.Authenticating = db.Writing
+	db.Reading = open(readingConnections, "statement_timeout", longestRead)
+	db.Delivering.Writing = open(deliveringConnections, "", "")
+	db.Delivering.Reading = db.Delivering.Writing
+	// When PostgreSQL crashes and loses a claim, the rows are claimed again. At worst an
+	// attempt is made twice, as after any crash. So claims need not wait for the disk.
+	db.Leasing = open(leasingConnections, "synchronous_commit", "off")
+	return err
+}
+
+// postgresPool returns a pool that makes at most the given number of connections.
+func postgresPool(connector *pq.Connector, connections int) *sqlx.DB {
 	db := sqlx.NewDb(sql.OpenDB(preparing{connector}), "postgres")
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	db.SetConnMaxIdleTime(postgresIdle)
-	return db, nil
+	return db
 }
 
 // sqliteSettings apply to every connection. Another process, such as a command, looks
@@ -108,20 +145,25 @@ func openSQLite(path string) (*DB, error) {
 	if err := makeFile(path); err != nil {
 		return nil, err
 	}
+	if !HasSQLite() {
+		return nil, errors.New("SQLite is not in this program")
+	}
 	name := "file:" + (&url.URL{Path: path}).EscapedPath() + sqliteSettings
-	writing, err := sqlx.Open(sqliteDriver, name+"&_txlock=immediate")
-	if err != nil {
-		return nil, err
-	}
 	// One writer: a second connection would wait for the first inside SQLite, which polls.
-	writing.SetMaxOpenConns(1)
-	reading, err := sqlx.Open(sqliteDriver, name+"&_pragma=query_only(1)")
-	if err != nil {
-		return nil, errors.Join(err, writing.Close())
-	}
-	reading.SetMaxOpenConns(sqliteReaders)
-	reading.SetMaxIdleConns(sqliteReaders)
-	return &DB{Dialect: Dialect{Name: SQLite}, Writing: writing, Reading: reading, Leasing: writing}, nil
+	writing := sqlitePool(name+"&_txlock=immediate", 1)
+	readers := func(connections int) *sqlx.DB { return sqlitePool(name+"&_pragma=query_only(1)", connections) }
+	return &DB{
+		Dialect: Dialect{Name: SQLite}, Writing: writing, Authenticating: readers(sqliteAuthenticating), Reading: readers(sqliteReaders),
+		Delivering: Pool{Reading: readers(sqliteReaders), Writing: writing}, Leasing: writing,
+	}, nil
+}
+
+// sqlitePool returns a pool that makes at most the given number of connections.
+func sqlitePool(name string, connections int) *sqlx.DB {
+	db := sqlx.MustOpen(sqliteDriver, name)
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db
 }
 
 // HasSQLite reports whether the program has SQLite's driver in it.
@@ -140,20 +182,17 @@ func makeFile(path string) error {
 	return file.Close()
 }
 
-// Ping reports whether the database answers.
+// Ping reports whether the database answers, to who publishes.
 func (db *DB) Ping(ctx context.Context) error {
 	var one int
-	return Failure("ping", db.Reading.GetContext(ctx, &one, "SELECT 1"))
+	return Failure("ping", db.Authenticating.GetContext(ctx, &one, "SELECT 1"))
 }
 
 // Close closes the pools.
 func (db *DB) Close() error {
-	err := db.Writing.Close()
-	if db.Reading != db.Writing {
-		err = errors.Join(db.Reading.Close(), err)
-	}
-	if db.Leasing != db.Writing {
-		err = errors.Join(db.Leasing.Close(), err)
+	var err error
+	for _, pool := range []*sqlx.DB{db.Leasing, db.Delivering.Writing, db.Delivering.Reading, db.Reading, db.Authenticating, db.Writing} {
+		err = errors.Join(err, pool.Close()) // closing a pool again does nothing
 	}
 	return Failure("close", err)
 }

@@ -38,6 +38,9 @@ func (st *Statement) Add(text string, args ...any) *Statement {
 	return st
 }
 
+// Empty reports whether nothing was added yet.
+func (st *Statement) Empty() bool { return st.text.Len() == 0 }
+
 // Append appends another statement with its parameters.
 func (st *Statement) Append(other *Statement) *Statement {
 	return st.Add(other.text.String(), other.args...)

@@ -28,6 +28,11 @@ func (db *DB) Write(ctx context.Context, name string, work func(tx *sqlx.Tx) err
 	return writeOn(ctx, db.Writing, name, work)
 }
 
+// Write is [DB.Write] on the pool.
+func (p Pool) Write(ctx context.Context, name string, work func(tx *sqlx.Tx) error) error {
+	return writeOn(ctx, p.Writing, name, work)
+}
+
 // Lease is Write for a transaction whose commit may be lost when PostgreSQL crashes.
 func (db *DB) Lease(ctx context.Context, name string, work func(tx *sqlx.Tx) error) error {
 	return writeOn(ctx, db.Leasing, name, work)

@@ -29,7 +29,7 @@ func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 	for _, part := range []map[string]func(*testing.T, *Bundle){
 		workspaceTests(), webhookTests(), secretTests(), headerTests(), publishTests(), matchTests(), idempotencyTests(), groupTests(),
 		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(),
-		sweepTests(), fanOutTests(), filterTests(),
+		sweepTests(), fanOutTests(), filterTests(), listTests(),
 		lifecycleTests(), propertyTests(),
 	} {
 		for name, test := range part {
@@ -88,9 +88,17 @@ func NewBundle(tb testing.TB, url string) *Bundle {
 // Open opens another store on the same database, as another process would.
 func (b *Bundle) Open(tb testing.TB, keys string) *store.Store {
 	tb.Helper()
+	return b.OpenWith(tb, keys, func(*store.Options) {})
+}
+
+// OpenWith is Open with other options.
+func (b *Bundle) OpenWith(tb testing.TB, keys string, change func(*store.Options)) *store.Store {
+	tb.Helper()
 	ring, err := store.ParseKeyring(keys)
 	require.NoError(tb, err)
-	s, err := store.Open(tb.Context(), b.URL, store.Options{Keys: ring, Now: b.Clock.Now, IDs: b.IDs, Logger: slog.New(slog.DiscardHandler)})
+	options := store.Options{Keys: ring, Now: b.Clock.Now, IDs: b.IDs, Logger: slog.New(slog.DiscardHandler)}
+	change(&options)
+	s, err := store.Open(tb.Context(), b.URL, options)
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, s.Close()) })
 	return s
