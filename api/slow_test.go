@@ -41,5 +41,4 @@ func TestSlowReadsEnd(t *testing.T) {
 	require.NotContains(t, string(got.Body), "internals")
 	require.NotEmpty(t, got.Header.Get("Retry-After"))
 	require.EqualValues(t, 1, slow.given.Load(), "the store was told to end")
-	b.do(http.MethodGet, webhooksPath+"/wh_unknown", "").problem(http.StatusNotFound)
 }

@@ -62,7 +62,8 @@ func (s *Store) insertSweeps(ctx context.Context, tx *sqlx.Tx, table *sqldb.Tabl
 // Sweep makes one step: some of the deliveries that wait for a webhook that was changed are
 // parked, resumed or cancelled. It reports whether another step is due now.
 func (s *Store) Sweep(ctx context.Context) (more bool, err error) {
-	if err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM sweeps WHERE due_at <= ?)", s.now()).Get(ctx, s.db.Delivering.Reading, &more); err != nil || !more {
+	err = sqldb.SQL("SELECT EXISTS (SELECT 1 FROM sweeps WHERE due_at <= ?)", s.now()).Get(ctx, s.db.Delivering.Reading, &more)
+	if err != nil || !more {
 		return false, sqldb.Failure("look for sweeps", err)
 	}
 	found, err := s.sweep(ctx, sqldb.SQL("due_at <= ? ORDER BY due_at, webhook_id LIMIT 1", s.now()))
