@@ -31,8 +31,8 @@ func TestLedgerFindsWhatIsWrong(t *testing.T) {
 	l := newLedger()
 	l.accept("lost", goodEvents)
 	l.accept("other", badEvents)
-	b := balance{states: map[string]int{}}
-	l.compareWebhook(&b, subscribedWebhook{"/good/0", goodEvents}, nil)
+	b := newBalance()
+	l.compareWebhook(b, subscribedWebhook{"/good/0", goodEvents}, nil)
 	require.Equal(t, 1, b.owed)
 	require.Equal(t, []string{"lost: lost was accepted and has no delivery to /good/0"}, b.wrong)
 }

@@ -209,10 +209,11 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.run(ctx)
 }
 
-// Crash stops the server at once, as a crash does, and starts it again on the same port: it
-// recovers from its log.
+// Crash stops the server at once, as a crash does, unless it has ended by itself, and starts it
+// again on the same port: it recovers from its log.
 func (s *Server) Crash(ctx context.Context) error {
-	if err := s.process.Process.Signal(syscall.SIGQUIT); err != nil { // PostgreSQL's immediate shutdown
+	// PostgreSQL's immediate shutdown.
+	if err := s.process.Process.Signal(syscall.SIGQUIT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	<-s.exited
