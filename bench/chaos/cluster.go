@@ -51,7 +51,7 @@ func (s *system) addTemporal(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if database, err = s.links.throughURL(linkTemporalPostgres, database); err != nil {
+	if database, err = s.links.throughURL(ctx, linkTemporalPostgres, database); err != nil {
 		return err
 	}
 	if s.temporal, err = freeAddress(ctx); err != nil {
@@ -66,7 +66,7 @@ func (s *system) addTemporal(ctx context.Context) (err error) {
 }
 
 func (s *system) addAPI(ctx context.Context) error {
-	database, err := s.links.throughURL(linkAPIPostgres, s.database)
+	database, err := s.links.throughURL(ctx, linkAPIPostgres, s.database)
 	if err != nil {
 		return err
 	}
@@ -86,11 +86,11 @@ func (s *system) addAPI(ctx context.Context) error {
 }
 
 func (s *system) addWorkers(ctx context.Context) error {
-	database, err := s.links.throughURL(linkWorkersPostgres, s.database)
+	database, err := s.links.throughURL(ctx, linkWorkersPostgres, s.database)
 	if err != nil {
 		return err
 	}
-	temporal, err := s.links.through(linkWorkersTemporal, s.temporal)
+	temporal, err := s.links.through(ctx, linkWorkersTemporal, s.temporal)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ var errWrong = errors.New("something is wrong that must not be; see above")
 type chaos struct {
 	*Command
 
-	links    *links
+	links    links
 	system   *system
 	ledger   *ledger
 	receiver *receiver
@@ -95,7 +95,7 @@ type chaos struct {
 // Run implements the command.
 func (c *Command) Run(ctx context.Context) (err error) {
 	run := &chaos{
-		Command: c, links: newLinks(), ledger: newLedger(), logger: slog.New(slog.DiscardHandler), began: time.Now(),
+		Command: c, links: links{}, ledger: newLedger(), logger: slog.New(slog.DiscardHandler), began: time.Now(),
 		chance: rand.New(rand.NewPCG(c.Seed, 1)), //nolint:gosec // an order that can be repeated
 	}
 	defer run.links.close()
@@ -105,7 +105,7 @@ func (c *Command) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer run.leave(dir)
-	if run.receiver, err = newReceiver(run.ledger, run.links, receiversOf(c.Layout), dir); run.receiver != nil {
+	if run.receiver, err = newReceiver(ctx, run.ledger, run.links, receiversOf(c.Layout), dir); run.receiver != nil {
 		defer run.receiver.close()
 	}
 	if err != nil {

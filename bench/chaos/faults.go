@@ -81,9 +81,9 @@ func receiverFaults() []fault {
 func linkFaults(layout string) (all []fault) {
 	for _, name := range linksOf(layout) {
 		all = append(all,
-			fault{"cut for 3 s: " + name, cutLink(name, 3*time.Second), everywhere},
-			fault{"delayed by 0.3 s for 8 s: " + name, delayLink(name, 8*time.Second), everywhere},
-			fault{"dropped for 8 s: " + name, dropLink(name, 8*time.Second), everywhere},
+			fault{"cut for 3 s: " + name, harmLink(name, cut, 3*time.Second), everywhere},
+			fault{"delayed by 0.3 s for 8 s: " + name, harmLink(name, delay, 8*time.Second), everywhere},
+			fault{"dropped for 8 s: " + name, harmLink(name, drop, 8*time.Second), everywhere},
 		)
 	}
 	return all

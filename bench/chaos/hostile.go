@@ -36,7 +36,7 @@ func behaviours(l *ledger) map[string]http.HandlerFunc {
 		"closes": closeConnection,
 		"drips":  drip,
 		"headers": func(w http.ResponseWriter, _ *http.Request) {
-			for range 16 {
+			for range 2 {
 				w.Header().Add("X-Flood", strings.Repeat("x", mebibyte))
 			}
 		},
@@ -64,6 +64,7 @@ func status(code int) http.HandlerFunc {
 
 // hang answers nothing, and breaks off in the end.
 func hang(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body) // only after that does the server see that the caller is gone
 	<-r.Context().Done()
 	panic(http.ErrAbortHandler)
 }

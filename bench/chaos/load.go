@@ -21,7 +21,7 @@ const (
 const (
 	goodWebhooks = 3
 	badInterval  = 2 * time.Second  // between two bad events
-	stormSize    = 200              // bad events at once
+	stormSize    = 100              // bad events at once
 	publishBound = 10 * time.Second // of one try
 	publishAgain = 100 * time.Millisecond
 )

@@ -29,7 +29,7 @@ type receiver struct {
 
 // newReceiver starts the receivers, which write what they got and took into the ledger. They are
 // reached through a link of that name.
-func newReceiver(l *ledger, through *links, link, dir string) (*receiver, error) {
+func newReceiver(ctx context.Context, l *ledger, through links, link, dir string) (*receiver, error) {
 	r := &receiver{ledger: l, moods: map[string]http.HandlerFunc{}, urls: map[*httptest.Server]string{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /good/{n}", r.good)
@@ -43,7 +43,7 @@ func newReceiver(l *ledger, through *links, link, dir string) (*receiver, error)
 	r.away.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": goAway}
 	r.away.StartTLS()
 	for server, scheme := range map[*httptest.Server]string{r.plain: "http", r.tls: "https", r.away: "https"} {
-		address, err := through.through(link, server.Listener.Addr().String())
+		address, err := through.through(ctx, link, server.Listener.Addr().String())
 		if err != nil {
 			return r, err
 		}

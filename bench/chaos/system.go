@@ -43,7 +43,7 @@ type starter func(ctx context.Context) (*instance.Process, error)
 type system struct {
 	*Command
 
-	links     *links
+	links     links
 	dir       string
 	log       *os.File
 	env       []string // of every process of Postrider
@@ -61,7 +61,7 @@ type system struct {
 }
 
 // newSystem starts the layout's parts. authority is the file of who signed the receivers' certificate.
-func newSystem(ctx context.Context, c *Command, l *links, dir, authority string) (s *system, err error) {
+func newSystem(ctx context.Context, c *Command, l links, dir, authority string) (s *system, err error) {
 	s = &system{Command: c, links: l, dir: dir, namespace: "default"}
 	s.env = []string{"POSTRIDER_ALLOW_NETWORKS=127.0.0.0/8", "SSL_CERT_FILE=" + authority}
 	if s.log, err = os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
@@ -83,7 +83,7 @@ func newSystem(ctx context.Context, c *Command, l *links, dir, authority string)
 	}
 	through := ""
 	if s.database != "" {
-		if through, err = l.throughURL(linkPostgres, s.database); err != nil {
+		if through, err = l.throughURL(ctx, linkPostgres, s.database); err != nil {
 			return s, err
 		}
 	}
