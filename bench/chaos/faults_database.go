@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"os/exec"
 	"time"
 
 	_ "github.com/lib/pq" // the PostgreSQL driver
@@ -44,19 +45,19 @@ func readOnly(ctx context.Context, c *chaos) error {
 
 // fillDisk keeps the process from writing: its databases, Temporal's among them, take nothing.
 func fillDisk(ctx context.Context, c *chaos) error {
-	pid := c.system.part(partStandalone).process.PID()
-	if err := limitFiles(pid, true); err != nil {
+	pid, run := c.system.part(partStandalone).process.PID(), runner(exec.CommandContext)
+	if err := run.limit(ctx, pid, fullDisk); err != nil {
 		return err
 	}
 	pause(ctx, 8*time.Second)
 	c.mustNotBeReady(ctx)
-	return limitFiles(pid, false)
+	return run.limit(ctx, pid, freeDisk)
 }
 
 // fillPostgres keeps PostgreSQL from writing. It cannot do without its log, so it ends itself, as it
 // does when the disk of pg_wal is full; and is started again when there is room.
 func fillPostgres(ctx context.Context, c *chaos) error {
-	if err := limitFilesOfAll(c.system.postgres.PID(), true); err != nil {
+	if err := runner(c.system.postgres.Command).limitAll(ctx, c.system.postgres.PID(), fullDisk); err != nil {
 		return err
 	}
 	pause(ctx, 5*time.Second)

@@ -98,6 +98,14 @@ func StartDurable(ctx context.Context, settings ...string) (*Server, error) {
 	return s, nil
 }
 
+// Command returns a command that runs as the server's user, who may do to the server's processes what
+// others may not.
+func (s *Server) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	command := exec.CommandContext(ctx, program, args...)
+	command.Dir, command.SysProcAttr = s.folder, s.user.attributes()
+	return command
+}
+
 // PID is the process id of the server's first process, the parent of all others.
 func (s *Server) PID() int { return s.process.Process.Pid }
 
@@ -118,9 +126,8 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err := s.user.own(s.folder, passwordFile); err != nil {
 		return err
 	}
-	initdb := exec.CommandContext(ctx, filepath.Join(s.bin, "initdb"), "--pgdata="+s.data(), "--username="+owner, "--pwfile="+passwordFile,
+	initdb := s.Command(ctx, filepath.Join(s.bin, "initdb"), "--pgdata="+s.data(), "--username="+owner, "--pwfile="+passwordFile,
 		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
-	initdb.Dir, initdb.SysProcAttr = s.folder, s.user.attributes()
 	if output, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, output)
 	}
