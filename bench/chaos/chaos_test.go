@@ -24,15 +24,3 @@ func TestEveryLayoutHasFaults(t *testing.T) {
 		require.NotEmpty(t, faults(layout), layout)
 	}
 }
-
-// Guards against a comparison that cannot fail.
-func TestLedgerFindsWhatIsWrong(t *testing.T) {
-	t.Parallel()
-	l := newLedger()
-	l.accept("lost", goodEvents)
-	l.accept("other", badEvents)
-	b := newBalance()
-	l.compareWebhook(b, subscribedWebhook{"/good/0", goodEvents}, nil)
-	require.Equal(t, 1, b.owed)
-	require.Equal(t, []string{"lost: lost was accepted and has no delivery to /good/0"}, b.wrong)
-}

@@ -59,7 +59,7 @@ func main() {
 func (c *Command) Help() string {
 	var text strings.Builder
 	text.WriteString("Publishes to good and hostile receivers, breaks one thing after another, waits until every delivery has ended, and compares" +
-		" what the API accepted with what the receivers got and with what the API and Temporal say: docs/operations.md, \"Chaos\", says how" +
+		" what the API accepted with what the receivers got and with what the API and Temporal say: CONTRIBUTING.md, \"Chaos\", says how" +
 		" to read that. It ends with 1 when anything was lost or disagrees. The same seed gives the same order of faults:\n")
 	for _, layout := range everywhere {
 		fmt.Fprintf(&text, "\n%s:\n", layout)
@@ -210,8 +210,8 @@ func (c *chaos) settle(ctx context.Context) error {
 				var page struct {
 					Data []struct{ ID string } `json:"data"`
 				}
-				client := c.system.client()
-				err := client.Call(bound, http.MethodGet, "/api/v1/webhooks/"+id+"/deliveries?limit=1&state="+state, nil, &page)
+				api := c.system.client()
+				err := api.Call(bound, http.MethodGet, "/api/v1/webhooks/"+id+"/deliveries?limit=1&state="+state, nil, &page)
 				if err == nil && len(page.Data) == 0 {
 					break
 				}

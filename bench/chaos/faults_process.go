@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"syscall"
 	"time"
@@ -97,7 +98,7 @@ func rotateKeysHastily(ctx context.Context, c *chaos) error {
 // rotateSecret gives a good webhook another secret.
 func (c *chaos) rotateSecret(ctx context.Context) error {
 	api := c.system.client()
-	return api.Call(ctx, "POST", "/api/v1/webhooks/"+c.ledger.webhook(goodPath(0))+"/secret/rotate", nil, nil)
+	return api.Call(ctx, http.MethodPost, "/api/v1/webhooks/"+c.ledger.webhook(goodPath(0))+"/secret/rotate", nil, nil)
 }
 
 // shuffled returns the names in an order by chance.

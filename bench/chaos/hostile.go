@@ -27,7 +27,7 @@ func behaviours(l *ledger) map[string]http.HandlerFunc {
 		"hangs": hang, "fails": status(http.StatusInternalServerError), "gone": status(http.StatusGone),
 		"redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, goodPath(0), http.StatusFound) },
 		"circles": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, r.URL.Path, http.StatusPermanentRedirect)
+			http.Redirect(w, r, "/circles", http.StatusPermanentRedirect)
 		},
 		"busy": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "1")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -108,7 +109,7 @@ func (p *proxy) pass(c *connection, to, from net.Conn) {
 			}
 		}
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			p.hangUp(c, to)
 			return
 		case err != nil:

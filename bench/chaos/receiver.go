@@ -98,7 +98,7 @@ func (r *receiver) misbehave(ctx context.Context, path string, span time.Duratio
 		bound, end := context.WithCancel(request.Context())
 		defer end()
 		defer context.AfterFunc(ctx, end)()
-		mood(w, request.WithContext(bound))
+		mood(w, request.WithContext(bound)) //nolint:contextcheck // the request's, which ends with ctx, too
 	})
 	<-ctx.Done()
 	set(nil)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 )
 
@@ -41,7 +42,7 @@ func (c *chaos) reportFaults(b *balance) {
 	for _, s := range c.ledger.spans {
 		copies := "as above"
 		if !counted[s.fault] { // one that was injected twice has all its copies in its first line
-			copies = fmt.Sprint(b.copies[s.fault])
+			copies = strconv.Itoa(b.copies[s.fault])
 		}
 		counted[s.fault] = true
 		p50, p99 := c.ledger.latency(s.began, s.recovered)
