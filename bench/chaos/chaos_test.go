@@ -12,7 +12,7 @@ import (
 func TestNothingIsLost(t *testing.T) {
 	t.Parallel()
 	c := Command{
-		Duration: 10 * time.Second, Seed: 1, Layout: layoutSQLite, Rate: 20, Faults: []string{"kill -9", "paused"},
+		Duration: 10 * time.Second, Seed: 1, Layout: layoutSQLite, Rate: 20, Faults: []string{"kill -9", "cut"},
 		Standalone: "../../bin/postrider-standalone",
 	}
 	require.NoError(t, c.Run(t.Context()))

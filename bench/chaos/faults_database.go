@@ -89,7 +89,8 @@ func loseTemporal(ctx context.Context, c *chaos) error { return lose(ctx, c.syst
 
 // lose makes a server acknowledge before it writes, and stops it at once after a while.
 func lose(ctx context.Context, server *pgtest.Server) error {
-	err := server.Exec(ctx, "ALTER SYSTEM SET synchronous_commit = off", "ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()")
+	err := server.Exec(ctx,
+		"ALTER SYSTEM SET synchronous_commit = off", "ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()")
 	if err != nil {
 		return err
 	}
