@@ -55,8 +55,8 @@ func (s *server) getHistory(ctx context.Context, in *deliveryInput) (*rest.Outpu
 }
 
 // askWorkflow returns the history that the delivery's workflow has. It returns false if the
-// delivery has no workflow, if that does not answer, and if it knows less than the database.
-// The reason does not matter: the database answers then.
+// delivery has no workflow, if that does not answer, and if it knows less than the database, which
+// is right about a delivery that is finished. The reason does not matter: the database answers then.
 func (s *server) askWorkflow(ctx context.Context, d postrider.Delivery) (postrider.History, bool) {
 	if s.Histories == nil || d.WorkflowID == "" {
 		return postrider.History{}, false
@@ -64,8 +64,9 @@ func (s *server) askWorkflow(ctx context.Context, d postrider.Delivery) (postrid
 	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
 	defer cancel()
 	history, err := s.Histories.History(ctx, d.WorkflowID, d.ID)
-	// The workflow that made the latest attempt does not hear of a later cancellation.
-	return history, err == nil && (history.State.Finished() || !d.State.Finished())
+	// The workflow that made the latest attempt does not hear of a later cancellation; and one that is
+	// cancelled between an attempt's record and its report does not hear how that ended.
+	return history, err == nil && (!d.State.Finished() || history.State == d.State)
 }
 
 // temporalUIURL returns the address at which Temporal's web UI shows a workflow, nil if the

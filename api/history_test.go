@@ -35,6 +35,25 @@ func TestHistoryIsNotOlderThanTheDatabase(t *testing.T) {
 	require.Len(t, got["attempts"], 1)
 }
 
+// Guards against a delivery that failed and is shown as cancelled: its workflow was cancelled before
+// it heard of the last attempt.
+func TestHistoryAgreesWithAFinishedRow(t *testing.T) {
+	t.Parallel()
+	for _, says := range []postrider.DeliveryState{postrider.StateCancelled, postrider.StateSucceeded, postrider.StateRetrying} {
+		t.Run(string(says), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, func(c *api.Config) { c.Histories = told(postrider.History{State: says, RunID: "run-1"}) })
+			b.newWebhook("")
+			id := b.publish(`{"type":"a","data":1}`)
+			b.attempt(id, postrider.StateFailed, b.refusal())
+			got := b.do(http.MethodGet, deliveriesPath+"/"+id+"/history", "").object(http.StatusOK)
+			require.Equal(t, "database", got["source"])
+			require.Equal(t, "failed", got["state"])
+			require.Len(t, got["attempts"], 1)
+		})
+	}
+}
+
 // Guards the history of a delivery in an open batch, which does not know its policy: the
 // policy comes from the database, and the attempts are an empty list.
 func TestHistoryFillsInWhatABatchDoesNotKnow(t *testing.T) {

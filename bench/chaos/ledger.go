@@ -1,23 +1,22 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
-
-	"postrider.dev/postrider/standalone/instance"
 )
 
-// ledger is what was accepted and what was received.
+// ledger is what was accepted, what was received, and what was broken meanwhile.
 type ledger struct {
-	mu       sync.Mutex
-	accepted map[string]acceptance        // by event
-	got      map[string]map[string]int    // requests that were answered with 2xx, by path and event
-	first    map[string]time.Time         // when an event came first
-	webhooks map[string]subscribedWebhook // by id
+	mu        sync.Mutex
+	accepted  map[string]acceptance             // by event
+	forgotten map[string]bool                   // accepted events that the database itself has lost
+	got       map[string]map[string][]time.Time // requests that were answered with 2xx, by path and event
+	first     map[string]time.Time              // when an event came first
+	webhooks  map[string]subscribedWebhook      // by id
+	spans     []span                            // in order
+	requests  int                               // that were answered with 2xx
 }
 
 // acceptance is an event that the API has accepted.
@@ -32,11 +31,29 @@ type subscribedWebhook struct {
 	eventType string
 }
 
+// span is a fault that was injected.
+type span struct {
+	fault         string
+	began, healed time.Time
+	recovered     time.Time // when an event that was published after healed had arrived
+	refused       int       // publishes that were told to come again, or got no answer
+}
+
 func newLedger() *ledger {
 	return &ledger{
-		accepted: map[string]acceptance{}, got: map[string]map[string]int{}, first: map[string]time.Time{},
-		webhooks: map[string]subscribedWebhook{},
+		accepted: map[string]acceptance{}, forgotten: map[string]bool{}, got: map[string]map[string][]time.Time{},
+		first: map[string]time.Time{}, webhooks: map[string]subscribedWebhook{},
 	}
+}
+
+// webhook returns the id of the webhook whose receiver has the path.
+func (l *ledger) webhook(path string) string {
+	for id, w := range l.webhooks {
+		if w.path == path {
+			return id
+		}
+	}
+	return ""
 }
 
 func (l *ledger) accept(eventID, eventType string) {
@@ -45,34 +62,71 @@ func (l *ledger) accept(eventID, eventType string) {
 	l.accepted[eventID] = acceptance{eventType, time.Now()}
 }
 
-func (l *ledger) received(path, eventID string) {
+// acceptedBetween returns the events that were accepted in a span of time.
+func (l *ledger) acceptedBetween(from, to time.Time) (events []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.got[path] == nil {
-		l.got[path] = map[string]int{}
+	for id, a := range l.accepted {
+		if !a.at.Before(from) && !a.at.After(to) {
+			events = append(events, id)
+		}
 	}
-	l.got[path][eventID]++
-	if _, known := l.first[eventID]; !known {
-		l.first[eventID] = time.Now()
-	}
+	return events
 }
 
-// arrived reports whether an event has come to a good receiver.
+// forget notes an accepted event that the database has lost.
+func (l *ledger) forget(eventID string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forgotten[eventID] = true
+}
+
+// received notes a request that is answered with 2xx, and returns how many there were.
+func (l *ledger) received(r *http.Request) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	path, eventID, now := r.URL.Path, r.Header.Get("webhook-id"), time.Now()
+	if l.got[path] == nil {
+		l.got[path] = map[string][]time.Time{}
+	}
+	l.got[path][eventID] = append(l.got[path][eventID], now)
+	if _, known := l.first[eventID]; !known {
+		l.first[eventID] = now
+	}
+	l.requests++
+	return l.requests
+}
+
+// arrived reports whether an event has come to every good receiver.
 func (l *ledger) arrived(eventID string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, came := l.first[eventID]
-	return came
+	for n := range goodWebhooks {
+		if len(l.got[goodPath(n)][eventID]) == 0 {
+			return false
+		}
+	}
+	return true
 }
 
-// p99 returns the latency, from the 202 to the first request, that 99 % of the events accepted
-// in the span have at most; those that have not come count with the time until now.
-func (l *ledger) p99(from, to time.Time) time.Duration {
+// latency returns the times, from the 202 to the first request, that half of the good events
+// accepted in the span have at most, and 99 % of them; those that have not come count with the time
+// until now.
+func (l *ledger) latency(from, to time.Time) (p50, p99 time.Duration) {
+	return l.latencyIf(func(at time.Time) bool { return !at.Before(from) && !at.After(to) })
+}
+
+// calmLatency is latency outside of all faults.
+func (l *ledger) calmLatency() (p50, p99 time.Duration) {
+	return l.latencyIf(func(at time.Time) bool { return l.during(at) == nil })
+}
+
+func (l *ledger) latencyIf(counts func(at time.Time) bool) (p50, p99 time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var latencies []time.Duration
 	for id, a := range l.accepted {
-		if a.eventType != goodEvents || a.at.Before(from) || a.at.After(to) {
+		if a.eventType != goodEvents || l.forgotten[id] || !counts(a.at) {
 			continue
 		}
 		came, known := l.first[id]
@@ -82,88 +136,53 @@ func (l *ledger) p99(from, to time.Time) time.Duration {
 		latencies = append(latencies, max(came.Sub(a.at), 0))
 	}
 	if len(latencies) == 0 {
-		return 0
+		return 0, 0
 	}
 	slices.Sort(latencies)
-	return latencies[len(latencies)*99/100]
+	return latencies[len(latencies)/2], latencies[len(latencies)*99/100]
 }
 
-// balance is the ledger beside the deliveries that the API lists.
-type balance struct {
-	accepted int            // events
-	owed     int            // deliveries that they came to
-	states   map[string]int // of deliveries
-	copies   int            // requests that repeated one that was answered with 2xx
-	wrong    []string       // what must not be
-}
-
-// addf notes what must not be; of many, the first.
-func (b *balance) addf(format string, args ...any) {
-	const most = 20
-	if len(b.wrong) < most {
-		b.wrong = append(b.wrong, fmt.Sprintf(format, args...))
+// during returns the fault that was under way at a time, or a moment before or after: what was on
+// the wire when it began is its, too. nil: there was none. The ledger is locked.
+func (l *ledger) during(at time.Time) *span {
+	for i, s := range l.spans {
+		if at.After(s.began.Add(-slack)) && (s.recovered.IsZero() || at.Before(s.recovered.Add(slack))) {
+			return &l.spans[i]
+		}
 	}
+	return nil
 }
 
-// compare compares the ledger with the deliveries of every webhook.
-func (l *ledger) compare(ctx context.Context, client instance.Client) (balance, error) {
+// begin notes that a fault is injected.
+func (l *ledger) begin(fault string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := balance{accepted: len(l.accepted), states: map[string]int{}}
-	for id, w := range l.webhooks {
-		deliveries, err := listAll(ctx, client, id)
-		if err != nil {
-			return b, err
-		}
-		l.compareWebhook(&b, w, deliveries)
-	}
-	return b, nil
+	l.spans = append(l.spans, span{fault: fault, began: time.Now()})
 }
 
-func (l *ledger) compareWebhook(b *balance, w subscribedWebhook, deliveries map[string]instance.Delivery) {
-	for eventID, a := range l.accepted {
-		if a.eventType != w.eventType {
-			continue
-		}
-		b.owed++
-		d, found := deliveries[eventID]
-		times := l.got[w.path][eventID]
-		b.copies += max(times-1, 0)
-		switch {
-		case !found:
-			b.addf("lost: %s was accepted and has no delivery to %s", eventID, w.path)
-			continue
-		case d.State == "succeeded" && times == 0:
-			b.addf("%s is said to have succeeded and never came to %s", d.ID, w.path)
-		case d.State == "failed" && d.LastError == nil:
-			b.addf("%s failed and does not say why", d.ID)
-		case d.State == "pending" || d.State == "delivering" || d.State == "retrying":
-			b.addf("stuck: %s to %s is %s", d.ID, w.path, d.State)
-		}
-		b.states[d.State]++
-	}
+// end notes that the latest fault was healed, and that all is well again now.
+func (l *ledger) end(healed time.Time, refused int) span {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &l.spans[len(l.spans)-1]
+	s.healed, s.recovered, s.refused = healed, time.Now(), refused
+	return *s
 }
 
-// listAll returns a webhook's deliveries by event. There must be one of each.
-func listAll(ctx context.Context, client instance.Client, webhookID string) (map[string]instance.Delivery, error) {
-	all, cursor := map[string]instance.Delivery{}, ""
-	for {
-		var page struct {
-			Data []instance.Delivery `json:"data"`
-			Next *string             `json:"next_cursor"`
+// causes counts the copies among the requests for an event to a receiver by the faults that they
+// come from: the one that was under way when the repeated request came, so that it was not recorded,
+// or else when the copy came.
+func (l *ledger) causes(arrivals []time.Time, copies map[string]int) {
+	for i, at := range arrivals {
+		if i == 0 {
+			continue
 		}
-		if err := client.Call(ctx, http.MethodGet, "/api/v1/webhooks/"+webhookID+"/deliveries?limit=200"+cursor, nil, &page); err != nil {
-			return nil, err
-		}
-		for _, d := range page.Data {
-			if _, twice := all[d.EventID]; twice {
-				return nil, fmt.Errorf("event %s has two deliveries to %s", d.EventID, webhookID)
+		cause := noFault
+		for _, when := range []time.Time{at, arrivals[i-1]} {
+			if s := l.during(when); s != nil {
+				cause = s.fault
 			}
-			all[d.EventID] = d
 		}
-		if page.Next == nil {
-			return all, nil
-		}
-		cursor = "&cursor=" + *page.Next
+		copies[cause]++
 	}
 }

@@ -21,7 +21,7 @@ const (
 const (
 	goodWebhooks = 3
 	badInterval  = 2 * time.Second  // between two bad events
-	stormSize    = 200              // bad events at once
+	stormSize    = 100              // bad events at once
 	publishBound = 10 * time.Second // of one try
 	publishAgain = 100 * time.Millisecond
 )
@@ -29,14 +29,14 @@ const (
 // subscribe creates the load's webhooks.
 func (c *chaos) subscribe(ctx context.Context) error {
 	add := func(path, eventType string, fields map[string]any) error {
-		fields["url"], fields["events"] = c.receiver.url+path, []string{eventType}
+		fields["url"], fields["events"] = c.receiver.url(path), []string{eventType}
 		client := c.system.client()
 		w, err := client.CreateWebhook(ctx, fields)
 		c.ledger.webhooks[w.ID] = subscribedWebhook{path, eventType}
 		return err
 	}
 	for n := range goodWebhooks {
-		if err := add(fmt.Sprintf("/good/%d", n), goodEvents, map[string]any{"max_retries": 10}); err != nil {
+		if err := add(goodPath(n), goodEvents, map[string]any{"max_retries": 10}); err != nil {
 			return err
 		}
 	}
@@ -94,7 +94,7 @@ func (c *chaos) refuse(err error) {
 	defer c.mu.Unlock()
 	var answer *instance.StatusError
 	if errors.As(err, &answer) && answer.Status != http.StatusServiceUnavailable {
-		c.unexpected = append(c.unexpected, err.Error())
+		c.wrong = append(c.wrong, "a publish was answered otherwise than with 202 or 503: "+err.Error())
 		return
 	}
 	c.refused++

@@ -2,81 +2,115 @@ package main
 
 import (
 	"context"
-	"net"
+	"crypto/tls"
+	"encoding/pem"
+	"fmt"
 	"net/http"
-	"strings"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
 	"time"
 )
 
-// behaviours are how the hostile receivers answer, by the path of their webhooks. All of them
-// make an attempt fail, but for one that answers 2xx and does not come to an end.
-func behaviours(l *ledger) map[string]http.HandlerFunc {
-	return map[string]http.HandlerFunc{
-		"hangs":     func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		"fails":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
-		"gone":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) },
-		"redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/good", http.StatusFound) },
-		"busy": func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Retry-After", "1")
-			w.WriteHeader(http.StatusTooManyRequests)
-		},
-		"closes": func(w http.ResponseWriter, _ *http.Request) {
-			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
-				_ = conn.Close()
-			}
-		},
-		"drips": func(w http.ResponseWriter, r *http.Request) {
-			for r.Context().Err() == nil {
-				if _, err := w.Write([]byte("x")); err != nil || http.NewResponseController(w).Flush() != nil {
-					return
-				}
-				pause(r.Context(), 50*time.Millisecond)
-			}
-		},
-		"floods": func(w http.ResponseWriter, r *http.Request) {
-			l.received(r.URL.Path, r.Header.Get("webhook-id"))
-			chunk := []byte(strings.Repeat("x", 1<<20))
-			for range 1 << 10 {
-				if _, err := w.Write(chunk); err != nil {
-					return
-				}
-			}
-		},
-	}
-}
-
 // receiver is all webhooks' receivers, one for each path.
 type receiver struct {
-	url    string
-	server *http.Server
-	ended  chan error
+	ledger *ledger
+	plain  *httptest.Server
+	tls    *httptest.Server // HTTP/2
+	away   *httptest.Server // HTTP/2 that takes no request
+
+	authority string // file of who signed the certificate
+	urls      map[*httptest.Server]string
+
+	mu    sync.Mutex
+	moods map[string]http.HandlerFunc // how good receivers misbehave now, by path
 }
 
-// newReceiver starts the receivers, which write what they got and took into the ledger.
-func newReceiver(ctx context.Context, l *ledger) (*receiver, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
+// newReceiver starts the receivers, which write what they got and took into the ledger. They are
+// reached through a link of that name.
+func newReceiver(ctx context.Context, l *ledger, through links, link, dir string) (*receiver, error) {
+	r := &receiver{ledger: l, moods: map[string]http.HandlerFunc{}, urls: map[*httptest.Server]string{}}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /good/{n}", func(w http.ResponseWriter, r *http.Request) {
-		l.received(r.URL.Path, r.Header.Get("webhook-id"))
-		w.WriteHeader(http.StatusNoContent)
-	})
+	mux.HandleFunc("POST /good/{n}", r.good)
 	for name, answer := range behaviours(l) {
 		mux.HandleFunc("POST /"+name, answer)
 	}
-	r := &receiver{
-		url: "http://" + listener.Addr().String(), ended: make(chan error, 1),
-		server: &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute},
+	r.plain, r.tls, r.away = httptest.NewServer(mux), httptest.NewUnstartedServer(mux), httptest.NewUnstartedServer(mux)
+	r.tls.EnableHTTP2 = true
+	r.tls.StartTLS()
+	r.away.TLS = &tls.Config{NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
+	r.away.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": goAway}
+	r.away.StartTLS()
+	for server, scheme := range map[*httptest.Server]string{r.plain: "http", r.tls: "https", r.away: "https"} {
+		address, err := through.through(ctx, link, server.Listener.Addr().String())
+		if err != nil {
+			return r, err
+		}
+		r.urls[server] = scheme + "://" + address
 	}
-	go func() { r.ended <- r.server.Serve(listener) }()
-	return r, nil
+	r.authority = filepath.Join(dir, "authority.pem")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.tls.Certificate().Raw})
+	return r, os.WriteFile(r.authority, certificate, 0o600)
+}
+
+// url returns the URL of a path. The last good receiver speaks HTTP/2.
+func (r *receiver) url(path string) string {
+	switch path {
+	case goodPath(goodWebhooks - 1):
+		return r.urls[r.tls] + path
+	case "/" + goesAway:
+		return r.urls[r.away] + path
+	default:
+		return r.urls[r.plain] + path
+	}
+}
+
+func goodPath(n int) string { return fmt.Sprintf("/good/%d", n) }
+
+// good takes what comes, unless it is in a mood.
+func (r *receiver) good(w http.ResponseWriter, request *http.Request) {
+	r.mu.Lock()
+	mood := r.moods[request.URL.Path]
+	r.mu.Unlock()
+	if mood != nil {
+		mood(w, request)
+		return
+	}
+	if request.ProtoMajor == 2 && r.ledger.received(request)%goodAways == 0 {
+		w.Header().Set("Connection", "close") // HTTP/2's GOAWAY, after this answer
+	} else if request.ProtoMajor == 1 {
+		r.ledger.received(request)
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// misbehave makes a good receiver answer in another way for a while. What hangs ends with it.
+func (r *receiver) misbehave(ctx context.Context, path string, span time.Duration, mood http.HandlerFunc) {
+	ctx, cancel := context.WithTimeout(ctx, span)
+	defer cancel()
+	set := func(mood http.HandlerFunc) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.moods[path] = mood
+	}
+	set(func(w http.ResponseWriter, request *http.Request) {
+		bound, end := context.WithCancel(request.Context())
+		defer end()
+		defer context.AfterFunc(ctx, end)()
+		mood(w, request.WithContext(bound)) //nolint:contextcheck // the request's, which ends with ctx, too
+	})
+	<-ctx.Done()
+	set(nil)
 }
 
 func (r *receiver) close() {
-	_ = r.server.Close()
-	<-r.ended //nolint:errcheck // http.ErrServerClosed
+	for _, server := range []*httptest.Server{r.plain, r.tls, r.away} {
+		if server != nil {
+			server.CloseClientConnections()
+			server.Close()
+		}
+	}
 }
 
 // pause waits for the time, or until ctx is done.

@@ -3,12 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,37 +20,51 @@ import (
 // startTimeout bounds the start of one part.
 const startTimeout = 2 * time.Minute
 
+// The parts of the layouts.
+const (
+	partStandalone = "standalone"
+	partTemporal   = "temporal"
+	partAPI        = "api"
+	partWorker1    = "worker-1"
+	partWorker2    = "worker-2"
+)
+
 // part is a process that can be killed and started again.
 type part struct {
 	name    string
 	process *instance.Process
-	start   func(ctx context.Context) (*instance.Process, error)
+	start   starter
 }
+
+// starter starts a part's process.
+type starter func(ctx context.Context) (*instance.Process, error)
 
 // system is what chaos is made in.
 type system struct {
 	*Command
 
+	links     links
 	dir       string
 	log       *os.File
-	env       []string
+	env       []string // of every process of Postrider
+	keys      []string // encryption keys, of the cluster's
 	parts     []*part
 	postgres  *pgtest.Server // nil on SQLite
 	database  string         // URL; "" on SQLite
 	namespace string         // Temporal's
+
+	temporalPostgres *pgtest.Server // of the cluster's Temporal
 
 	mu       sync.Mutex
 	api      instance.Client
 	temporal string // address
 }
 
-// newSystem starts the layout's parts.
-func newSystem(ctx context.Context, c *Command) (s *system, err error) {
-	s = &system{Command: c, namespace: "default"}
-	if s.dir, err = os.MkdirTemp("", "postrider-chaos-"); err != nil {
-		return nil, err
-	}
-	if s.log, err = os.Create(filepath.Join(s.dir, "log")); err != nil {
+// newSystem starts the layout's parts. authority is the file of who signed the receivers' certificate.
+func newSystem(ctx context.Context, c *Command, l links, dir, authority string) (s *system, err error) {
+	s = &system{Command: c, links: l, dir: dir, namespace: "default"}
+	s.env = []string{"POSTRIDER_ALLOW_NETWORKS=127.0.0.0/8", "SSL_CERT_FILE=" + authority}
+	if s.log, err = os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return s, err
 	}
 	if c.Layout != layoutSQLite {
@@ -63,17 +74,24 @@ func newSystem(ctx context.Context, c *Command) (s *system, err error) {
 		if s.database, err = s.postgres.Create(ctx, "chaos", ""); err != nil {
 			return s, err
 		}
+		if err = giveClock(ctx, s.database); err != nil {
+			return s, err
+		}
 	}
 	if c.Layout == layoutCluster {
-		err = s.startCluster(ctx)
-	} else {
-		err = s.add(ctx, "standalone", s.startStandalone)
+		return s, s.startCluster(ctx)
 	}
-	return s, err
+	through := ""
+	if s.database != "" {
+		if through, err = l.throughURL(ctx, linkPostgres, s.database); err != nil {
+			return s, err
+		}
+	}
+	return s, s.add(ctx, partStandalone, s.standalone(through))
 }
 
 // add starts another part.
-func (s *system) add(ctx context.Context, name string, start func(context.Context) (*instance.Process, error)) error {
+func (s *system) add(ctx context.Context, name string, start starter) error {
 	p := &part{name: name, start: start}
 	s.parts = append(s.parts, p)
 	return p.restart(ctx)
@@ -90,98 +108,26 @@ func (p *part) restart(ctx context.Context) (err error) {
 	return nil
 }
 
-func (s *system) startStandalone(ctx context.Context) (*instance.Process, error) {
-	env := []string{"POSTRIDER_ALLOW_NETWORKS=127.0.0.0/8", "POSTRIDER_DATABASE_URL=" + s.database}
-	i, err := instance.Start(ctx, instance.Options{Binary: s.Standalone, DataDir: filepath.Join(s.dir, "data"), Env: env, Log: s.log})
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.api, s.temporal = i.Client, i.Temporal
-	return i.Process, nil
-}
-
-// startCluster starts Temporal, an API and two workers, prepared by an operator's commands.
-func (s *system) startCluster(ctx context.Context) error {
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // it never fails
-	var err error
-	if s.temporal, err = freeAddress(ctx); err != nil {
-		return err
-	}
-	api, err := freeAddress(ctx)
-	if err != nil {
-		return err
-	}
-	s.namespace = "postrider"
-	s.api.API = "http://" + api
-	s.env = []string{
-		"POSTRIDER_DATABASE_URL=" + s.database, "POSTRIDER_TEMPORAL_ADDRESS=" + s.temporal, "POSTRIDER_TEMPORAL_NAMESPACE=" + s.namespace,
-		"POSTRIDER_ENCRYPTION_KEYS=" + base64.StdEncoding.EncodeToString(key), "POSTRIDER_ALLOW_NETWORKS=127.0.0.0/8",
-		"POSTRIDER_LISTEN=" + api, "POSTRIDER_METRICS_LISTEN=127.0.0.1:0", "POSTRIDER_LOG_FORMAT=json",
-	}
-	if err := s.add(ctx, "temporal", s.startTemporal); err != nil {
-		return err
-	}
-	if err := s.provision(ctx); err != nil {
-		return err
-	}
-	if err := s.add(ctx, "api", s.startAPI); err != nil {
-		return err
-	}
-	for n := range 2 {
-		if err := s.add(ctx, fmt.Sprintf("worker-%d", n+1), s.startWorker); err != nil {
-			return err
+// standalone starts a process with everything inside.
+func (s *system) standalone(database string) starter {
+	return func(ctx context.Context) (*instance.Process, error) {
+		i, err := instance.Start(ctx, instance.Options{
+			Binary: s.Standalone, DataDir: filepath.Join(s.dir, "data"), Log: piped{s.log},
+			Env: append(slices.Clone(s.env), "POSTRIDER_DATABASE_URL="+database),
+		})
+		if err != nil {
+			return nil, err
 		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.api, s.temporal = i.Client, i.Temporal
+		return i.Process, nil
 	}
-	return nil
 }
 
-func (s *system) startTemporal(context.Context) (*instance.Process, error) {
-	return instance.Spawn(s.Standalone, []string{
-		"temporal", "--bare", "--data-dir", filepath.Join(s.dir, "temporal"), "--database-url", s.database,
-		"--temporal-listen", s.temporal, "--temporal-ui-listen", "127.0.0.1:0",
-	}, nil, s.log)
-}
-
-func (s *system) startAPI(ctx context.Context) (*instance.Process, error) {
-	process, err := instance.Spawn(s.Postrider, []string{"api"}, s.env, s.log)
-	if err != nil {
-		return nil, err
-	}
-	client := s.client()
-	for !client.Ready(ctx) {
-		if pause(ctx, publishAgain); ctx.Err() != nil {
-			return process, errors.New("it does not become ready")
-		}
-	}
-	return process, nil
-}
-
-func (s *system) startWorker(context.Context) (*instance.Process, error) {
-	return instance.Spawn(s.Postrider, []string{"worker"}, s.env, s.log)
-}
-
-// provision runs an operator's commands.
-func (s *system) provision(ctx context.Context) error {
-	for _, command := range [][]string{{"migrate", "up"}, {"temporal", "setup"}} {
-		if _, err := s.operate(ctx, command...); err != nil {
-			return err
-		}
-	}
-	workspace, err := s.operate(ctx, "workspace", "create", "chaos")
-	if err != nil {
-		return err
-	}
-	s.api.Key, err = s.operate(ctx, "key", "create", "--workspace", workspace, "--name", "chaos",
-		"--scope", "publish", "--scope", "manage", "--scope", "read")
-	return err
-}
-
-func (s *system) operate(ctx context.Context, args ...string) (string, error) {
-	return instance.Output(ctx, s.Postrider, s.env, args...)
-}
+// piped makes a process write to a pipe, and not to the file itself: so the log goes on while the
+// process is kept from writing files.
+type piped struct{ io.Writer }
 
 // client is a client of the API that runs now.
 func (s *system) client() instance.Client {
@@ -217,27 +163,17 @@ func (s *system) warnings() map[string]int {
 	return found
 }
 
-// close stops all parts and removes what they left, unless it is to be kept.
+// close stops all parts.
 func (s *system) close() {
 	for _, p := range slices.Backward(s.parts) {
 		if p.process != nil {
 			_ = p.process.Kill()
 		}
 	}
-	if s.postgres != nil {
-		s.postgres.Stop()
+	for _, server := range []*pgtest.Server{s.postgres, s.temporalPostgres} {
+		if server != nil {
+			server.Stop()
+		}
 	}
 	_ = s.log.Close()
-	if !s.Keep {
-		_ = os.RemoveAll(s.dir)
-	}
-}
-
-// freeAddress returns an address of the loopback interface whose port is free at the moment.
-func freeAddress(ctx context.Context) (string, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
 }

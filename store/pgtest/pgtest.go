@@ -98,6 +98,14 @@ func StartDurable(ctx context.Context, settings ...string) (*Server, error) {
 	return s, nil
 }
 
+// Command returns a command that runs as the server's user, who may do to the server's processes what
+// others may not.
+func (s *Server) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	command := exec.CommandContext(ctx, program, args...)
+	command.Dir, command.SysProcAttr = s.folder, s.user.attributes()
+	return command
+}
+
 // PID is the process id of the server's first process, the parent of all others.
 func (s *Server) PID() int { return s.process.Process.Pid }
 
@@ -118,9 +126,8 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err := s.user.own(s.folder, passwordFile); err != nil {
 		return err
 	}
-	initdb := exec.CommandContext(ctx, filepath.Join(s.bin, "initdb"), "--pgdata="+s.data(), "--username="+owner, "--pwfile="+passwordFile,
+	initdb := s.Command(ctx, filepath.Join(s.bin, "initdb"), "--pgdata="+s.data(), "--username="+owner, "--pwfile="+passwordFile,
 		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
-	initdb.Dir, initdb.SysProcAttr = s.folder, s.user.attributes()
 	if output, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, output)
 	}
@@ -209,10 +216,11 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.run(ctx)
 }
 
-// Crash stops the server at once, as a crash does, and starts it again on the same port: it
-// recovers from its log.
+// Crash stops the server at once, as a crash does, unless it has ended by itself, and starts it
+// again on the same port: it recovers from its log.
 func (s *Server) Crash(ctx context.Context) error {
-	if err := s.process.Process.Signal(syscall.SIGQUIT); err != nil { // PostgreSQL's immediate shutdown
+	// PostgreSQL's immediate shutdown.
+	if err := s.process.Process.Signal(syscall.SIGQUIT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	<-s.exited
