@@ -132,7 +132,7 @@ type Target struct {
 	URL           string
 	Headers       map[string]string
 	SigningMethod SigningMethod
-	Secrets       []string // live ones, current first
+	Secrets       SecretVersions // those that sign now or will
 	Body          []byte
 	MaxInFlight   int
 	// EventExpired is true when the event's body is past its retention and gone.

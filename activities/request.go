@@ -22,7 +22,7 @@ type Poster interface {
 // current time. A webhook's own headers cannot replace Postrider's. The API refuses reserved
 // names; this skips them in case they were stored all the same.
 func (a *Activities) request(target postrider.Target, number int, now time.Time) (egress.Request, error) {
-	header, err := signing.Sign(target.SigningMethod, target.Secrets, signing.Message{
+	header, err := signing.Sign(target.SigningMethod, target.Secrets.Values(now), signing.Message{
 		ID: target.Delivery.EventID, Timestamp: now, Body: target.Body,
 	})
 	if err != nil {
