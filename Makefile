@@ -117,6 +117,12 @@ chaos: build ## Break the real binaries under load and count what is lost; DURAT
 	@go -C bench build -o ../bin/bench/ ./chaos
 	@bin/bench/chaos $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED)) $(if $(LAYOUT),--layout $(LAYOUT)) $(ARGS)
 
+FUZZTIME ?= 10m
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for its share of the time, and count executions; FUZZTIME=10m
+	@go -C tools run ./fuzz --time $(FUZZTIME) ..
+
 # SCENARIOS, MODES, RUNS, JSON and PROFILE are flags of the program: --scenarios and so on.
 .PHONY: bench
 bench: build ## Measure speed and cost; SCENARIOS=burst,fanout MODES=single,batch RUNS=3 JSON=file PROFILE=folder

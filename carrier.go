@@ -132,9 +132,9 @@ type Target struct {
 	URL           string
 	Headers       map[string]string
 	SigningMethod SigningMethod
-	Secrets       []string // live ones, current first
-	Body          []byte   // of the event, see [RenderBody]
-	Shape         Shape    // what is sent of it
+	Secrets       SecretVersions // those that sign now or will
+	Body          []byte         // of the event, see [RenderBody]
+	Shape         Shape          // what is sent of it
 	MaxInFlight   int
 	// EventExpired is true when the event's body is past its retention and gone.
 	EventExpired bool

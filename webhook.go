@@ -114,7 +114,9 @@ type WebhookEdit struct {
 	Webhook *Webhook
 	// Secret is the current secret, or "" without one.
 	Secret string
-	// NewSecret replaces the current secret at once when it is not "".
+	// NextSecret is the one that is to take its place, or "".
+	NextSecret string
+	// NewSecret replaces both at once when it is not "".
 	NewSecret string
 }
 

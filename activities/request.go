@@ -18,11 +18,11 @@ type Poster interface {
 	Post(ctx context.Context, request egress.Request) (postrider.Attempt, time.Duration, error)
 }
 
-// request returns the attempt's request: the body that the webhook's
-// shape makes of the event, signed with the current time. A webhook's own headers cannot replace Postrider's. The API refuses reserved
+// request returns the attempt's request: the body that the webhook's shape makes of the event, signed
+// with the current time. A webhook's own headers cannot replace Postrider's. The API refuses reserved
 // names; this skips them in case they were stored all the same.
 func (a *Activities) request(target postrider.Target, number int, now time.Time, body []byte) (egress.Request, error) {
-	header, err := signing.Sign(target.SigningMethod, target.Secrets, signing.Message{
+	header, err := signing.Sign(target.SigningMethod, target.Secrets.Values(now), signing.Message{
 		ID: target.Delivery.EventID, Timestamp: now, Body: body,
 	})
 	if err != nil {

@@ -120,12 +120,12 @@ func (s *cannedStore) DeleteWebhook(_ context.Context, _, id string) error {
 }
 
 func (s *cannedStore) Secret(_ context.Context, _, id string) (postrider.Secret, error) {
-	return only(postrider.Secret{ID: "sec_1", Value: "secret"}, id, s.world.webhook)
+	return only(postrider.Secret{ID: "sec_1", SecretVersion: postrider.SecretVersion{Value: "secret"}}, id, s.world.webhook)
 }
 
-func (s *cannedStore) RotateSecret(_ context.Context, _, id, secret string, _ time.Duration) (postrider.Secret, error) {
-	takes(secret)
-	return only(postrider.Secret{ID: "sec_1", Value: secret}, id, s.world.webhook)
+func (s *cannedStore) RotateSecret(_ context.Context, _, id string, r postrider.Rotation) (postrider.Secret, error) {
+	takes(r.Value)
+	return only(postrider.Secret{ID: "sec_1", SecretVersion: postrider.SecretVersion{Value: r.Value}}, id, s.world.webhook)
 }
 
 func (s *cannedStore) Publish(_ context.Context, p postrider.Publication) ([]postrider.Receipt, error) {

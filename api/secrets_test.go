@@ -16,7 +16,7 @@ func TestRevealSecret(t *testing.T) {
 	require.Equal(t, "no-store", revealed.Header.Get("Cache-Control"))
 	got := revealed.object(http.StatusOK)
 	require.Equal(t, map[string]any{
-		"id": got["id"], "secret": "mine", "created_at": "2026-08-03T12:00:00Z", "previous": []any{},
+		"id": got["id"], "secret": "mine", "created_at": "2026-08-03T12:00:00Z", "next": nil, "previous": []any{},
 		"headers": headersSince("2026-08-03T12:00:00Z", nil),
 	}, got)
 	require.Equal(t, got["id"], b.do(http.MethodGet, webhooksPath+"/"+id, "").object(http.StatusOK)["secret_id"])
@@ -54,9 +54,13 @@ func TestRotateSecret(t *testing.T) {
 // headersSince returns what hmac_sha256's headers do with a secret.
 func headersSince(since string, previousUntil any) []any {
 	return []any{
-		map[string]any{"name": "Webhook-Signature", "current_since": since, "previous_until": previousUntil},
-		map[string]any{"name": "X-Hub-Signature-256", "current_since": since, "previous_until": nil},
+		headerSince("Webhook-Signature", since, previousUntil),
+		headerSince("X-Hub-Signature-256", since, nil),
 	}
+}
+
+func headerSince(name, since string, previousUntil any) map[string]any {
+	return map[string]any{"name": name, "current_since": since, "current_until": nil, "previous_until": previousUntil, "next_since": nil}
 }
 
 // Guards against a rotation that promises an overlap which the header cannot have: its receivers
@@ -72,7 +76,7 @@ func TestRotationSaysWhichHeaderOverlaps(t *testing.T) {
 		id := b.newWebhook(`,"signing_method":"` + method + `","secret":"` + c.first + `"`)
 		got := b.do(http.MethodPost, webhooksPath+"/"+id+"/secret/rotate", `{"secret":"`+c.second+`","grace_seconds":60}`).object(http.StatusOK)
 		at := "2026-08-03T12:00:00Z"
-		require.Equal(t, []any{map[string]any{"name": c.header, "current_since": at, "previous_until": nil}}, got["headers"], method)
+		require.Equal(t, []any{headerSince(c.header, at, nil)}, got["headers"], method)
 		require.Empty(t, got["previous"], "%s: it signs nothing any more", method)
 		require.Equal(t, got, b.do(http.MethodGet, webhooksPath+"/"+id+"/secret", "").object(http.StatusOK))
 	}

@@ -55,7 +55,7 @@ func (s *server) routeWebhooks() {
 		Method: http.MethodPatch, Path: "/api/v1/webhooks/{id}", ID: "update-webhook", Tag: tagWebhooks, Scope: postrider.ScopeManage,
 		Summary: "Update Webhook", Errors: []int{http.StatusNotFound},
 		Description: "Changes the fields that are sent; null clears those that may be null. `events` and `headers` are replaced as a whole. " +
-			"A `secret` replaces the current one at once, without a grace period; it cannot be removed, so null is refused. " +
+			"A `secret` replaces the current one at once, without a grace period, and one that is to come; it cannot be removed, so null is refused. " +
 			"Changing `signing_method` to an HMAC method makes a secret when there is none, " +
 			"or when the one that there is was sent with each request. " +
 			"Changing it to `bearer` or `basic_auth` needs a `secret`, since a key that signed must not be sent. " +
@@ -224,6 +224,9 @@ func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, p
 	if err := s.checkWebhook(w, ruleForSecret(w.SigningMethod, secret, inUse), refusal); err != nil {
 		return err
 	}
+	if err := checkNext(*edit, before.SigningMethod, secret); err != nil {
+		return err
+	}
 	secret, err = s.secretFor(w.SigningMethod, secret)
 	if err == nil && secret == "" && edit.Secret != "" { // a credential must not be left to sign later
 		secret, err = signing.NewSecret(w.SigningMethod, s.Entropy)
@@ -241,6 +244,19 @@ func ruleForSecret(method postrider.SigningMethod, secret string, inUse bool) st
 		return ""
 	}
 	return signing.CheckSecret(method, secret)
+}
+
+// checkNext returns an error when the secret that is to come, which stays if the current one does, does
+// not suit another signing method.
+func checkNext(edit postrider.WebhookEdit, before postrider.SigningMethod, secret string) error {
+	method := edit.Webhook.SigningMethod
+	if edit.NextSecret == "" || secret != edit.Secret || method == before {
+		return nil
+	}
+	if rule := signing.CheckSecret(method, edit.NextSecret); rule != "" {
+		return rest.BrokenField("body.signing_method", "does not suit the secret that is to come, which "+rule, method)
+	}
+	return nil
 }
 
 // mayServe reports whether a secret of one signing method may serve another. Where requests have

@@ -34,13 +34,13 @@ type claimedRow struct {
 	ahead      bool
 }
 
-// fillShares takes ready rows of the kind for the shares. In each pass every workspace gets
-// an even part of the remaining limit, and every webhook an even part of its workspace's,
-// until the limit is reached or no ready row is left.
+// fillShares takes ready rows of the kind for the shares. In each pass every workspace gets what it
+// lacks to an even part of the limit, and every webhook an even part of that, until the limit is
+// reached or no ready row is left.
 func fillShares(ctx context.Context, tx *sqlx.Tx, kind outboxKind, shares []*webhookShare, limit int) error {
 	open := slices.Clone(shares)
 	for limit > 0 && len(open) > 0 {
-		picked, err := pick(ctx, tx, kind, allocate(open, limit))
+		picked, err := pick(ctx, tx, kind, allocate(open, taken(shares), limit))
 		if err != nil {
 			return err
 		}
@@ -50,9 +50,18 @@ func fillShares(ctx context.Context, tx *sqlx.Tx, kind outboxKind, shares []*web
 	return nil
 }
 
-// allocate divides the limit among the shares by setting their want, and returns the shares
-// that want any rows.
-func allocate(open []*webhookShare, limit int) []*webhookShare {
+// taken returns how many rows each workspace has.
+func taken(shares []*webhookShare) map[string]int {
+	rows := map[string]int{}
+	for _, share := range shares {
+		rows[share.workspaceID] += len(share.claimed)
+	}
+	return rows
+}
+
+// allocate divides what is left of a limit among the shares that are open, by setting their want,
+// and returns those that want any rows. has is how many each workspace has so far.
+func allocate(open []*webhookShare, has map[string]int, limit int) []*webhookShare {
 	byWorkspace := map[string][]*webhookShare{}
 	var workspaces []string
 	for _, share := range open {
@@ -62,9 +71,9 @@ func allocate(open []*webhookShare, limit int) []*webhookShare {
 		byWorkspace[share.workspaceID] = append(byWorkspace[share.workspaceID], share)
 	}
 	var wanting []*webhookShare
-	each := max(limit/len(workspaces), 1)
+	each := evenPart(workspaces, has, limit)
 	for _, workspaceID := range workspaces {
-		left := min(each, limit)
+		left := min(max(each-has[workspaceID], 0), limit)
 		limit -= left
 		shares := byWorkspace[workspaceID]
 		for i, share := range shares {
@@ -77,6 +86,16 @@ func allocate(open []*webhookShare, limit int) []*webhookShare {
 		limit += left
 	}
 	return wanting
+}
+
+// evenPart returns to how many rows each workspace is brought, by up to limit more in all: one at
+// least gets more.
+func evenPart(workspaces []string, has map[string]int, limit int) int {
+	all, least := limit, has[workspaces[0]]
+	for _, workspaceID := range workspaces {
+		all, least = all+has[workspaceID], min(least, has[workspaceID])
+	}
+	return max(all/len(workspaces), least+1)
 }
 
 // maxCompound is how many SELECTs one statement joins: SQLite takes 500.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,8 @@ type versionRow struct {
 	Ciphertext []byte
 	CreatedAt  sqldb.Time  `db:"created_at"`
 	ExpiresAt  *sqldb.Time `db:"expires_at"`
+	// EffectiveAt is when it becomes the current one; nil: CreatedAt.
+	EffectiveAt *sqldb.Time `db:"effective_at"`
 }
 
 // version is a secret's version with its workspace, as selectVersions reads it.
@@ -42,6 +45,17 @@ type version struct {
 // identity names the row that a ciphertext is bound to.
 func (v version) identity() string {
 	return "postrider secret\x00" + v.WorkspaceID + "\x00" + v.SecretID + "\x00" + strconv.Itoa(v.Number)
+}
+
+// version returns the version as others know it.
+func (v version) version() postrider.SecretVersion {
+	known := postrider.SecretVersion{
+		Value: v.value, CreatedAt: v.CreatedAt.Time, EffectiveAt: v.CreatedAt.Time, ExpiresAt: v.ExpiresAt.Pointer(), Failure: v.err,
+	}
+	if v.EffectiveAt != nil {
+		known.EffectiveAt = v.EffectiveAt.Time
+	}
+	return known
 }
 
 // errForeignSecret means that a webhook names a secret that is not its workspace's.
@@ -60,35 +74,34 @@ func (s *Store) versions(ctx context.Context, q sqldb.Querier, st *sqldb.Stateme
 	return found, nil
 }
 
-// liveVersions returns the values of a webhook's secret that sign now, the current one first. A
-// secret of another workspace has none.
-func (s *Store) liveVersions(ctx context.Context, q sqldb.Querier, w postrider.Webhook) ([]version, error) {
-	if w.SecretID == nil {
-		return nil, nil
-	}
-	const live = "v.secret_id = ? AND s.workspace_id = ? AND (v.expires_at IS NULL OR v.expires_at > ?) ORDER BY v.number DESC"
-	return s.versions(ctx, q, sqldb.SQL(selectVersions+live, *w.SecretID, w.WorkspaceID, s.now()))
-}
-
+// revealed returns a webhook's secret as it is now. A secret of another workspace is not found.
 func (s *Store) revealed(ctx context.Context, q sqldb.Querier, w postrider.Webhook) (postrider.Secret, error) {
-	versions, err := s.liveVersions(ctx, q, w)
+	if w.SecretID == nil {
+		return postrider.Secret{}, postrider.NotFound("secret")
+	}
+	now := s.now()
+	const live = "v.secret_id = ? AND s.workspace_id = ? AND (v.expires_at IS NULL OR v.expires_at > ?) ORDER BY v.number DESC"
+	stored, err := s.versions(ctx, q, sqldb.SQL(selectVersions+live, *w.SecretID, w.WorkspaceID, now))
 	if err != nil {
 		return postrider.Secret{}, err
 	}
-	if len(versions) == 0 {
+	var versions postrider.SecretVersions
+	for _, v := range stored {
+		versions = append(versions, v.version())
+	}
+	current, others := versions.At(now)
+	if current == nil {
 		return postrider.Secret{}, postrider.NotFound("secret")
 	}
-	current := versions[0]
-	if current.err != nil {
-		return postrider.Secret{}, current.err
+	secret := postrider.Secret{ID: *w.SecretID, SecretVersion: *current, Previous: []postrider.PreviousSecret{}}
+	if len(others) > 0 && others[0].EffectiveAt.After(now) {
+		secret.Next, others = &others[0], others[1:]
+		current.Failure = cmp.Or(current.Failure, secret.Next.Failure)
 	}
-	secret := postrider.Secret{
-		ID: current.SecretID, Value: current.value, CreatedAt: current.CreatedAt.Time, Previous: []postrider.PreviousSecret{},
+	for _, v := range others {
+		secret.Previous = append(secret.Previous, postrider.PreviousSecret{CreatedAt: v.CreatedAt, ExpiresAt: *v.ExpiresAt})
 	}
-	for _, v := range versions[1:] {
-		secret.Previous = append(secret.Previous, postrider.PreviousSecret{CreatedAt: v.CreatedAt.Time, ExpiresAt: v.ExpiresAt.Time})
-	}
-	return secret, nil
+	return secret, current.Failure
 }
 
 func (s *Store) createSecret(ctx context.Context, tx *sqlx.Tx, workspaceID, value string) (string, error) {
@@ -108,37 +121,58 @@ func (s *Store) addVersion(ctx context.Context, tx *sqlx.Tx, v version) error {
 	return err
 }
 
-// replaceSecret gives the webhook, whose row is locked, another current secret and returns
-// the secret's id. The versions before it end after grace at the latest, the oldest ones now when
-// there are more than [postrider.MaxLiveSecrets]: each makes the header longer that receivers read.
-func (s *Store) replaceSecret(
-	ctx context.Context, tx *sqlx.Tx, w postrider.Webhook, value string, grace time.Duration,
-) (string, error) {
+// replaceSecret gives the webhook, whose row is locked, another current secret, perhaps at a later
+// time, and returns the secret's id.
+func (s *Store) replaceSecret(ctx context.Context, tx *sqlx.Tx, w postrider.Webhook, r postrider.Rotation) (string, error) {
 	if w.SecretID == nil {
-		return s.createSecret(ctx, tx, w.WorkspaceID, value)
+		return s.createSecret(ctx, tx, w.WorkspaceID, r.Value)
 	}
-	var last int
-	err := sqldb.SQL("SELECT COALESCE(MAX(v.number), 0) FROM secret_versions v JOIN secrets s ON s.id = v.secret_id"+
-		" WHERE v.secret_id = ? AND s.workspace_id = ?", *w.SecretID, w.WorkspaceID).Get(ctx, tx, &last)
+	now := s.now()
+	var known struct{ Last, Current int }
+	err := sqldb.SQL("SELECT COALESCE(MAX(v.number), 0) AS last,"+
+		" COALESCE(MAX(CASE WHEN COALESCE(v.effective_at, v.created_at) <= ? THEN v.number END), 0) AS current", now).
+		Add(" FROM secret_versions v JOIN secrets s ON s.id = v.secret_id WHERE v.secret_id = ? AND s.workspace_id = ?",
+			*w.SecretID, w.WorkspaceID).Get(ctx, tx, &known)
 	switch {
 	case err != nil:
 		return "", err
-	case last == 0:
+	case known.Last == 0:
 		return "", fmt.Errorf("webhook %s: %w", w.ID, errForeignSecret)
 	}
-	now := s.now()
-	end := now.Add(grace)
-	if err := sqldb.SQL("UPDATE secret_versions SET expires_at = ? WHERE secret_id = ? AND (expires_at IS NULL OR expires_at > ?)",
-		end, *w.SecretID, end).Run(ctx, tx); err != nil {
+	next := versionRow{SecretID: *w.SecretID, Number: known.Last + 1, CreatedAt: sqldb.TimeOf(now)}
+	effective := now
+	if r.EffectiveAt.After(now) {
+		effective = r.EffectiveAt
+		next.EffectiveAt = &sqldb.Time{Time: effective}
+	}
+	if err := endVersions(ctx, tx, next.SecretID, known.Current, now, effective, effective.Add(r.Grace)); err != nil {
 		return "", err
 	}
-	err = sqldb.SQL("UPDATE secret_versions SET expires_at = ? WHERE secret_id = ? AND number <= ? AND expires_at > ?",
-		now, *w.SecretID, last+1-postrider.MaxLiveSecrets, now).Run(ctx, tx)
-	if err != nil {
-		return "", err
+	return next.SecretID, s.addVersion(ctx, tx, version{versionRow: next, WorkspaceID: w.WorkspaceID, value: r.Value})
+}
+
+// endVersions ends the versions before a new one: when its grace period does, at the latest, and the
+// current one then, however early it was to end. One that is still to come does not before the new
+// one, and so never does: it only signs beside the others. The oldest end now when there are more
+// than [postrider.MaxLiveSecrets] with the new one: each makes the header longer that receivers read.
+func endVersions(ctx context.Context, tx *sqlx.Tx, secretID string, current int, now, effective, end time.Time) error {
+	const (
+		ends   = "UPDATE secret_versions SET expires_at = ? WHERE secret_id = ? AND (expires_at IS NULL OR expires_at > ? OR number = ?)"
+		waits  = "UPDATE secret_versions SET effective_at = ? WHERE secret_id = ? AND effective_at > ?"
+		excess = "UPDATE secret_versions SET expires_at = ? WHERE secret_id = ? AND expires_at > ? AND number NOT IN" +
+			" (SELECT number FROM secret_versions WHERE secret_id = ? AND expires_at > ?" +
+			" ORDER BY CASE number WHEN ? THEN 0 ELSE 1 END, number DESC LIMIT ?)"
+	)
+	for _, st := range []*sqldb.Statement{
+		sqldb.SQL(ends, end, secretID, end, current),
+		sqldb.SQL(waits, effective, secretID, now),
+		sqldb.SQL(excess, now, secretID, now, secretID, now, current, postrider.MaxLiveSecrets-1),
+	} {
+		if err := st.Run(ctx, tx); err != nil {
+			return err
+		}
 	}
-	next := versionRow{SecretID: *w.SecretID, Number: last + 1, CreatedAt: sqldb.TimeOf(now)}
-	return next.SecretID, s.addVersion(ctx, tx, version{versionRow: next, WorkspaceID: w.WorkspaceID, value: value})
+	return nil
 }
 
 // reencryptChunk is how many rows are encrypted anew in one transaction.

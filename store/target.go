@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -82,7 +81,7 @@ func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([
 
 // target returns a delivery's target. What keeps it from being attempted is its own failure, and
 // none of the others that are read with it.
-func (s *Store) target(delivery postrider.Delivery, row webhookRow, secrets map[secretOwner]liveSecret) postrider.Target {
+func (s *Store) target(delivery postrider.Delivery, row webhookRow, secrets map[secretOwner]postrider.SecretVersions) postrider.Target {
 	if row.DeletedAt != nil && !delivery.State.Finished() {
 		delivery.State = postrider.StateCancelled
 	}
@@ -95,13 +94,10 @@ func (s *Store) target(delivery postrider.Delivery, row webhookRow, secrets map[
 		MaxInFlight: w.MaxInFlight,
 	}
 	if w.SecretID != nil {
-		secret, found := secrets[secretOwner{w.WorkspaceID, *w.SecretID}]
-		if !found {
-			secret.err = errForeignSecret
-		}
-		t.Secrets = secret.values
-		if secret.err != nil {
-			t.Failure = fmt.Errorf("webhook %s: %w", w.ID, secret.err)
+		secret := secrets[secretOwner{w.WorkspaceID, *w.SecretID}]
+		t.Secrets = secret
+		if err := failureOf(secret); err != nil {
+			t.Failure = fmt.Errorf("webhook %s: %w", w.ID, err)
 		}
 	}
 	return t
@@ -125,18 +121,26 @@ func keyed[Row any](
 	return found, err
 }
 
-// liveSecret is the values of a secret that sign now, the current one first.
-type liveSecret struct {
-	values []string
-	err    error // why one of them could not be decrypted
+// failureOf returns why a webhook's requests cannot be signed by a secret's live versions; nil when
+// they can.
+func failureOf(versions postrider.SecretVersions) error {
+	if len(versions) == 0 {
+		return errForeignSecret
+	}
+	for _, v := range versions {
+		if v.Failure != nil {
+			return v.Failure
+		}
+	}
+	return nil
 }
 
 // secretOwner is a secret with the workspace whose it is: webhooks of others do not find it.
 type secretOwner struct{ workspaceID, secretID string }
 
-// liveSecrets returns what signs now, by secret.
-func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow) (map[secretOwner]liveSecret, error) {
-	live := map[secretOwner]liveSecret{}
+// liveSecrets returns what signs now, or will, by secret.
+func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow) (map[secretOwner]postrider.SecretVersions, error) {
+	live := map[secretOwner]postrider.SecretVersions{}
 	var wanted []string
 	for _, w := range webhooks {
 		if w.SecretID != nil {
@@ -147,13 +151,12 @@ func (s *Store) liveSecrets(ctx context.Context, webhooks map[string]webhookRow)
 		return live, nil
 	}
 	slices.Sort(wanted)
-	const current = "(v.expires_at IS NULL OR v.expires_at > ?) AND v.secret_id IN"
-	versions, err := s.versions(ctx, s.db.Delivering.Reading, sqldb.SQL(selectVersions+current, s.now()).In(wanted).
+	const unexpired = "(v.expires_at IS NULL OR v.expires_at > ?) AND v.secret_id IN"
+	versions, err := s.versions(ctx, s.db.Delivering.Reading, sqldb.SQL(selectVersions+unexpired, s.now()).In(wanted).
 		Add(" ORDER BY v.secret_id, v.number DESC"))
 	for _, v := range versions {
 		owner := secretOwner{v.WorkspaceID, v.SecretID}
-		known := live[owner]
-		live[owner] = liveSecret{values: append(known.values, v.value), err: cmp.Or(known.err, v.err)}
+		live[owner] = append(live[owner], v.version())
 	}
 	return live, err
 }

@@ -195,17 +195,14 @@ func (s *Store) setStatus(
 func (s *Store) edited(
 	ctx context.Context, tx *sqlx.Tx, before postrider.Webhook, edit func(*postrider.WebhookEdit) error,
 ) (postrider.Webhook, error) {
-	versions, err := s.liveVersions(ctx, tx, before)
-	if err != nil {
+	secret, err := s.revealed(ctx, tx, before)
+	if err != nil && postrider.CodeOf(err) != postrider.CodeNotFound {
 		return before, err
 	}
 	w := before
-	change := postrider.WebhookEdit{Webhook: &w}
-	if len(versions) > 0 {
-		if versions[0].err != nil {
-			return before, versions[0].err
-		}
-		change.Secret = versions[0].value
+	change := postrider.WebhookEdit{Webhook: &w, Secret: secret.Value}
+	if secret.Next != nil {
+		change.NextSecret = secret.Next.Value
 	}
 	if err := edit(&change); err != nil {
 		return before, err
@@ -216,7 +213,7 @@ func (s *Store) edited(
 		w.InactiveSince = inactiveSince(w.Status, w.UpdatedAt)
 	}
 	if change.NewSecret != "" {
-		id, err := s.replaceSecret(ctx, tx, w, change.NewSecret, 0)
+		id, err := s.replaceSecret(ctx, tx, w, postrider.Rotation{Value: change.NewSecret})
 		if err != nil {
 			return before, err
 		}
@@ -273,8 +270,8 @@ func (s *Store) DeleteWebhook(ctx context.Context, workspaceID, id string) error
 	return err
 }
 
-// Secret returns a webhook's current secret and the times of the earlier ones that still
-// sign. Returns [postrider.CodeNotFound] when the webhook is unknown or has
+// Secret returns a webhook's current secret, the one that is to take its place, and the times of
+// the earlier ones that still sign. Returns [postrider.CodeNotFound] when the webhook is unknown or has
 // no secret.
 func (s *Store) Secret(ctx context.Context, workspaceID, webhookID string) (postrider.Secret, error) {
 	w, err := s.Webhook(ctx, workspaceID, webhookID)
@@ -285,12 +282,13 @@ func (s *Store) Secret(ctx context.Context, workspaceID, webhookID string) (post
 	return secret, sqldb.Failure("read a secret", err)
 }
 
-// RotateSecret makes secret the webhook's current one. The secrets before it go on signing
-// for the grace period, or shorter where they end earlier; with a grace of 0 they end now.
-// A webhook without a secret gets one. Returns [postrider.CodeNotFound] when the
+// RotateSecret gives the webhook another current secret, at once or at the time that the rotation
+// sets. The secrets before it go on signing until its grace period ends, or shorter where they end
+// earlier, and it signs beside them from now on. A webhook has one secret at most that is to come:
+// a rotation takes the place of the one before. A webhook without a secret gets one at once. Returns [postrider.CodeNotFound] when the
 // webhook is unknown.
 func (s *Store) RotateSecret(
-	ctx context.Context, workspaceID, webhookID, secret string, grace time.Duration,
+	ctx context.Context, workspaceID, webhookID string, rotation postrider.Rotation,
 ) (postrider.Secret, error) {
 	var revealed postrider.Secret
 	err := s.db.Write(ctx, "rotate a secret", func(tx *sqlx.Tx) error {
@@ -298,7 +296,7 @@ func (s *Store) RotateSecret(
 		if w, err = s.shown(ctx, w, err); err != nil {
 			return err
 		}
-		id, err := s.replaceSecret(ctx, tx, w, secret, grace)
+		id, err := s.replaceSecret(ctx, tx, w, rotation)
 		if err != nil {
 			return err
 		}

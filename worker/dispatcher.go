@@ -77,6 +77,10 @@ const (
 	reapInterval = time.Second
 	// startTimeout bounds one start of a workflow.
 	startTimeout = 10 * time.Second
+	// startGrace bounds a start that is under way at a stop. To cut it off would be too early:
+	// the workflow may have been made, and its first task, which comes with the answer, would be
+	// lost until it times out.
+	startGrace = 2 * time.Second
 	// maxStarting is how many starts for first attempts go on at once. Temporal works on
 	// workflows with as many cores or fewer; more starts would delay all of them, and the
 	// workflow tasks that follow.
@@ -331,9 +335,19 @@ func (d *Dispatcher) start(ctx context.Context, startWorkflow func(context.Conte
 		d.queued.Add(-1)
 		return ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	ctx, cancel := startContext(ctx)
 	defer cancel()
 	return startWorkflow(ctx)
+}
+
+// startContext returns the context of one start, which outlasts ctx for startGrace.
+func startContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
+	detach := context.AfterFunc(ctx, func() { time.AfterFunc(startGrace, cancel) })
+	return bound, func() {
+		detach()
+		cancel()
+	}
 }
 
 // release frees the slots of claimed deliveries and ends their leases, also during a shutdown.

@@ -67,7 +67,7 @@ func (d *Dispatcher) handOverDue(ctx context.Context) (int, error) {
 
 // startRetries starts a workflow of retries. When that fails it releases the deliveries.
 func (d *Dispatcher) startRetries(ctx context.Context, h postrider.Handover) error {
-	bound, cancel := context.WithTimeout(ctx, startTimeout)
+	bound, cancel := startContext(ctx)
 	defer cancel()
 	err := d.Starter.StartRetries(bound, h)
 	if err == nil || errors.Is(err, workflows.ErrAlreadyStarted) {

@@ -160,6 +160,7 @@ CREATE TABLE secret_versions (
     ciphertext bytea NOT NULL,
     created_at timestamptz NOT NULL,
     expires_at timestamptz,
+    effective_at timestamptz,
     CONSTRAINT secret_versions_pkey PRIMARY KEY (secret_id, number),
     CONSTRAINT secret_versions_secret_id_fkey FOREIGN KEY (secret_id) REFERENCES secrets(id)
 );

@@ -135,7 +135,7 @@ CREATE TABLE secret_versions (
     key_id     TEXT NOT NULL, -- the encryption key's fingerprint
     ciphertext BLOB NOT NULL,
     created_at TIMESTAMP NOT NULL,
-    expires_at TIMESTAMP,
+    expires_at TIMESTAMP, effective_at TIMESTAMP,
     PRIMARY KEY (secret_id, number)
 );
 

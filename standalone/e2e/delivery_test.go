@@ -39,6 +39,7 @@ func TestDeliveries(t *testing.T) {
 		"deleting a webhook cancels what is under way":       testDelete,
 		"workflows are found by search attributes":           testSearchAttributes,
 		"a webhook's test reaches it alone":                  testTestRoute,
+		"a rotation takes effect at its time, by itself":     testRotation,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -59,12 +59,33 @@ func newLayout(t *testing.T) *layout {
 		"POSTRIDER_LOG_FORMAT=json",
 	}
 	l.startTemporal(t)
+	l.prepare(t)
+	return l
+}
+
+// beside returns another installation on the same Temporal server, in the same namespace. Its
+// database is empty.
+func (l *layout) beside(t *testing.T) *layout {
+	t.Helper()
+	other := &layout{postgres: l.postgres, temporal: l.temporal, dir: t.TempDir()}
+	for _, setting := range l.env {
+		if strings.HasPrefix(setting, "POSTRIDER_DATABASE_URL=") {
+			setting = "POSTRIDER_DATABASE_URL=" + l.postgres.EmptyDatabase(t)
+		}
+		other.env = append(other.env, setting)
+	}
+	other.prepare(t)
+	return other
+}
+
+// prepare makes the database and the namespace ready, and a key.
+func (l *layout) prepare(t *testing.T) {
+	t.Helper()
 	l.command(t, "migrate", "up")
 	l.command(t, "temporal", "setup")
 	workspace := l.command(t, "workspace", "create", "acme")
 	l.Key = l.command(t, "key", "create", "--workspace", workspace, "--name", "tests",
 		"--scope", "publish", "--scope", "manage", "--scope", "read", "--scope", "secrets", "--scope", "admin")
-	return l
 }
 
 // command runs a command of the production binary and returns its standard output.

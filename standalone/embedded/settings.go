@@ -117,6 +117,10 @@ func dynamicSettings(plain bool) dynamicconfig.StaticClient {
 		dynamicconfig.EnableEagerWorkflowStart.Key():     true,
 		dynamicconfig.EnableActivityEagerExecution.Key(): true,
 
+		// A worker that stops gets no more tasks, instead of one that it no longer takes: such a task
+		// waits until it times out.
+		dynamicconfig.EnableCancelWorkerPollsOnShutdown.Key(): true,
+
 		// The server would ask the internet for new versions.
 		dynamicconfig.EnableServerVersionCheck.Key(): false,
 

@@ -25,6 +25,8 @@ func fairnessTests() map[string]func(*testing.T, *Bundle) {
 		"workspaces take turns over several claims":        fairWorkspaceTurns,
 		"blocked workspaces do not hide the others":        fairBlockedWorkspaces,
 		"first attempts of others go on beside retries":    fairRetries,
+		"a rate outlives a clock that is ahead":            fairRateClockAhead,
+		"whatever others have each workspace has its turn": fairShare,
 	}
 }
 
@@ -144,6 +146,20 @@ func fairRateBusy(t *testing.T, b *Bundle) {
 		b.Clock.Advance(time.Duration(15+i%6) * time.Millisecond)
 	}
 	require.InDelta(t, 100, total, 2, fmt.Sprint(b.Clock.Now().Sub(Start())))
+}
+
+// Guards against one claim by a clock that is hours ahead, which held a webhook up for as long.
+func fairRateClockAhead(t *testing.T, b *Bundle) {
+	const ahead = 6 * time.Hour
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.RateLimit = ref(2) })
+	b.PublishTo(t, w.ID, 10)
+	b.Clock.Advance(ahead)
+	require.Len(t, b.Claimed(t, 10)[w.ID], 1)
+	b.Clock.Advance(-ahead)
+	require.Len(t, b.Claimed(t, 10)[w.ID], 1, "at once, by a clock that is right")
+	require.Empty(t, b.Claimed(t, 10), "and the limit holds")
+	b.Clock.Advance(500 * time.Millisecond)
+	require.Len(t, b.Claimed(t, 10)[w.ID], 1)
 }
 
 // elsewhere makes a workspace and does something in it.

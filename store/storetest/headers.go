@@ -185,7 +185,7 @@ func secretOfAnotherWorkspace(t *testing.T, b *Bundle) {
 	require.Empty(t, targets[0].Secrets)
 	_, err = b.Secret(ctx, b.Workspace, ours.ID)
 	requireCode(t, postrider.CodeNotFound, err)
-	_, err = b.RotateSecret(ctx, b.Workspace, ours.ID, "ours", 0)
+	_, err = b.RotateSecret(ctx, b.Workspace, ours.ID, postrider.Rotation{Value: "ours"})
 	require.ErrorContains(t, err, "not in its workspace")
 	_, err = b.UpdateWebhook(ctx, b.Workspace, ours.ID, func(e *postrider.WebhookEdit) error {
 		require.Empty(t, e.Secret)

@@ -3,6 +3,8 @@ package storetest
 
 import (
 	"cmp"
+	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,25 +21,35 @@ func propertyTests() map[string]func(*testing.T, *Bundle) {
 	}
 }
 
-// neverLost plays dispatchers, workflows and operators at random. At any time every outbox row
-// must be in one of the states of outbox.go. In the end every accepted delivery must be
-// finished, parked, or claimable, for a first attempt or for a retry, once leases have run out
-// and all carriers are lost.
+// neverLost plays dispatchers, workflows, operators, retention and restarts at random. At any time
+// every outbox row must be in one of the states of outbox.go, and every delivery must have come to
+// its state by a way that docs/states.md draws. In the end every accepted delivery must be finished,
+// parked, or claimable, for a first attempt or for a retry, once leases have run out and all carriers
+// are lost.
 func neverLost(t *testing.T, b *Bundle) {
 	raw := b.Raw(t)
 	rapid.Check(t, func(r *rapid.T) {
-		m := &machine{t: t, Bundle: b, raw: raw}
+		b.Workspace = b.NewWorkspace(t) // without the webhooks of the machine before
+		m := &machine{t: t, Bundle: b, raw: raw, seen: map[string]seen{}}
 		for range 3 {
-			m.webhooks = append(m.webhooks, b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = 4 }).ID)
+			m.subscribe()
 		}
 		r.Repeat(map[string]func(*rapid.T){
 			"publish": m.publish, "claim": m.claim, "release": m.release, "record": m.record, "hand over": m.handOver, "leave": m.leave,
-			"keep": m.keep, "acquire": m.acquire, "cancel": m.cancel, "pause or resume": m.toggle,
-			"sweep": m.sweep, "park": m.park, "time passes": m.pass,
+			"keep": m.keep, "acquire": m.acquire, "cancel": m.cancel, "call off": m.callOff, "park": m.park,
+			"publish to all": m.publishToAll, "fan out": m.fanOut, "sweep": m.sweep,
+			"pause or resume": m.toggle, "delete": m.remove, "rotate": m.rotate,
+			"expire": m.expire, "restart": m.restart, "time passes": m.pass,
 			"": m.check,
 		})
 		m.settle()
 	})
+}
+
+// seen is a delivery as the machine saw it.
+type seen struct {
+	State    postrider.DeliveryState
+	Attempts int
 }
 
 type machine struct {
@@ -45,11 +57,22 @@ type machine struct {
 	t        *testing.T
 	raw      *sqlx.DB
 	webhooks []string
-	accepted []string
+	deleted  []string
 	leased   []string
+	large    bool            // a publication was so large that it is fanned out
+	seen     map[string]seen // each delivery as it was after the last step
 }
 
-// check guards the table of states in outbox.go, and that every delivery has its row.
+// subscribe makes another webhook. What is parked for it soon expires.
+func (m *machine) subscribe() {
+	w := m.NewWebhook(m.t, func(w *postrider.Webhook) {
+		w.Events, w.MaxInFlight, w.ParkSeconds = []string{"*"}, 4, 60
+	})
+	m.webhooks = append(m.webhooks, w.ID)
+}
+
+// check guards the table of states in outbox.go, that every delivery has its row, and the states of
+// deliveries.
 func (m *machine) check(*rapid.T) {
 	var strange int
 	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &strange, `SELECT COUNT(*) FROM outbox WHERE NOT (
@@ -61,15 +84,83 @@ func (m *machine) check(*rapid.T) {
 		OR ahead AND NOT (kind = 'start' AND leased)`))
 	require.Zero(m.t, strange)
 	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &strange, `SELECT COUNT(*)
-		FROM deliveries d LEFT JOIN outbox o ON o.delivery_id = d.id
+		FROM deliveries d LEFT JOIN outbox o ON o.delivery_id = d.id AND o.kind <> 'cancel'
 		WHERE (d.finished_at IS NULL AND d.state <> 'parked') <> (o.delivery_id IS NOT NULL)
 			OR d.state = 'retrying' AND o.kind <> 'retry' OR d.state IN ('pending', 'delivering') AND o.kind <> 'start'`))
 	require.Zero(m.t, strange)
+	for _, webhook := range slices.Concat(m.webhooks, m.deleted) {
+		m.checkDeliveries(webhook)
+	}
+}
+
+func (m *machine) checkDeliveries(webhook string) {
+	var rows []struct {
+		ID       string
+		Finished bool
+		seen
+	}
+	require.NoError(m.t, m.raw.SelectContext(m.t.Context(), &rows, `SELECT d.id, d.state, d.attempt_count AS attempts,
+		d.finished_at IS NOT NULL AS finished FROM deliveries d WHERE d.webhook_id = $1`, webhook))
+	for _, row := range rows {
+		before, known := m.seen[row.ID]
+		if known && before == row.seen {
+			continue
+		}
+		if !known {
+			before = seen{State: row.State}
+		}
+		require.Equal(m.t, row.State.Finished(), row.Finished, row.ID)
+		require.Contains(m.t, follow(before.State), row.State, "%s was %s", row.ID, before.State)
+		require.GreaterOrEqual(m.t, row.Attempts, before.Attempts, row.ID)
+		switch row.State {
+		case postrider.StatePending:
+			require.Zero(m.t, row.Attempts, row.ID)
+		case postrider.StateRetrying:
+			require.NotZero(m.t, row.Attempts, row.ID)
+		}
+		m.seen[row.ID] = row.seen
+	}
+}
+
+// follow returns the states in which a delivery can be after one step.
+func follow(state postrider.DeliveryState) []postrider.DeliveryState {
+	switch state {
+	case postrider.StateRetrying: // it was attempted, and is never pending again
+		return slices.DeleteFunc(postrider.DeliveryStates(), func(s postrider.DeliveryState) bool {
+			return s == postrider.StatePending || s == postrider.StateDelivering
+		})
+	case postrider.StatePending, postrider.StateParked:
+		return postrider.DeliveryStates()
+	}
+	return []postrider.DeliveryState{state}
 }
 
 func (m *machine) publish(r *rapid.T) {
 	w := rapid.SampledFrom(m.webhooks).Draw(r, "webhook")
-	m.accepted = append(m.accepted, m.PublishTo(m.t, w, rapid.IntRange(1, 6).Draw(r, "events"))...)
+	m.PublishTo(m.t, w, rapid.IntRange(1, 6).Draw(r, "events"))
+}
+
+// publishToAll publishes events for all webhooks, sometimes so many that their deliveries are made
+// in steps.
+func (m *machine) publishToAll(r *rapid.T) {
+	p := m.Publication()
+	events := rapid.IntRange(1, 3).Draw(r, "events")
+	if !m.large && rapid.IntRange(0, 39).Draw(r, "large") == 39 {
+		events, m.large = postrider.MaxBatch, true
+		for range 4 - len(m.webhooks) {
+			m.subscribe()
+		}
+	}
+	for range events {
+		p.Events = append(p.Events, m.NewEvent("all.of.them"))
+	}
+	_, err := m.Publish(m.t.Context(), p)
+	require.NoError(m.t, err)
+}
+
+func (m *machine) fanOut(*rapid.T) {
+	_, err := m.FanOut(m.t.Context())
+	require.NoError(m.t, err)
 }
 
 func (m *machine) claim(r *rapid.T) {
@@ -138,6 +229,9 @@ func (m *machine) record(r *rapid.T) {
 		states := []postrider.DeliveryState{postrider.StateSucceeded, postrider.StateRetrying, postrider.StateFailed}
 		state := rapid.SampledFrom(states).Draw(r, "state")
 		o := m.Outcome(m.t, id, d.AttemptCount+rapid.IntRange(0, 1).Draw(r, "again")+1, state)
+		if state == postrider.StateFailed && rapid.Bool().Draw(r, "gone") {
+			o.DisableWebhook = "the receiver answered 410"
+		}
 		o.WorkflowID, o.Leaves = m.carrier(id), state == postrider.StateRetrying && rapid.Bool().Draw(r, "leaves")
 		if rapid.Bool().Draw(r, "hands on") {
 			o.Successor = rapid.SampledFrom(m.leased).Draw(r, "successor")
@@ -166,15 +260,57 @@ func (m *machine) park(r *rapid.T) {
 
 func (m *machine) toggle(r *rapid.T) {
 	webhook := rapid.SampledFrom(m.webhooks).Draw(r, "webhook")
-	_, err := m.UpdateWebhook(m.t.Context(), m.Workspace, webhook, func(e *postrider.WebhookEdit) error {
-		if e.Webhook.Status == postrider.WebhookActive {
-			e.Webhook.Status = postrider.WebhookPaused
-		} else {
-			e.Webhook.Status = postrider.WebhookActive
-		}
-		return nil
-	})
+	edit := func(ctx context.Context, workspaceID, id string) (postrider.Webhook, error) {
+		return m.UpdateWebhook(ctx, workspaceID, id, func(e *postrider.WebhookEdit) error {
+			if e.Webhook.Status == postrider.WebhookActive {
+				e.Webhook.Status = postrider.WebhookPaused
+			} else {
+				e.Webhook.Status = postrider.WebhookActive
+			}
+			return nil
+		})
+	}
+	set := rapid.SampledFrom([]func(context.Context, string, string) (postrider.Webhook, error){m.PauseWebhook, m.ResumeWebhook, edit})
+	_, err := set.Draw(r, "how")(m.t.Context(), m.Workspace, webhook)
 	require.NoError(m.t, err)
+}
+
+// remove deletes a webhook, and makes another one in its place.
+func (m *machine) remove(r *rapid.T) {
+	i := rapid.IntRange(0, len(m.webhooks)-1).Draw(r, "webhook")
+	require.NoError(m.t, m.DeleteWebhook(m.t.Context(), m.Workspace, m.webhooks[i]))
+	m.deleted = append(m.deleted, m.webhooks[i])
+	m.webhooks = slices.Delete(m.webhooks, i, i+1)
+	m.subscribe()
+}
+
+// callOff cancels the workflows of deleted webhooks.
+func (m *machine) callOff(r *rapid.T) {
+	called, err := m.ClaimCancellations(m.t.Context(), rapid.IntRange(1, 10).Draw(r, "limit"), lease)
+	require.NoError(m.t, err)
+	for _, c := range called {
+		require.NoError(m.t, m.Cancelled(m.t.Context(), []string{c.DeliveryID}))
+	}
+}
+
+func (m *machine) rotate(r *rapid.T) {
+	span := func(name string) time.Duration {
+		return time.Duration(rapid.IntRange(0, 60).Draw(r, name)) * time.Second
+	}
+	rotation := postrider.Rotation{Value: "rotated", EffectiveAt: m.Clock.Now().Add(span("ahead")), Grace: span("grace")}
+	_, err := m.RotateSecret(m.t.Context(), m.Workspace, rapid.SampledFrom(m.webhooks).Draw(r, "webhook"), rotation)
+	require.NoError(m.t, err)
+}
+
+// expire fails what was parked for too long.
+func (m *machine) expire(*rapid.T) {
+	_, err := m.Retain(m.t.Context(), Start().Add(-day), func(postrider.Removed) {})
+	require.NoError(m.t, err)
+}
+
+// restart gives back what the process before had leased, as a process does that has the database to itself.
+func (m *machine) restart(*rapid.T) {
+	require.NoError(m.t, m.ReleaseOrphans(m.t.Context()))
 }
 
 func (m *machine) pass(r *rapid.T) {
@@ -185,31 +321,44 @@ func (m *machine) pass(r *rapid.T) {
 func (m *machine) settle() {
 	for again := true; again; {
 		m.Clock.Advance(time.Minute + postrider.CarrierGrace + lease)
+		m.FanOutAll(m.t)
 		m.SweepAll(m.t)
-		var got []postrider.Delivery
-		claimed, err := m.Claim(m.t.Context(), postrider.ClaimRequest{Limit: 1000, Lease: lease})
+		n := m.succeed()
+		called, err := m.ClaimCancellations(m.t.Context(), 1000, lease)
 		require.NoError(m.t, err)
-		for _, d := range claimed {
-			got = append(got, d.Delivery)
+		for _, c := range called {
+			require.NoError(m.t, m.Cancelled(m.t.Context(), []string{c.DeliveryID}))
 		}
-		made, err := m.ClaimRetries(m.t.Context(), postrider.HandoverRequest{Limit: 1000, Lease: lease})
-		require.NoError(m.t, err)
-		for _, h := range made {
-			got = append(got, h.Deliveries...)
-		}
-		outcomes := make([]postrider.Outcome, len(got))
-		for i, d := range got {
-			outcomes[i] = m.Outcome(m.t, d.ID, d.AttemptCount+1, postrider.StateSucceeded)
-		}
-		require.NoError(m.t, m.Record(m.t.Context(), outcomes), "none was finished")
 		m.SweepAll(m.t) // the claim may have ended leases of deliveries whose webhook is paused
-		again = len(got)+m.count(m.t.Context(), m.t, "SELECT COUNT(*) FROM sweeps") > 0
+		again = n+len(called)+m.count(m.t.Context(), m.t, "SELECT COUNT(*) FROM sweeps") > 0
 	}
-	for _, id := range m.accepted {
-		state := m.State(m.t, id)
-		require.True(m.t, state.Finished() || state == postrider.StateParked, "%s is lost: %s", id, state)
+	m.check(nil)
+	for id, d := range m.seen {
+		require.True(m.t, d.State.Finished() || d.State == postrider.StateParked, "%s is lost: %s", id, d.State)
 	}
-	var rows int
-	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &rows, "SELECT COUNT(*) FROM outbox"))
-	require.Zero(m.t, rows)
+	require.Zero(m.t, m.count(m.t.Context(), m.t, "SELECT COUNT(*) FROM outbox"))
+}
+
+// succeed lets the next attempt of all that can be claimed succeed, and returns how many there were.
+func (m *machine) succeed() int {
+	var got []postrider.Delivery
+	claimed, err := m.Claim(m.t.Context(), postrider.ClaimRequest{Limit: 1000, Lease: lease})
+	require.NoError(m.t, err)
+	for _, d := range claimed {
+		got = append(got, d.Delivery)
+	}
+	made, err := m.ClaimRetries(m.t.Context(), postrider.HandoverRequest{Limit: 1000, Lease: lease})
+	require.NoError(m.t, err)
+	for _, h := range made {
+		got = append(got, h.Deliveries...)
+	}
+	outcomes := make([]postrider.Outcome, len(got))
+	for i, d := range got {
+		outcomes[i] = postrider.Outcome{
+			DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, State: postrider.StateSucceeded, WorkflowID: d.WorkflowID,
+			Attempt: postrider.Attempt{Number: d.AttemptCount + 1, StartedAt: m.Clock.Now(), Result: postrider.ResultSuccess},
+		}
+	}
+	require.NoError(m.t, m.Record(m.t.Context(), outcomes), "none was finished")
+	return len(got)
 }

@@ -19,6 +19,9 @@ func secretTests() map[string]func(*testing.T, *Bundle) {
 		"the secret is not in the table":                   secretEncrypted,
 		"a rotated secret signs on for its grace":          secretRotation,
 		"a handful of secrets sign at once":                secretsBounded,
+		"a rotation takes effect at its time":              rotationLater,
+		"a rotation takes the place of one to come":        rotationOvertaken,
+		"however secrets rotate one is current":            rotationProperty,
 		"the first secret may come later":                  secretLater,
 		"a moved ciphertext does not decrypt":              secretMoved,
 		"a second encryption key takes over":               secretReencryption,
@@ -29,6 +32,11 @@ func secretTests() map[string]func(*testing.T, *Bundle) {
 	}
 }
 
+// signing returns the values that sign an attempt now, the current one first.
+func (b *Bundle) signing(target postrider.Target) []string {
+	return target.Secrets.Values(b.Clock.Now())
+}
+
 const firstSecret = "whsec_dG9wIHNlY3JldCB0b3Agc2VjcmV0IQ=="
 
 func secretsBounded(t *testing.T, b *Bundle) {
@@ -37,7 +45,7 @@ func secretsBounded(t *testing.T, b *Bundle) {
 	for i := range 2 * postrider.MaxLiveSecrets {
 		b.Clock.Advance(time.Second)
 		rotated = append(rotated, "secret "+string(rune('a'+i)))
-		secret, err := b.RotateSecret(t.Context(), b.Workspace, w.ID, rotated[i], day)
+		secret, err := b.RotateSecret(t.Context(), b.Workspace, w.ID, postrider.Rotation{Value: rotated[i], Grace: day})
 		require.NoError(t, err)
 		require.Equal(t, rotated[i], secret.Value)
 		require.Len(t, secret.Previous, min(i+1, postrider.MaxLiveSecrets-1))
@@ -46,7 +54,7 @@ func secretsBounded(t *testing.T, b *Bundle) {
 	targets, err := b.Targets(t.Context(), ids)
 	require.NoError(t, err)
 	slices.Reverse(rotated)
-	require.Equal(t, rotated[:postrider.MaxLiveSecrets], targets[0].Secrets)
+	require.Equal(t, rotated[:postrider.MaxLiveSecrets], b.signing(targets[0]))
 }
 
 func secretEncrypted(t *testing.T, b *Bundle) {
@@ -58,23 +66,25 @@ func secretEncrypted(t *testing.T, b *Bundle) {
 	require.Len(t, ciphertext, len(firstSecret)+28) // nonce and tag
 	secret, err := b.Secret(t.Context(), b.Workspace, w.ID)
 	require.NoError(t, err)
-	require.Equal(t, postrider.Secret{ID: *w.SecretID, Value: firstSecret, CreatedAt: Start(), Previous: []postrider.PreviousSecret{}}, secret)
+	first := postrider.SecretVersion{Value: firstSecret, CreatedAt: Start(), EffectiveAt: Start()}
+	require.Equal(t, postrider.Secret{ID: *w.SecretID, SecretVersion: first, Previous: []postrider.PreviousSecret{}}, secret)
 }
 
 func secretRotation(t *testing.T, b *Bundle) {
 	ctx := t.Context()
 	w := b.NewWebhook(t)
 	b.Clock.Advance(time.Minute)
-	secret, err := b.RotateSecret(ctx, b.Workspace, w.ID, "second", time.Hour)
+	secret, err := b.RotateSecret(ctx, b.Workspace, w.ID, postrider.Rotation{Value: "second", Grace: time.Hour})
 	require.NoError(t, err)
+	minute := Start().Add(time.Minute)
 	require.Equal(t, postrider.Secret{
-		ID: *w.SecretID, Value: "second", CreatedAt: Start().Add(time.Minute),
+		ID: *w.SecretID, SecretVersion: postrider.SecretVersion{Value: "second", CreatedAt: minute, EffectiveAt: minute},
 		Previous: []postrider.PreviousSecret{{CreatedAt: Start(), ExpiresAt: Start().Add(61 * time.Minute)}},
 	}, secret)
 
 	// A longer grace does not bring back what ends earlier.
 	b.Clock.Advance(30 * time.Minute)
-	secret, err = b.RotateSecret(ctx, b.Workspace, w.ID, "third", 24*time.Hour)
+	secret, err = b.RotateSecret(ctx, b.Workspace, w.ID, postrider.Rotation{Value: "third", Grace: 24 * time.Hour})
 	require.NoError(t, err)
 	require.Equal(t, []postrider.PreviousSecret{
 		{CreatedAt: Start().Add(time.Minute), ExpiresAt: Start().Add(31*time.Minute + 24*time.Hour)},
@@ -86,7 +96,7 @@ func secretRotation(t *testing.T, b *Bundle) {
 	require.NoError(t, err)
 	require.Len(t, secret.Previous, 1)
 
-	secret, err = b.RotateSecret(ctx, b.Workspace, w.ID, "fourth", 0)
+	secret, err = b.RotateSecret(ctx, b.Workspace, w.ID, postrider.Rotation{Value: "fourth"})
 	require.NoError(t, err)
 	require.Equal(t, "fourth", secret.Value)
 	require.Empty(t, secret.Previous)
@@ -95,7 +105,7 @@ func secretRotation(t *testing.T, b *Bundle) {
 func secretLater(t *testing.T, b *Bundle) {
 	w, err := b.CreateWebhook(t.Context(), b.Settings(), "")
 	require.NoError(t, err)
-	secret, err := b.RotateSecret(t.Context(), b.Workspace, w.ID, "late", time.Hour)
+	secret, err := b.RotateSecret(t.Context(), b.Workspace, w.ID, postrider.Rotation{Value: "late", Grace: time.Hour})
 	require.NoError(t, err)
 	require.Equal(t, "late", secret.Value)
 	read, err := b.Webhook(t.Context(), b.Workspace, w.ID)
@@ -124,7 +134,7 @@ func secretReencryption(t *testing.T, b *Bundle) {
 	secret, err := both.Secret(ctx, b.Workspace, w.ID)
 	require.NoError(t, err)
 	require.Equal(t, firstSecret, secret.Value)
-	_, err = both.RotateSecret(ctx, b.Workspace, w.ID, "second", time.Hour)
+	_, err = both.RotateSecret(ctx, b.Workspace, w.ID, postrider.Rotation{Value: "second", Grace: time.Hour})
 	require.NoError(t, err)
 
 	n, err := both.Reencrypt(ctx, func(int) {})
@@ -160,7 +170,7 @@ func foreignSecret(t *testing.T, b *Bundle) (postrider.Webhook, *store.Store) {
 	require.NoError(t, err)
 	s := b.Open(t, other+","+b.Key)
 	w := b.NewWebhook(t)
-	_, err = s.RotateSecret(t.Context(), b.Workspace, w.ID, "second", 0)
+	_, err = s.RotateSecret(t.Context(), b.Workspace, w.ID, postrider.Rotation{Value: "second"})
 	require.NoError(t, err)
 	return w, s
 }
@@ -191,26 +201,26 @@ func secretTargetsWithoutKey(t *testing.T, b *Bundle) {
 	require.NoError(t, err)
 	require.Len(t, targets, 3)
 	require.NoError(t, targets[0].Failure)
-	require.Equal(t, []string{firstSecret}, targets[0].Secrets)
+	require.Equal(t, []string{firstSecret}, b.signing(targets[0]))
 	require.NoError(t, targets[2].Failure)
 	require.ErrorContains(t, targets[1].Failure, "webhook "+foreign.ID+": a secret cannot be decrypted")
 	targets, err = knowing.Targets(t.Context(), ids)
 	require.NoError(t, err)
 	require.NoError(t, targets[1].Failure)
-	require.Equal(t, []string{"second"}, targets[1].Secrets)
+	require.Equal(t, []string{"second"}, b.signing(targets[1]))
 }
 
 func secretTargets(t *testing.T, b *Bundle) {
 	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.Headers = map[string]string{"X-One": "1"} })
 	deliveries := b.PublishTo(t, w.ID, 2)
-	_, err := b.RotateSecret(t.Context(), b.Workspace, w.ID, "second", time.Minute)
+	_, err := b.RotateSecret(t.Context(), b.Workspace, w.ID, postrider.Rotation{Value: "second", Grace: time.Minute})
 	require.NoError(t, err)
 	targets, err := b.Targets(t.Context(), []string{deliveries[1], deliveries[0], deliveries[1]})
 	require.NoError(t, err)
 	require.Len(t, targets, 3)
 	require.Equal(t, targets[0], targets[2])
 	require.Equal(t, deliveries[0], targets[1].Delivery.ID)
-	require.Equal(t, []string{"second", firstSecret}, targets[0].Secrets)
+	require.Equal(t, []string{"second", firstSecret}, b.signing(targets[0]))
 	require.Equal(t, w.URL, targets[0].URL)
 	require.Equal(t, postrider.WebhookActive, targets[0].WebhookStatus)
 	require.Equal(t, map[string]string{"X-One": "1"}, targets[0].Headers)
@@ -220,7 +230,7 @@ func secretTargets(t *testing.T, b *Bundle) {
 	b.Clock.Advance(time.Minute)
 	targets, err = b.Targets(t.Context(), deliveries)
 	require.NoError(t, err)
-	require.Equal(t, []string{"second"}, targets[1].Secrets)
+	require.Equal(t, []string{"second"}, b.signing(targets[1]))
 
 	_, err = b.Raw(t).ExecContext(t.Context(), "DELETE FROM events WHERE key = $1", targets[0].Delivery.EventKey)
 	require.NoError(t, err)

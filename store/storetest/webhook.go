@@ -124,7 +124,7 @@ func isolation(t *testing.T, b *Bundle) {
 	requireCode(t, postrider.CodeNotFound, b.DeleteWebhook(ctx, other, w.ID))
 	_, err = b.Secret(ctx, other, w.ID)
 	requireCode(t, postrider.CodeNotFound, err)
-	_, err = b.RotateSecret(ctx, other, w.ID, "new", 0)
+	_, err = b.RotateSecret(ctx, other, w.ID, postrider.Rotation{Value: "new"})
 	requireCode(t, postrider.CodeNotFound, err)
 	_, err = b.Event(ctx, other, receipts[0].ID)
 	requireCode(t, postrider.CodeNotFound, err)
