@@ -39,7 +39,7 @@ func (s *Store) shapes(ctx context.Context, deliveries []postrider.Delivery) (ma
 	if len(wanted) == 0 {
 		return nil, nil
 	}
-	rows, err := keyed(ctx, s.db.Reading, selectShapes, "id", wanted, func(r shapeRow) string { return r.ID })
+	rows, err := keyed(ctx, s.db.Delivering.Reading, selectShapes, "id", wanted, func(r shapeRow) string { return r.ID })
 	byID := make(map[string]postrider.Shape, len(rows))
 	for id, r := range rows {
 		byID[id] = postrider.Shape{Format: r.Format, Transform: r.Transform, Source: r.Source}
