@@ -25,6 +25,7 @@ type deliveryRow struct {
 	ReplayOf      *string     `db:"replay_of"`
 	CreatedAt     sqldb.Time  `db:"created_at"`
 	DueAt         sqldb.Time  `db:"due_at"`
+	ExpiresAt     *sqldb.Time `db:"expires_at"`
 	FinishedAt    *sqldb.Time `db:"finished_at"`
 	WorkflowID    string      `db:"workflow_id"`
 	TraceContext  *string     `db:"trace_context"`
@@ -59,7 +60,7 @@ func (r deliveryRow) item() (postrider.Delivery, error) {
 		ID: r.ID, WorkspaceID: r.WorkspaceID, WebhookID: r.WebhookID,
 		EventID: r.EventID, EventKey: r.EventKey, EventType: r.EventType, State: r.State, Policy: r.Policy,
 		AttemptCount: r.AttemptCount, NextAttemptAt: r.NextAttemptAt.Pointer(), LastError: r.LastError, ReplayOf: r.ReplayOf,
-		CreatedAt: r.CreatedAt.Time, DueAt: r.DueAt.Time, FinishedAt: r.FinishedAt.Pointer(), WorkflowID: r.WorkflowID,
+		CreatedAt: r.CreatedAt.Time, DueAt: r.DueAt.Time, ExpiresAt: r.ExpiresAt.Pointer(), FinishedAt: r.FinishedAt.Pointer(), WorkflowID: r.WorkflowID,
 	}
 	if r.TraceContext != nil {
 		d.TraceContext = *r.TraceContext

@@ -43,17 +43,24 @@ type fanOutRow struct {
 
 // addFanOuts makes the rows of a publication's fan-outs. to are the webhooks of each event.
 func (b *publishBatch) addFanOuts(p postrider.Publication, to [][]subscriber) error {
-	byKey := map[matchKey]int{}
+	type group struct {
+		matchKey
+		webhookID string // of events to one webhook alone
+	}
+	byGroup := map[group]int{}
 	var groups [][]int // indexes of events that go to the same webhooks
 	for i, e := range p.Events {
 		if len(to[i]) == 0 {
 			continue
 		}
-		key := matchKeyOf(p.WorkspaceID, e.Event)
-		at, known := byKey[key]
+		key := group{matchKey: matchKeyOf(p.WorkspaceID, e.Event)}
+		if e.WebhookID != nil {
+			key.webhookID = *e.WebhookID
+		}
+		at, known := byGroup[key]
 		if !known {
 			at = len(groups)
-			byKey[key] = at
+			byGroup[key] = at
 			groups = append(groups, nil)
 		}
 		groups[at] = append(groups[at], i)
@@ -68,7 +75,7 @@ func (b *publishBatch) addFanOuts(p postrider.Publication, to [][]subscriber) er
 			webhookIDs[i] = w.ID
 		}
 		row := fanOutRow{
-			ID: b.ids.New(postrider.PrefixFanOut), WorkspaceID: p.WorkspaceID, Total: len(keys) * len(webhookIDs),
+			ID: b.s.IDs.New(postrider.PrefixFanOut), WorkspaceID: p.WorkspaceID, Total: len(keys) * len(webhookIDs),
 			TraceContext: nullText(p.TraceContext),
 		}
 		var err error

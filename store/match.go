@@ -61,8 +61,14 @@ type matches map[matchKey][]subscriber
 
 // subscribers are the webhooks that a transaction's publications go to.
 type subscribers struct {
-	byID  map[string]subscriber
+	byID  map[string]addressee
 	byKey matches
+}
+
+// addressee is a webhook that an event names.
+type addressee struct {
+	subscriber
+	PersonaID *string `db:"persona_id"`
 }
 
 // subscribers finds the webhooks that the publications go to. It keeps their workspaces'
@@ -70,15 +76,15 @@ type subscribers struct {
 // must not be made pending for a webhook that is being paused, nor parked for one that is
 // being resumed.
 func (s *Store) subscribers(ctx context.Context, tx *sqlx.Tx, publications []postrider.Publication) (*subscribers, error) {
-	found := &subscribers{byID: map[string]subscriber{}, byKey: matches{}}
+	found := &subscribers{byID: map[string]addressee{}, byKey: matches{}}
 	var workspaces, named []string
 	for _, p := range publications {
 		workspaces = append(workspaces, p.WorkspaceID)
-		if p.OnlyWebhookID != "" {
-			named = append(named, p.OnlyWebhookID)
-			continue
-		}
 		for _, e := range p.Events {
+			if e.WebhookID != nil {
+				named = append(named, *e.WebhookID)
+				continue
+			}
 			found.byKey[matchKeyOf(p.WorkspaceID, e.Event)] = nil
 		}
 	}
@@ -154,7 +160,7 @@ func readNamed(ctx context.Context, tx *sqlx.Tx, webhookIDs []string, found *sub
 	if len(webhookIDs) == 0 {
 		return nil
 	}
-	var rows []subscriber
+	var rows []addressee
 	err := sqldb.SQL(selectNamed).In(webhookIDs).Select(ctx, tx, &rows)
 	for _, w := range rows {
 		found.byID[w.ID] = w
@@ -162,21 +168,24 @@ func readNamed(ctx context.Context, tx *sqlx.Tx, webhookIDs []string, found *sub
 	return err
 }
 
-// check returns [postrider.CodeNotFound] for a publication to a webhook that its workspace
-// does not have.
-func (f *subscribers) check(p postrider.Publication) error {
-	if p.OnlyWebhookID != "" && f.byID[p.OnlyWebhookID].WorkspaceID != p.WorkspaceID {
-		return postrider.NotFound("webhook")
+// matching returns the webhooks that get the event, each once, in the order of ids. Returns
+// [postrider.CodeInvalid] for an event to a webhook that its workspace does not have, or that is
+// another persona's: one customer's data must not go to another by a slip of the publisher.
+func (f *subscribers) matching(workspaceID string, e postrider.Event) ([]subscriber, error) {
+	if e.WebhookID == nil {
+		return f.byKey[matchKeyOf(workspaceID, e)], nil
 	}
-	return nil
-}
-
-// matching returns the webhooks that get the event, each once, in the order of ids.
-func (f *subscribers) matching(p postrider.Publication, e postrider.Event) []subscriber {
-	if p.OnlyWebhookID != "" {
-		return []subscriber{f.byID[p.OnlyWebhookID]}
+	to := f.byID[*e.WebhookID]
+	broken := postrider.FieldError{Field: "webhook_id", Value: *e.WebhookID}
+	switch {
+	case to.WorkspaceID != workspaceID:
+		broken.Message = "must be a webhook of the workspace"
+	case to.PersonaID != nil && e.PersonaID != nil && *to.PersonaID != *e.PersonaID:
+		broken.Message = "must be no webhook of another persona than persona_id"
+	default:
+		return []subscriber{to.subscriber}, nil
 	}
-	return f.byKey[matchKeyOf(p.WorkspaceID, e)]
+	return nil, postrider.Invalid([]postrider.FieldError{broken})
 }
 
 // maxCached bounds the cache, in keys and their webhooks together; it comes to some 20 MB.

@@ -12,7 +12,8 @@ import (
 	"postrider.dev/postrider/store/sqldb"
 )
 
-// Options are what a Store needs beside its database; all but Alone and OnCancelled are required.
+// Options are what a Store needs beside its database; all but Alone, OnCancelled and OnExpired are
+// required.
 type Options struct {
 	Keys   *Keyring
 	Now    func() time.Time
@@ -23,6 +24,8 @@ type Options struct {
 	Alone bool
 	// OnCancelled is told how many deliveries a transaction has made cancelled, after its commit.
 	OnCancelled func(deliveries int)
+	// OnExpired is told how many deliveries a transaction has made failed because they expired.
+	OnExpired func(deliveries int)
 }
 
 // Store is the database. It is safe for concurrent use.
@@ -61,10 +64,13 @@ type Store struct {
 // [postrider.CodeUnavailable] when the database cannot be reached.
 func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	if options.Keys == nil || options.Now == nil || options.IDs == nil || options.Logger == nil {
-		return nil, errors.New("store: every field of Options but Alone and OnCancelled is required")
+		return nil, errors.New("store: every field of Options but Alone, OnCancelled and OnExpired is required")
 	}
 	if options.OnCancelled == nil {
 		options.OnCancelled = func(int) {}
+	}
+	if options.OnExpired == nil {
+		options.OnExpired = func(int) {}
 	}
 	db, err := sqldb.Open(url)
 	if err != nil {

@@ -56,7 +56,7 @@ func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([
 	if err != nil {
 		return nil, err
 	}
-	events, err := keyed(ctx, s.db.Reading, "SELECT key, body FROM events WHERE ", "key", eventKeys, eventRow.cursor)
+	events, err := keyed(ctx, s.db.Reading, selectBodies, "key", eventKeys, eventRow.cursor)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +69,9 @@ func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([
 		event, kept := events[d.EventKey]
 		targets[i] = s.target(d, webhooks[d.WebhookID], secrets)
 		targets[i].Body, targets[i].EventExpired = event.Body, !kept
+		if event.Headers != nil {
+			s.addEventHeaders(&targets[i], event)
+		}
 	}
 	return targets, nil
 }

@@ -33,7 +33,8 @@ func neverLost(t *testing.T, b *Bundle) {
 		r.Repeat(map[string]func(*rapid.T){
 			"publish": m.publish, "claim": m.claim, "release": m.release, "record": m.record, "hand over": m.handOver, "leave": m.leave,
 			"keep": m.keep, "acquire": m.acquire, "cancel": m.cancel, "pause or resume": m.toggle,
-			"sweep": m.sweep, "park": m.park, "time passes": m.pass,
+			"sweep": m.sweep, "park": m.park, "time passes": m.pass, "publish what expires": m.publishPerishable, "expire": m.expire,
+			"call off": m.callOff,
 			"": m.check,
 		})
 		m.settle()
@@ -61,10 +62,36 @@ func (m *machine) check(*rapid.T) {
 		OR ahead AND NOT (kind = 'start' AND leased)`))
 	require.Zero(m.t, strange)
 	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &strange, `SELECT COUNT(*)
-		FROM deliveries d LEFT JOIN outbox o ON o.delivery_id = d.id
+		FROM deliveries d LEFT JOIN outbox o ON o.delivery_id = d.id AND o.kind <> 'cancel'
 		WHERE (d.finished_at IS NULL AND d.state <> 'parked') <> (o.delivery_id IS NOT NULL)
 			OR d.state = 'retrying' AND o.kind <> 'retry' OR d.state IN ('pending', 'delivering') AND o.kind <> 'start'`))
 	require.Zero(m.t, strange)
+	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &strange, `SELECT COUNT(*) FROM deliveries d WHERE finished_at IS NULL
+		AND (expires_at IS NOT NULL) <> EXISTS (SELECT 1 FROM expiries e WHERE e.delivery_id = d.id)`))
+	require.Zero(m.t, strange)
+}
+
+func (m *machine) publishPerishable(r *rapid.T) {
+	w := rapid.SampledFrom(m.webhooks).Draw(r, "webhook")
+	seconds := rapid.IntRange(1, 200).Draw(r, "seconds")
+	m.accepted = append(m.accepted, m.perishable(m.t, w, rapid.IntRange(1, 3).Draw(r, "events"), time.Duration(seconds)*time.Second)...)
+}
+
+func (m *machine) expire(r *rapid.T) {
+	if rapid.Bool().Draw(r, "by its carrier") {
+		id := m.some(r)[0]
+		_, err := m.FailExpired(m.t.Context(), m.carrier(id), id)
+		require.NoError(m.t, err)
+		return
+	}
+	_, err := m.Expire(m.t.Context())
+	require.NoError(m.t, err)
+}
+
+func (m *machine) callOff(r *rapid.T) {
+	id := m.some(r)[0]
+	m.cancelEvent(m.t, m.read(m.t, id).EventID)
+	require.True(m.t, m.State(m.t, id).Finished())
 }
 
 func (m *machine) publish(r *rapid.T) {
@@ -186,6 +213,9 @@ func (m *machine) settle() {
 	for again := true; again; {
 		m.Clock.Advance(time.Minute + postrider.CarrierGrace + lease)
 		m.SweepAll(m.t)
+		for _, c := range m.cancellations(m.t, 1000) {
+			require.NoError(m.t, m.Cancelled(m.t.Context(), []string{c.DeliveryID}))
+		}
 		var got []postrider.Delivery
 		claimed, err := m.Claim(m.t.Context(), postrider.ClaimRequest{Limit: 1000, Lease: lease})
 		require.NoError(m.t, err)
