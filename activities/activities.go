@@ -40,7 +40,7 @@ type Store interface {
 	Park(ctx context.Context, workflowID string, d postrider.Delivery) error
 	// FailExpired fails a delivery that the workflow carries and whose time is over. It reports
 	// false, and does nothing, when another workflow does, or the delivery is finished.
-	FailExpired(ctx context.Context, workflowID, deliveryID string) (failed bool, err error)
+	FailExpired(ctx context.Context, workflowID, deliveryID string, now time.Time) (failed bool, err error)
 	// CancelDelivery cancels an unfinished delivery that the workflow carries. It does nothing
 	// when another workflow does.
 	CancelDelivery(ctx context.Context, workflowID, deliveryID string) error

@@ -19,8 +19,8 @@ func (a *Activities) attempt(
 	if target.Delivery.State.Finished() {
 		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State, Expired: target.Delivery.HasExpired()}, nil
 	}
-	if target.Delivery.ExpiredBy(a.Now()) {
-		return a.expire(ctx, target.Delivery, workflowID)
+	if now := a.Now(); target.Delivery.ExpiredBy(now) {
+		return a.expire(ctx, target.Delivery, workflowID, now)
 	}
 	if inactive(target) {
 		return a.park(ctx, target.Delivery, workflowID)
@@ -57,8 +57,8 @@ func (a *Activities) attempt(
 }
 
 // expire fails a delivery that it is too late for. It makes no attempt.
-func (a *Activities) expire(ctx context.Context, d postrider.Delivery, workflowID string) (Report, error) {
-	failed, err := a.Store.FailExpired(ctx, workflowID, d.ID)
+func (a *Activities) expire(ctx context.Context, d postrider.Delivery, workflowID string, now time.Time) (Report, error) {
+	failed, err := a.Store.FailExpired(ctx, workflowID, d.ID, now)
 	if err != nil {
 		return Report{}, err
 	}

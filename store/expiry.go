@@ -150,13 +150,13 @@ func failExpired(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, known m
 	return err
 }
 
-// FailExpired fails a delivery whose attempt the workflow was to make, and that expired before it.
+// FailExpired fails a delivery whose attempt the workflow was to make now, and that has expired.
 // It reports false, and does nothing, when another workflow carries the delivery, when it is
 // finished, and when it was put off.
-func (s *Store) FailExpired(ctx context.Context, workflowID, deliveryID string) (failed bool, err error) {
+func (s *Store) FailExpired(ctx context.Context, workflowID, deliveryID string, now time.Time) (failed bool, err error) {
+	now = postrider.Timestamp(now)
 	err = s.db.Write(ctx, "fail an expired delivery", func(tx *sqlx.Tx) error {
 		failed = false
-		now := s.now()
 		open, err := s.lockPerishables(ctx, tx, []string{deliveryID})
 		if err != nil || !open[deliveryID].over(now) {
 			return err

@@ -80,7 +80,7 @@ func (m *machine) publishPerishable(r *rapid.T) {
 func (m *machine) expire(r *rapid.T) {
 	if rapid.Bool().Draw(r, "by its carrier") {
 		id := m.some(r)[0]
-		_, err := m.FailExpired(m.t.Context(), m.carrier(id), id)
+		_, err := m.FailExpired(m.t.Context(), m.carrier(id), id, m.Clock.Now())
 		require.NoError(m.t, err)
 		return
 	}
