@@ -55,11 +55,17 @@ func (s *Store) shownEventHeaders(ctx context.Context, row eventRow) (map[string
 	return headers, err
 }
 
+// Both walk the index events_headers, which has the events with headers.
+const (
+	selectNextKey      = "SELECT headers_key_id FROM events WHERE headers_key_id > ? ORDER BY headers_key_id LIMIT 1"
+	selectSealedEvents = "SELECT key, workspace_id, headers, headers_key_id, headers_ciphertext FROM events WHERE (headers_key_id, key) > (?, ?)" +
+		" AND headers_key_id IS NOT NULL AND headers_key_id <> ? ORDER BY headers_key_id, key LIMIT ?"
+)
+
 // keysOfEvents returns the encryption keys that events' headers need, one look-up for each.
 func (s *Store) keysOfEvents(ctx context.Context) (keyIDs []string, err error) {
 	for last := ""; ; {
-		next, err := sqldb.SQL("SELECT headers_key_id FROM events WHERE headers_key_id > ? ORDER BY headers_key_id LIMIT 1", last).
-			Strings(ctx, s.db.Reading)
+		next, err := sqldb.SQL(selectNextKey, last).Strings(ctx, s.db.Reading)
 		if err != nil || len(next) == 0 {
 			return keyIDs, err
 		}
@@ -96,9 +102,7 @@ func (s *Store) reencryptEventsAfter(ctx context.Context, last sealedEvent) (row
 	}
 	err = s.db.Write(ctx, "re-encrypt headers of events", func(tx *sqlx.Tx) error {
 		rows, failures = nil, nil
-		err := sqldb.SQL("SELECT "+sqldb.ColumnsOf[sealedEvent]().List()+" FROM events WHERE (headers_key_id, key) > (?, ?)"+
-			" AND headers_key_id IS NOT NULL AND headers_key_id <> ? ORDER BY headers_key_id, key LIMIT ?",
-			keyID, last.Key, s.Keys.newest, reencryptChunk).Select(ctx, tx, &rows)
+		err := sqldb.SQL(selectSealedEvents, keyID, last.Key, s.Keys.newest, reencryptChunk).Select(ctx, tx, &rows)
 		for _, row := range rows {
 			if err != nil {
 				return err

@@ -25,6 +25,9 @@ const (
 	expireAgain = time.Second
 )
 
+// selectExpiring finds what to look at.
+const selectExpiring = "SELECT delivery_id FROM expiries WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+
 // expiryRow is a row of the table expiries.
 type expiryRow struct {
 	DeliveryID string     `db:"delivery_id"`
@@ -44,8 +47,7 @@ func (p perishable) over(now time.Time) bool { return p.ExpiresAt != nil && !p.E
 // Expire makes one step: some of the deliveries fail whose time is over. It reports whether
 // another step is due now.
 func (s *Store) Expire(ctx context.Context) (more bool, err error) {
-	due, err := sqldb.SQL("SELECT delivery_id FROM expiries WHERE due_at <= ? ORDER BY due_at LIMIT ?", s.now(), expireChunk).
-		Strings(ctx, s.db.Reading)
+	due, err := sqldb.SQL(selectExpiring, s.now(), expireChunk).Strings(ctx, s.db.Reading)
 	if err != nil || len(due) == 0 {
 		return false, sqldb.Failure("look for what expires", err)
 	}

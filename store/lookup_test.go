@@ -45,6 +45,9 @@ func TestLookupsUseIndexesOnSQLite(t *testing.T) {
 		{"o", sqldb.SQL(retrying, "wh_1", "")},
 		{"outbox", (&sweptWebhook{WorkspaceID: "wsp_1", ID: "wh_1"}).unfinished()},
 		{"deliveries", (&sweptWebhook{WorkspaceID: "wsp_1", ID: "wh_1"}).unfinished()},
+		{"expiries", sqldb.SQL(selectExpiring, "", expireChunk)},
+		{"events", sqldb.SQL(selectNextKey, "")},
+		{"events", sqldb.SQL(selectSealedEvents, "", "", "newest", reencryptChunk)},
 	} {
 		st := lookup.st
 		var steps []struct {

@@ -35,7 +35,7 @@ func neverLost(t *testing.T, b *Bundle) {
 			"keep": m.keep, "acquire": m.acquire, "cancel": m.cancel, "pause or resume": m.toggle,
 			"sweep": m.sweep, "park": m.park, "time passes": m.pass, "publish what expires": m.publishPerishable, "expire": m.expire,
 			"call off": m.callOff,
-			"": m.check,
+			"":         m.check,
 		})
 		m.settle()
 	})
