@@ -31,9 +31,9 @@ func (b *bench) requireExpired(id string, attempts int) {
 
 func TestNoFirstAttemptOfWhatExpired(t *testing.T) {
 	t.Parallel()
-	for name, in := range map[string]func(id string) activities.DeliverInput{"alone": alone, "in a batch": func(id string) activities.DeliverInput {
-		return together(id)
-	}} {
+	for name, in := range map[string]func(id string) activities.DeliverInput{
+		"alone": alone, "in a batch": func(id string) activities.DeliverInput { return together(id) },
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t, nil)
@@ -179,7 +179,8 @@ func TestEventHeadersReplaceTheWebhooks(t *testing.T) {
 	b.deliver(id)
 	b.answer(http.StatusNoContent)
 	b.advance(time.Minute)
-	b.retry(id)
+	report, _ := b.retry(id)
+	require.Equal(t, postrider.StateSucceeded, report.State)
 	b.headers = nil
 	b.deliver(b.publish())
 	require.Equal(t, []string{"event", "event", "webhook"}, b.sent("X-Tenant"), "on every attempt, and of this event alone")

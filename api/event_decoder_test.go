@@ -60,7 +60,10 @@ func drawBody(t *rapid.T) string {
 			},
 		}
 		names := []string{"type", "data"}
-		others := []string{"id", "persona_id", "timestamp", "deliver_at", "id", "timestamp", "type", "data", "ttl_seconds", "webhook_id", "headers", "x", "Type", `t\u0079pe`}
+		others := []string{
+			"id", "persona_id", "timestamp", "deliver_at", "ttl_seconds", "webhook_id", "headers", "id", "timestamp", "type", "data", "x", "Type",
+			`t\u0079pe`,
+		}
 		names = append(names, rapid.SliceOfN(rapid.SampledFrom(others), 0, 3).Draw(t, "names")...)
 		var fields []string
 		for _, name := range rapid.Permutation(names).Draw(t, "order") {

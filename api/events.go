@@ -156,24 +156,33 @@ func (s *server) newEvent(request publishEvent, workspaceID string, now time.Tim
 	if err != nil {
 		return event, err
 	}
-	if request.Timestamp != nil {
-		if event.Timestamp, err = rest.ParseTime("timestamp", *request.Timestamp); err != nil {
-			return event, err
-		}
-	}
-	if request.DeliverAt != nil {
-		if event.DeliverAt, err = deliverAt(*request.DeliverAt, now); err != nil {
-			return event, err
-		}
-	}
-	if request.TTLSeconds != nil {
-		expires := now.Add(time.Duration(*request.TTLSeconds) * time.Second)
-		if event.ExpiresAt = &expires; event.DeliverAt != nil && !event.DeliverAt.Before(expires) {
-			return event, rest.BrokenField("deliver_at", "must be earlier than ttl_seconds from now, when the event expires", *request.DeliverAt)
-		}
+	if err := setTimes(&event, request); err != nil {
+		return event, err
 	}
 	event.Body, err = postrider.RenderBody(event, request.Data)
 	return event, err
+}
+
+// setTimes sets the times of an event that is accepted at its CreatedAt.
+func setTimes(event *postrider.Event, request publishEvent) (err error) {
+	if request.Timestamp != nil {
+		if event.Timestamp, err = rest.ParseTime("timestamp", *request.Timestamp); err != nil {
+			return err
+		}
+	}
+	if request.DeliverAt != nil {
+		if event.DeliverAt, err = deliverAt(*request.DeliverAt, event.CreatedAt); err != nil {
+			return err
+		}
+	}
+	if request.TTLSeconds == nil {
+		return nil
+	}
+	expires := event.CreatedAt.Add(time.Duration(*request.TTLSeconds) * time.Second)
+	if event.ExpiresAt = &expires; event.DeliverAt != nil && !event.DeliverAt.Before(expires) {
+		return rest.BrokenField("deliver_at", "must be earlier than ttl_seconds from now, when the event expires", *request.DeliverAt)
+	}
+	return nil
 }
 
 // deliverAt returns the time at which to deliver an event, nil for at once.

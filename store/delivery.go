@@ -60,7 +60,8 @@ func (r deliveryRow) item() (postrider.Delivery, error) {
 		ID: r.ID, WorkspaceID: r.WorkspaceID, WebhookID: r.WebhookID,
 		EventID: r.EventID, EventKey: r.EventKey, EventType: r.EventType, State: r.State, Policy: r.Policy,
 		AttemptCount: r.AttemptCount, NextAttemptAt: r.NextAttemptAt.Pointer(), LastError: r.LastError, ReplayOf: r.ReplayOf,
-		CreatedAt: r.CreatedAt.Time, DueAt: r.DueAt.Time, ExpiresAt: r.ExpiresAt.Pointer(), FinishedAt: r.FinishedAt.Pointer(), WorkflowID: r.WorkflowID,
+		CreatedAt: r.CreatedAt.Time, DueAt: r.DueAt.Time, ExpiresAt: r.ExpiresAt.Pointer(), FinishedAt: r.FinishedAt.Pointer(),
+		WorkflowID: r.WorkflowID,
 	}
 	if r.TraceContext != nil {
 		d.TraceContext = *r.TraceContext

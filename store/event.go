@@ -37,12 +37,15 @@ func (o eventOptions) given() bool {
 
 func (r eventRow) cursor() string { return r.Key }
 
-func (r eventRow) item() (postrider.Event, error) {
+func (r eventRow) item() (postrider.Event, error) { return r.event(), nil }
+
+// event returns the event without its headers, which the store decrypts.
+func (r eventRow) event() postrider.Event {
 	return postrider.Event{
 		Key: r.Key, ID: r.ID, WorkspaceID: r.WorkspaceID, Type: r.Type, PersonaID: r.PersonaID,
 		Timestamp: r.OccurredAt.Time, DeliverAt: r.DeliverAt.Pointer(), Body: r.Body, CreatedAt: r.CreatedAt.Time,
 		ExpiresAt: r.ExpiresAt.Pointer(), WebhookID: r.WebhookID,
-	}, nil
+	}
 }
 
 // Event returns an event by its public id, with its headers. Returns [postrider.CodeNotFound] if
@@ -52,10 +55,8 @@ func (s *Store) Event(ctx context.Context, workspaceID, id string) (postrider.Ev
 	if err != nil {
 		return postrider.Event{}, sqldb.Failure("read an event", err)
 	}
-	e, err := row.item()
-	if err == nil {
-		e.Headers, err = s.shownEventHeaders(ctx, row)
-	}
+	e := row.event()
+	e.Headers, err = s.shownEventHeaders(ctx, row)
 	return e, sqldb.Failure("read an event", err)
 }
 

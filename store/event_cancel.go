@@ -64,17 +64,10 @@ func (s *Store) cancelFanOuts(ctx context.Context, event eventRow) (cancelled in
 		}
 		for _, row := range open {
 			n, err := row.without(event.Key)
-			if err != nil {
-				return err
+			if err == nil {
+				err = row.goOn(ctx, tx)
 			}
-			cancelled += n
-			if row.Done == row.Total {
-				err = sqldb.SQL("DELETE FROM fanouts WHERE id = ?", row.ID).Run(ctx, tx)
-			} else {
-				err = sqldb.SQL("UPDATE fanouts SET events = ?, total = ?, done = ? WHERE id = ?", row.Events, row.Total, row.Done, row.ID).
-					Run(ctx, tx)
-			}
-			if err != nil {
+			if cancelled += n; err != nil {
 				return err
 			}
 		}
@@ -102,6 +95,14 @@ func (r *fanOutRow) without(key string) (open int, err error) {
 	r.Total, r.Done = r.Total-each, r.Done-made
 	r.Events, err = jsonText(slices.Delete(keys, at, at+1))
 	return each - made, err
+}
+
+// goOn stores how far the fan-out has come, and of what; one that has nothing left to make is deleted.
+func (r *fanOutRow) goOn(ctx context.Context, tx *sqlx.Tx) error {
+	if r.Done == r.Total {
+		return sqldb.SQL("DELETE FROM fanouts WHERE id = ?", r.ID).Run(ctx, tx)
+	}
+	return sqldb.SQL("UPDATE fanouts SET events = ?, total = ?, done = ? WHERE id = ?", r.Events, r.Total, r.Done, r.ID).Run(ctx, tx)
 }
 
 // calledOff is a delivery of an event that is called off.
@@ -144,8 +145,8 @@ func (s *Store) callOff(ctx context.Context, deliveryIDs []string) (cancelled in
 // one that carries others too finds at its time that this one is cancelled.
 func (s *Store) endCarriers(ctx context.Context, tx *sqlx.Tx, open []calledOff, ids []string) error {
 	var waiting []carrierRow
-	err := sqldb.SQL("SELECT delivery_id, workflow_id FROM outbox WHERE "+isRetry+" AND "+notLeased+" AND workflow_id <> '' AND delivery_id IN").
-		In(ids).Select(ctx, tx, &waiting)
+	const carriers = "SELECT delivery_id, workflow_id FROM outbox WHERE " + isRetry + " AND " + notLeased + " AND workflow_id <> ''"
+	err := sqldb.SQL(carriers+" AND delivery_id IN").In(ids).Select(ctx, tx, &waiting)
 	if err != nil {
 		return err
 	}

@@ -58,8 +58,8 @@ func (s *Store) shownEventHeaders(ctx context.Context, row eventRow) (map[string
 // Both walk the index events_headers, which has the events with headers.
 const (
 	selectNextKey      = "SELECT headers_key_id FROM events WHERE headers_key_id > ? ORDER BY headers_key_id LIMIT 1"
-	selectSealedEvents = "SELECT key, workspace_id, headers, headers_key_id, headers_ciphertext FROM events WHERE (headers_key_id, key) > (?, ?)" +
-		" AND headers_key_id IS NOT NULL AND headers_key_id <> ? ORDER BY headers_key_id, key LIMIT ?"
+	selectSealedEvents = "SELECT key, workspace_id, headers, headers_key_id, headers_ciphertext FROM events" +
+		" WHERE (headers_key_id, key) > (?, ?) AND headers_key_id IS NOT NULL AND headers_key_id <> ? ORDER BY headers_key_id, key LIMIT ?"
 )
 
 // keysOfEvents returns the encryption keys that events' headers need, one look-up for each.

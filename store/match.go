@@ -77,7 +77,8 @@ type addressee struct {
 // being resumed.
 func (s *Store) subscribers(ctx context.Context, tx *sqlx.Tx, publications []postrider.Publication) (*subscribers, error) {
 	found := &subscribers{byID: map[string]addressee{}, byKey: matches{}}
-	var workspaces, named []string
+	workspaces := make([]string, 0, len(publications))
+	var named []string
 	for _, p := range publications {
 		workspaces = append(workspaces, p.WorkspaceID)
 		for _, e := range p.Events {

@@ -52,8 +52,8 @@ var (
 
 	// Conditions follow these.
 	selectEvents              = "SELECT " + sqldb.ColumnsOf[eventRow]().List() + " FROM events WHERE "
-	selectEventsWithoutBodies = "SELECT " + sqldb.ColumnsOf[eventRow]().Except("body", "headers", "headers_key_id", "headers_ciphertext").List() +
-		" FROM events WHERE "
+	selectEventsWithoutBodies = "SELECT " +
+		sqldb.ColumnsOf[eventRow]().Except("body", "headers", "headers_key_id", "headers_ciphertext").List() + " FROM events WHERE "
 	selectBodies     = "SELECT key, body, headers, headers_key_id, headers_ciphertext FROM events WHERE "
 	selectFanOuts    = "SELECT " + sqldb.ColumnsOf[fanOutRow]().List() + " FROM fanouts WHERE "
 	selectStored     = "SELECT " + sqldb.ColumnsOf[deliveryRow]().List() + " FROM deliveries WHERE "

@@ -130,8 +130,8 @@ func TestNothingSensitiveIsTold(t *testing.T) {
 	g := startGuarded(t)
 	encryptionKey := strings.TrimSpace(string(g.read(t, "encryption-keys")))
 	sensitive := []string{
-		hmacSecret, rotatedSecret, bearerSecret, "basic-secret-c07f5e2d918b4a63", headerSecret, eventSecret, urlSecret, payloadText, answerText, refusedSecret,
-		g.Key, encryptionKey,
+		hmacSecret, rotatedSecret, bearerSecret, "basic-secret-c07f5e2d918b4a63", headerSecret, eventSecret, urlSecret, payloadText, answerText,
+		refusedSecret, g.Key, encryptionKey,
 	}
 	told := map[string][]byte{} // what somebody may read, by where
 	id := deliverSensitive(t, g)
@@ -198,7 +198,8 @@ func deliverSensitive(t *testing.T, g *guarded) string {
 		}
 	}
 	receipt, err := g.Publish(t.Context(), map[string]any{
-		"id": "sensitive", "type": "call.ended", "data": map[string]string{"card": payloadText}, "headers": map[string]string{"X-Own": eventSecret},
+		"id": "sensitive", "type": "call.ended", "data": map[string]string{"card": payloadText},
+		"headers": map[string]string{"X-Own": eventSecret},
 	})
 	require.NoError(t, err)
 	require.Equal(t, len(webhooks), receipt.Deliveries)
@@ -235,6 +236,7 @@ func refusals(t *testing.T, g *guarded) map[string]string {
 	status, own := g.sent(t, g.Key, http.MethodGet, one, "")
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, own, headerSecret, "a key with the scope manage sees what it set")
+	const event, events = `{"type":"a","data":1,`, "/api/v1/events"
 	const good, create = `{"url":"http://127.0.0.1:9/","events":["*"],`, "/api/v1/webhooks"
 	answers := map[string]string{}
 	for name, c := range map[string]struct {
@@ -252,8 +254,8 @@ func refusals(t *testing.T, g *guarded) map[string]string {
 		"reserved header":     {g.Key, http.MethodPost, create, good + `"headers":{"Authorization":"` + refusedSecret + `"}}`, 422},
 		"password in the URL": {g.Key, http.MethodPost, create, `{"url":"http://u:` + refusedSecret + `@h.test/","events":["*"]}`, 422},
 		"bad rotation":        {g.Key, http.MethodPost, one + "/secret/rotate", `{"secret":"` + refusedSecret + `","grace_seconds":-1}`, 422},
-		"reserved, of events": {g.Key, http.MethodPost, "/api/v1/events", `{"type":"a","data":1,"headers":{"Host":"` + refusedSecret + `"}}`, 422},
-		"header of a type":    {g.Key, http.MethodPost, "/api/v1/events", `{"type":"a","data":1,"headers":{"A":["` + refusedSecret + `"]}}`, 422},
+		"reserved, of events": {g.Key, http.MethodPost, events, event + `"headers":{"Host":"` + refusedSecret + `"}}`, 422},
+		"header of a type":    {g.Key, http.MethodPost, events, event + `"headers":{"A":["` + refusedSecret + `"]}}`, 422},
 		"headers, masked":     {reader.Key, http.MethodGet, one, "", 200},
 		"an event's, masked":  {reader.Key, http.MethodGet, "/api/v1/events/sensitive", "", 200},
 	} {

@@ -117,7 +117,9 @@ func publishToOne(t *testing.T, b *Bundle) {
 	deleted := b.NewWebhook(t)
 	require.NoError(t, b.DeleteWebhook(ctx, b.Workspace, deleted.ID))
 
-	p := b.Publication(b.NewEventTo(w.ID), b.NewEvent("call.ended"), b.NewEventTo(paused.ID), b.NewEventTo(persona.ID), b.NewEventTo(persona.ID))
+	p := b.Publication(
+		b.NewEventTo(w.ID), b.NewEvent("call.ended"), b.NewEventTo(paused.ID), b.NewEventTo(persona.ID), b.NewEventTo(persona.ID),
+	)
 	p.Events[4].PersonaID = ref("p1")
 	receipts, err := b.Publish(ctx, p)
 	require.NoError(t, err)

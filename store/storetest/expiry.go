@@ -105,7 +105,7 @@ func expireWaiting(t *testing.T, b *Bundle) {
 	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM expiries"))
 	stats, err := b.Webhook(t.Context(), b.Workspace, w.ID)
 	require.NoError(t, err)
-	require.EqualValues(t, []int64{3, 3}, []int64{stats.Stats.TotalDeliveries, stats.Stats.FailedDeliveries})
+	require.Equal(t, []int64{3, 3}, []int64{stats.Stats.TotalDeliveries, stats.Stats.FailedDeliveries})
 	require.Equal(t, ref(postrider.Expired), stats.Stats.LastError)
 	require.Equal(t, map[string][]string{w.ID: {kept}}, b.Claimed(t, 10), "nothing else is attempted")
 	require.Empty(t, b.handovers(t, 10))
