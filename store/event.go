@@ -37,6 +37,7 @@ func (o eventOptions) given() bool {
 
 func (r eventRow) cursor() string { return r.Key }
 
+//nolint:unparam // it implements listed
 func (r eventRow) item() (postrider.Event, error) { return r.event(), nil }
 
 // event returns the event without its headers, which the store decrypts.
