@@ -34,6 +34,9 @@ func CancelledWith(workflowID string) bool {
 	return strings.HasPrefix(workflowID, ownPrefix) || strings.HasPrefix(workflowID, retryPrefix)
 }
 
+// CarriesOne reports whether a workflow carries one delivery and no other.
+func CarriesOne(workflowID string) bool { return strings.HasPrefix(workflowID, ownPrefix) }
+
 // MaxRetryMembers is the most deliveries whose retries one workflow carries. With ten retries
 // of each, the workflow's history stays far below 1 MB.
 const MaxRetryMembers = 128
@@ -130,7 +133,8 @@ type Target struct {
 	Delivery      Delivery
 	WebhookStatus WebhookStatus
 	URL           string
-	Headers       map[string]string
+	Headers       map[string]string // the webhook's
+	EventHeaders  map[string]string // the event's own, which win over the webhook's
 	SigningMethod SigningMethod
 	Secrets       SecretVersions // those that sign now or will
 	Body          []byte         // of the event, see [RenderBody]
@@ -171,6 +175,8 @@ type Outcome struct {
 	Attempt     Attempt
 	State       DeliveryState // the delivery's state from now on
 	NextAttempt *time.Time    // set when State is retrying
+	// Expired says that the delivery failed because its next attempt would come too late.
+	Expired bool
 	// DisableWebhook, when not "", is the reason why the webhook is disabled. Its waiting
 	// deliveries are parked.
 	DisableWebhook string

@@ -72,13 +72,24 @@ type Delivery struct {
 	LastError     *string    // why the latest failed attempt failed
 	ReplayOf      *string    // the delivery that this one repeats
 	CreatedAt     time.Time
-	DueAt         time.Time // when the first attempt is due: CreatedAt, or the event's later DeliverAt
+	DueAt         time.Time  // when the first attempt is due: CreatedAt, or the event's later DeliverAt
+	ExpiresAt     *time.Time // no attempt begins at or after it; nil means never
 	FinishedAt    *time.Time
 	WorkflowID    string // "" before its first workflow
 	// TraceContext is the trace context of the publish, see [Publication].
 	TraceContext string
 	// ShapeID names what is sent of the event, see [Shape]; "" is the envelope.
 	ShapeID string
+}
+
+// ExpiredBy reports whether it is too late for the delivery at the time.
+func (d Delivery) ExpiredBy(now time.Time) bool {
+	return d.ExpiresAt != nil && !now.Before(*d.ExpiresAt)
+}
+
+// HasExpired reports whether the delivery failed because its event expired.
+func (d Delivery) HasExpired() bool {
+	return d.State == StateFailed && d.LastError != nil && *d.LastError == Expired
 }
 
 // MaxExcerpt is how much of a response body is read and kept, in bytes.

@@ -22,6 +22,6 @@
 //	parked           retries ─▶ retrying ───────────▶ failed
 //	                 left                 none left, or permanent
 //
-// A delivery that is not finished can also become cancelled. Succeeded, failed and cancelled
+// A delivery that is not finished can also become cancelled, or failed because it expired. Succeeded, failed and cancelled
 // are final: a later replay of the same event is a new delivery.
 package postrider

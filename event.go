@@ -3,6 +3,7 @@ package postrider
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"time"
 )
@@ -15,6 +16,12 @@ const MaxBatch = 500
 
 // MaxDeliverAhead is how far in the future an event's deliver_at may lie.
 const MaxDeliverAhead = 90 * 24 * time.Hour
+
+// MaxTTLSeconds is the longest ttl_seconds of an event.
+const MaxTTLSeconds = 30 * 24 * 3600
+
+// Expired is the LastError of a delivery that was not made before its event expired.
+const Expired = "expired"
 
 // Event is something that happened in a platform, as the platform published it.
 type Event struct {
@@ -29,8 +36,14 @@ type Event struct {
 	PersonaID   *string
 	Timestamp   time.Time  // when it happened, as the publisher says
 	DeliverAt   *time.Time // when the first attempts are due; nil means at once
-	Body        []byte     // the request body for receivers, see [RenderBody]
-	CreatedAt   time.Time  // when it was accepted
+	ExpiresAt   *time.Time // no attempt begins at or after it; nil means never
+	// WebhookID is the webhook that alone gets the event, whatever it subscribes to; nil sends
+	// it to every webhook that matches.
+	WebhookID *string
+	// Headers go with each of its requests, in place of the webhook's of the same name.
+	Headers   map[string]string
+	Body      []byte    // the request body for receivers, see [RenderBody]
+	CreatedAt time.Time // when it was accepted
 }
 
 // eventIDRule does not allow full stops. Standard Webhooks joins id, timestamp and body by full
@@ -95,9 +108,6 @@ type Publication struct {
 	// have their publisher's own id can be repeated.
 	IdempotencyKey string
 	Events         []PublishedEvent
-	// OnlyWebhookID sends the events to this webhook alone, whatever it subscribes to; ""
-	// sends them to every webhook that matches.
-	OnlyWebhookID string
 	// TraceContext is the W3C trace context of a traced publish, as package tracing writes
 	// it; "" for a publish that is not traced.
 	TraceContext string
@@ -110,6 +120,19 @@ type PublishedEvent struct {
 	Event
 	RequestHash string
 }
+
+// EventError is what is wrong with one event of a publication: an error of [CodeInvalid] with
+// fields of that event.
+type EventError struct {
+	Index int // of the event in the publication
+	Err   error
+}
+
+// Error returns which event it is about, and what is wrong.
+func (e *EventError) Error() string { return fmt.Sprintf("event %d: %v", e.Index, e.Err) }
+
+// Unwrap returns what is wrong.
+func (e *EventError) Unwrap() error { return e.Err }
 
 // Receipt is the answer to one published event. When the publication is repeated, only
 // Duplicate differs.

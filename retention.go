@@ -9,6 +9,7 @@ type Removed struct {
 	// Parked deliveries failed because they had waited for a webhook for too long.
 	Parked int64 `json:"parked,omitempty"`
 	// Unfinished days are past their retention, and kept because they have deliveries that are
-	// not finished: parked ones, of a webhook that is paused or disabled.
+	// not finished, parked ones of a webhook that is paused or disabled, or that were scheduled for
+	// a day which is not past its retention.
 	Unfinished []string `json:"unfinished,omitempty"`
 }

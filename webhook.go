@@ -178,7 +178,7 @@ func (w *Webhook) Validate(methods []SigningMethod) []FieldError {
 	between("timeout_ms", w.TimeoutMS, MinTimeoutMS, MaxTimeoutMS)
 	between("max_retries", w.MaxRetries, MinMaxRetries, MaxMaxRetries)
 	between("backoff_ms", w.BackoffMS, MinBackoffMS, MaxBackoffMS)
-	broken = append(broken, checkHeaders(w.Headers)...)
+	broken = append(broken, CheckHeaders(w.Headers)...)
 	if w.RateLimit != nil {
 		between("rate_limit", *w.RateLimit, MinRateLimit, MaxRateLimit)
 	}
@@ -271,7 +271,8 @@ func checkURL(raw string) string {
 	return ""
 }
 
-func checkHeaders(headers map[string]string) []FieldError {
+// CheckHeaders returns the rules that custom headers break: a webhook's or an event's.
+func CheckHeaders(headers map[string]string) []FieldError {
 	if len(headers) > MaxHeaders {
 		return []FieldError{{Field: "headers", Message: fmt.Sprintf("must have at most %d entries", MaxHeaders), Value: len(headers)}}
 	}

@@ -39,6 +39,9 @@ type Store interface {
 	// Park parks an unfinished delivery that the workflow carries. It does nothing when another
 	// workflow does.
 	Park(ctx context.Context, workflowID string, d postrider.Delivery) error
+	// FailExpired fails a delivery that the workflow carries and whose time is over. It reports
+	// false, and does nothing, when another workflow does, or the delivery is finished.
+	FailExpired(ctx context.Context, workflowID, deliveryID string, now time.Time) (failed bool, err error)
 	// CancelDelivery cancels an unfinished delivery that the workflow carries. It does nothing
 	// when another workflow does.
 	CancelDelivery(ctx context.Context, workflowID, deliveryID string) error
@@ -147,6 +150,8 @@ type Report struct {
 	NextAttemptAt *time.Time          `json:"next_attempt_at,omitempty"` // set when State is retrying
 	// Left says that this workflow does not carry the delivery any more.
 	Left bool `json:"left,omitempty"`
+	// Expired says that the delivery failed because it expired.
+	Expired bool `json:"expired,omitempty"`
 	// Policy is the delivery's policy, unless its workflow knows it.
 	Policy *postrider.Policy `json:"policy,omitempty"`
 }
@@ -185,5 +190,7 @@ func (a *Activities) CancelAll(ctx context.Context, deliveryIDs []string) error 
 // storedReport returns a report of the stored attempts.
 func (a *Activities) storedReport(ctx context.Context, d postrider.Delivery) (Report, error) {
 	attempts, err := a.Store.AttemptsOf(ctx, []string{d.ID})
-	return Report{DeliveryID: d.ID, State: d.State, Attempts: attempts[d.ID], NextAttemptAt: d.NextAttemptAt}, err
+	return Report{
+		DeliveryID: d.ID, State: d.State, Attempts: attempts[d.ID], NextAttemptAt: d.NextAttemptAt, Expired: d.HasExpired(),
+	}, err
 }

@@ -12,13 +12,16 @@ import (
 
 // attempt makes the delivery's next attempt for the workflow and records it. Between the two
 // it calls answered with whether the attempt succeeded, which returns the attempt's successor. It
-// does not call answered when no attempt was made: of a finished delivery, of a webhook that is
-// not active, whose delivery is parked, or with an error.
+// does not call answered when no attempt was made: of a finished delivery, of one that expired, of a
+// webhook that is not active, whose delivery is parked, or with an error.
 func (a *Activities) attempt(
 	ctx context.Context, target postrider.Target, workflowID string, answered func(succeeded bool) (successor string),
 ) (Report, error) {
 	if target.Delivery.State.Finished() {
-		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State}, nil
+		return Report{DeliveryID: target.Delivery.ID, State: target.Delivery.State, Expired: target.Delivery.HasExpired()}, nil
+	}
+	if now := a.Now(); target.Delivery.ExpiredBy(now) {
+		return a.expire(ctx, target.Delivery, workflowID, now)
 	}
 	if inactive(target) {
 		return a.park(ctx, target.Delivery, workflowID)
@@ -50,7 +53,26 @@ func (a *Activities) attempt(
 		Attempts:      []postrider.Attempt{made.WithoutBody()},
 		NextAttemptAt: outcome.NextAttempt,
 		Left:          outcome.Leaves,
+		Expired:       outcome.Expired,
 	}, nil
+}
+
+// expire fails a delivery that it is too late for. It makes no attempt.
+func (a *Activities) expire(ctx context.Context, d postrider.Delivery, workflowID string, now time.Time) (Report, error) {
+	failed, err := a.Store.FailExpired(ctx, workflowID, d.ID, now)
+	if err != nil {
+		return Report{}, err
+	}
+	if failed {
+		return Report{DeliveryID: d.ID, State: postrider.StateFailed, Expired: true}, nil
+	}
+	targets, err := a.Store.Targets(ctx, []string{d.ID})
+	if err != nil || len(targets) == 0 {
+		return Report{DeliveryID: d.ID, Left: true}, err
+	}
+	report, err := a.storedReport(ctx, targets[0].Delivery)
+	report.Left = !report.State.Finished()
+	return report, err
 }
 
 // inactive reports whether the delivery must wait for its webhook.
@@ -134,7 +156,8 @@ func skipReason(target postrider.Target) string {
 	return ""
 }
 
-// outcomeOf returns the outcome to record for an attempt.
+// outcomeOf returns the outcome to record for an attempt. A delivery whose next attempt would come
+// too late fails at once.
 func outcomeOf(d postrider.Delivery, made postrider.Attempt, verdict postrider.Verdict) postrider.Outcome {
 	outcome := postrider.Outcome{
 		DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID,
@@ -143,7 +166,11 @@ func outcomeOf(d postrider.Delivery, made postrider.Attempt, verdict postrider.V
 	if verdict.State == postrider.StateRetrying {
 		next := outcome.FinishedAt().Add(verdict.Wait)
 		next = postrider.Timestamp(next)
-		outcome.NextAttempt = &next
+		if d.ExpiredBy(next) {
+			outcome.State, outcome.Expired = postrider.StateFailed, true
+		} else {
+			outcome.NextAttempt = &next
+		}
 	}
 	if verdict.Gone {
 		outcome.DisableWebhook = postrider.DisabledGone

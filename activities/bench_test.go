@@ -56,6 +56,8 @@ type bench struct {
 	beat     any                                           // the latest heartbeat
 	try      temporalTry
 	stop     context.CancelFunc // ends the try as a shutdown does
+	expires  *time.Time         // of events that are published
+	headers  map[string]string  // of events that are published
 
 	mu       sync.Mutex
 	requests []request
@@ -101,7 +103,7 @@ func newBench(t *testing.T) *bench {
 	b.watched = &watched{Store: b.db, now: b.now}
 	b.random.Store(500)
 	metrics := activities.NewMetrics(b.registry)
-	b.db.OnCancelled = metrics.Cancelled
+	b.db.OnCancelled, b.db.OnExpired = metrics.Cancelled, metrics.Expired
 	b.acts = activities.New(activities.Config{
 		Store: b.watched, Reporter: b, Process: b, Metrics: metrics,
 		Logger: slog.New(slog.DiscardHandler), Now: b.now, Random: func() float64 { return float64(b.random.Load()) / 1000 },
@@ -231,7 +233,9 @@ func (b *bench) claim(workflowID string, traceContexts ...string) []string {
 		key := b.ids.New(postrider.PrefixEvent)
 		_, err := b.db.Publish(b.t.Context(), postrider.Publication{
 			WorkspaceID: "ws_1", TraceContext: traceContext, Events: []postrider.PublishedEvent{{Event: postrider.Event{
-				Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte(`{"id":"` + key + `","type":"call.ended","timestamp":"2026-01-02T03:04:05Z","persona_id":null,"data":{"n":1}}`), CreatedAt: now,
+				Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, CreatedAt: now,
+				Body:      []byte(`{"id":"` + key + `","type":"call.ended","timestamp":"2026-01-02T03:04:05Z","persona_id":null,"data":{"n":1}}`),
+				ExpiresAt: b.expires, Headers: b.headers,
 			}}},
 		})
 		require.NoError(b.t, err)

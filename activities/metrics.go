@@ -83,6 +83,11 @@ func (m *Metrics) observeAttempt(d postrider.Delivery, made postrider.Attempt) {
 	}
 }
 
+// Expired counts deliveries that the database has made failed because they expired.
+func (m *Metrics) Expired(deliveries int) {
+	m.deliveries.WithLabelValues(string(postrider.StateFailed)).Add(float64(deliveries))
+}
+
 // Cancelled counts deliveries that the database has made cancelled. An attempt does not do that.
 func (m *Metrics) Cancelled(deliveries int) {
 	m.deliveries.WithLabelValues(string(postrider.StateCancelled)).Add(float64(deliveries))

@@ -19,8 +19,9 @@ type Poster interface {
 }
 
 // request returns the attempt's request: the body that the webhook's shape makes of the event, signed
-// with the current time. A webhook's own headers cannot replace Postrider's. The API refuses reserved
-// names; this skips them in case they were stored all the same.
+// with the current time. The event's own headers replace the webhook's of the same name, and neither
+// can replace Postrider's. The API refuses reserved names; this skips them in case they were stored
+// all the same.
 func (a *Activities) request(target postrider.Target, number int, now time.Time, body []byte) (egress.Request, error) {
 	header, err := signing.Sign(target.SigningMethod, target.Secrets.Values(now), signing.Message{
 		ID: target.Delivery.EventID, Timestamp: now, Body: body,
@@ -30,9 +31,11 @@ func (a *Activities) request(target postrider.Target, number int, now time.Time,
 	}
 	header.Set(signing.HeaderDeliveryID, target.Delivery.ID)
 	header.Set(signing.HeaderAttempt, strconv.Itoa(number))
-	for name, value := range target.Headers {
-		if !postrider.ReservedHeader(name) {
-			header.Set(name, value)
+	for _, custom := range []map[string]string{target.Headers, target.EventHeaders} {
+		for name, value := range custom {
+			if !postrider.ReservedHeader(name) {
+				header.Set(name, value)
+			}
 		}
 	}
 	return egress.Request{

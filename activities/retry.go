@@ -208,6 +208,9 @@ func (r *round) reportToWorkflow(ctx context.Context) {
 
 // describe describes the last attempt, for the error that ends its round.
 func describe(report Report) string {
+	if report.Expired {
+		return "it expired before it was delivered"
+	}
 	if n := len(report.Attempts); n > 0 && report.Attempts[n-1].Error != nil {
 		return fmt.Sprintf("attempt %d failed: %s", report.Attempts[n-1].Number, *report.Attempts[n-1].Error)
 	}

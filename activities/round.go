@@ -75,7 +75,7 @@ func (r *round) classify(members []RetryMember, targets []postrider.Target) {
 	for _, m := range members {
 		target, found := byID[m.DeliveryID]
 		d := target.Delivery
-		report := Report{DeliveryID: m.DeliveryID, State: d.State, NextAttemptAt: d.NextAttemptAt}
+		report := Report{DeliveryID: m.DeliveryID, State: d.State, NextAttemptAt: d.NextAttemptAt, Expired: d.HasExpired()}
 		switch {
 		case !found, d.WorkflowID != r.workflowID && !d.State.Finished():
 			report.Left = true
@@ -178,7 +178,7 @@ func (r *round) attempt(ctx context.Context, target postrider.Target) result {
 		return res
 	}
 	pause(ctx, dueAt(target.Delivery).Sub(r.a.Now()))
-	if makesRequest(target) { // otherwise it needs neither
+	if makesRequest(target) && !target.Delivery.ExpiredBy(r.a.Now()) { // otherwise it needs neither
 		bound, cancel := context.WithTimeout(ctx, maxSlotWait)
 		defer cancel()
 		if r.a.Process.Reserve(bound, target) != nil {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -86,10 +87,14 @@ func document(version string) rest.Document {
 	}
 }
 
+// headersRule is where in a body custom headers stand: a webhook's, an event's, or those of an
+// event in a batch.
+var headersRule = regexp.MustCompile(`^body\.(events\[\d+\]\.)?headers`)
+
 // sensitive reports whether an error must not repeat a value: secrets, headers, and a URL
 // that may carry a password.
 func sensitive(location string, value any) bool {
-	if location == "body.secret" || strings.HasPrefix(location, "body.headers") {
+	if location == "body.secret" || headersRule.MatchString(location) {
 		return true
 	}
 	text, isText := value.(string)

@@ -76,6 +76,8 @@ func (s *awayStore) Event(context.Context, string, string) (postrider.Event, err
 	return postrider.Event{}, s.err()
 }
 
+func (s *awayStore) CancelEvent(context.Context, string, string) (int, error) { return 0, s.err() }
+
 func (s *awayStore) Events(context.Context, string, postrider.EventFilter, postrider.Page) (postrider.List[postrider.Event], error) {
 	return postrider.List[postrider.Event]{}, s.err()
 }

@@ -59,6 +59,7 @@ type Delivery struct {
 	NextAttemptAt *time.Time              `json:"next_attempt_at" doc:"Set while retrying."`
 	LastError     *string                 `json:"last_error" doc:"Why the latest failed attempt failed."`
 	CreatedAt     time.Time               `json:"created_at"`
+	ExpiresAt     *time.Time              `json:"expires_at" doc:"No request is made from then on; null for never."`
 	FinishedAt    *time.Time              `json:"finished_at"`
 	WorkflowID    *string                 `json:"workflow_id" doc:"Of its Temporal workflow; null while none was started."`
 	ReplayOf      *string                 `json:"replay_of" doc:"The delivery that this one repeats."`
@@ -74,7 +75,7 @@ func showDelivery(d postrider.Delivery) Delivery {
 	shown := Delivery{
 		ID: d.ID, WebhookID: d.WebhookID, EventID: d.EventID, EventType: d.EventType,
 		State: d.State, AttemptCount: d.AttemptCount, NextAttemptAt: d.NextAttemptAt, LastError: d.LastError,
-		CreatedAt: d.CreatedAt, FinishedAt: d.FinishedAt, ReplayOf: d.ReplayOf,
+		CreatedAt: d.CreatedAt, ExpiresAt: d.ExpiresAt, FinishedAt: d.FinishedAt, ReplayOf: d.ReplayOf,
 	}
 	if d.WorkflowID != "" {
 		shown.WorkflowID = &d.WorkflowID

@@ -164,12 +164,44 @@ func (c compactJSON) readEvent(value gjson.Result, event *publishEvent) bool {
 			event.Data = c.text[field.Index : field.Index+len(field.Raw)] // not copied
 			return true
 		}
+		switch name.Str {
+		case "ttl_seconds":
+			return event.readTTL(field)
+		case "headers":
+			return event.readHeaders(field)
+		}
 		return event.readText(name.Str, field)
 	}) && event.Type != "" && event.Data != nil
 }
 
 // plainFields is how many fields an event has.
-const plainFields = 6
+const plainFields = 9
+
+// longestTTL is the length of the longest ttl_seconds as text.
+const longestTTL = 7
+
+// readTTL sets ttl_seconds, and reports whether it is plain.
+func (p *publishEvent) readTTL(value gjson.Result) bool {
+	if value.Type == gjson.Null {
+		return true
+	}
+	seconds, err := strconv.Atoi(value.Raw)
+	p.TTLSeconds = &seconds
+	return value.Type == gjson.Number && err == nil && len(value.Raw) <= longestTTL && seconds >= 1 && seconds <= postrider.MaxTTLSeconds
+}
+
+// readHeaders sets the headers, and reports whether they are plain.
+func (p *publishEvent) readHeaders(value gjson.Result) bool {
+	if value.Type == gjson.Null {
+		return true
+	}
+	p.Headers = map[string]string{}
+	return value.IsObject() && every(value, func(name, header gjson.Result) bool {
+		_, twice := p.Headers[name.Str]
+		p.Headers[name.Str] = header.Str
+		return !twice && isPlainText(name) && isPlainText(header)
+	}) && len(postrider.CheckHeaders(p.Headers)) == 0
+}
 
 // readText sets a field that is a text, and reports whether the field is plain: known, and of a value that keeps
 // to the field's rule.
@@ -182,6 +214,8 @@ func (p *publishEvent) readText(name string, value gjson.Result) bool {
 		return setPlain(&p.ID, value, postrider.ValidEventID)
 	case "persona_id":
 		return setPlain(&p.PersonaID, value, func(s string) bool { return s != "" && postrider.CheckPersonaID(&s) == "" })
+	case "webhook_id":
+		return setPlain(&p.WebhookID, value, func(s string) bool { return s != "" && len(s) <= maxWebhookID })
 	case "timestamp":
 		return setPlain(&p.Timestamp, value, rest.IsTime)
 	case "deliver_at":
@@ -189,6 +223,9 @@ func (p *publishEvent) readText(name string, value gjson.Result) bool {
 	}
 	return false
 }
+
+// maxWebhookID is the longest webhook_id. Those that there are have less.
+const maxWebhookID = 128
 
 // setPlain sets an optional field, which stays nil for null, and reports whether it is plain.
 func setPlain(field **string, value gjson.Result, rule func(string) bool) bool {

@@ -51,9 +51,19 @@ func drawBody(t *rapid.T) string {
 			"persona_id": {`"p\"1"`, `"Jörg"`, `null`, `""`, `"\u0000"`, `"` + strings.Repeat("ü", 600) + `"`},
 			"timestamp":  {`"2026-08-01T10:00:00.1234567+02:00"`, `"2026-08-01"`, `null`, `"2026-08-01T10:00:00Z"`, `"0000-01-01T00:00:00Z"`},
 			"deliver_at": {`"2026-08-01T10:00:00Z"`, `"soon"`, `null`},
+
+			"ttl_seconds": {`60`, `1`, `2592000`, `2592001`, `0`, `-1`, `1.0`, `1e2`, `060`, `"60"`, `null`, `99999999999999999999`},
+			"webhook_id":  {`"wh_1"`, `""`, `null`, `1`, `"` + strings.Repeat("w", 129) + `"`},
+			"headers": {
+				`{"X-A": "1", "x-b" : "2"}`, `{}`, `null`, `{"X-A":"1","X-A":"2"}`, `{"X-A":"1","x-a":"2"}`, `{"X-A":1}`, `{"Host":"a"}`,
+				`{"X-\u0041":"1"}`, `{"X-A":"\u0031"}`, `[]`, `{"":"1"}`,
+			},
 		}
 		names := []string{"type", "data"}
-		others := []string{"id", "persona_id", "timestamp", "deliver_at", "id", "timestamp", "type", "data", "x", "Type", `t\u0079pe`}
+		others := []string{
+			"id", "persona_id", "timestamp", "deliver_at", "ttl_seconds", "webhook_id", "headers", "id", "timestamp", "type", "data", "x", "Type",
+			`t\u0079pe`,
+		}
 		names = append(names, rapid.SliceOfN(rapid.SampledFrom(others), 0, 3).Draw(t, "names")...)
 		var fields []string
 		for _, name := range rapid.Permutation(names).Draw(t, "order") {
@@ -105,7 +115,8 @@ func TestPlainBodies(t *testing.T) {
 	t.Parallel()
 	b := newBothWays()
 	event := `{"type":"call.ended","data":{"a":"\u0000 \\ \" ü"},"id":"order-1",` +
-		`"persona_id":"Jörg","timestamp":"2026-08-01T10:00:00.5+02:00","deliver_at":null}`
+		`"persona_id":"Jörg","timestamp":"2026-08-01T10:00:00.5+02:00","deliver_at":null,` +
+		`"ttl_seconds":2592000,"webhook_id":"wh_1","headers":{"X-Tenant":"a b","x-other":""}}`
 	for _, body := range []string{
 		event, " " + event + "\n", `{"events":[` + event + `]}`, `{"events": [ ` + strings.Repeat(event+" , ", 499) + event + ` ] }`,
 	} {
@@ -113,7 +124,8 @@ func TestPlainBodies(t *testing.T) {
 	}
 	for _, body := range []string{
 		`{"type":"a","data":1,"data":2}`, `{"type":"a","data":1,"id":null,"id":null}`, `{"type":"a","type":"b","data":1}`,
-		`{"type":"a","data":1,"id":"x","id":null}`, `{"type":"a"}`, `{"type":"\u0061","data":1}`,
+		`{"type":"a","data":1,"id":"x","id":null}`, `{"type":"a","data":1,"headers":{"X-A":"1","X-A":"1"}}`,
+		`{"type":"a","data":1,"ttl_seconds":0}`, `{"type":"a","data":1,"headers":{"Host":"a"}}`, `{"type":"a"}`, `{"type":"\u0061","data":1}`,
 		`{"events":[` + event + `],"events":[]}`, `{"events":[` + event + `],"x":1}`,
 		`{"events":[` + strings.Repeat(event+",", 500) + event + `]}`,
 		`{"events":[` + `{"type":"a","data":"` + strings.Repeat("x", rest.MaxBody-100) + `"` + strings.Repeat(" ", 100) + `}]}`,

@@ -1,10 +1,14 @@
 package api
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
 	"time"
 
 	"postrider.dev/postrider"
@@ -19,6 +23,10 @@ type publishEvent struct {
 	PersonaID *string         `json:"persona_id,omitempty" nullable:"true" minLength:"1" maxLength:"1024" doc:"Selects persona-scoped webhooks; global ones get every event. At most 2,048 bytes in UTF-8."`
 	Timestamp *string         `json:"timestamp,omitempty" nullable:"true" format:"date-time" doc:"When it happened (RFC 3339); now when left out."`
 	DeliverAt *string         `json:"deliver_at,omitempty" nullable:"true" format:"date-time" doc:"When to deliver it (RFC 3339), at most 90 days ahead; at once when left out or past."`
+
+	TTLSeconds *int              `json:"ttl_seconds,omitempty" nullable:"true" minimum:"1" maximum:"2592000" doc:"For how long after it was accepted it is worth delivering. No request is made after that: what is not delivered by then fails with last_error expired, at once when the next retry would come too late. deliver_at must be earlier. Never when left out."`
+	Headers    map[string]string `json:"headers,omitempty" nullable:"true" maxProperties:"32" doc:"Headers added to the requests of this event, under the rules of a webhook's headers. They replace the webhook's of the same name. They are encrypted at rest."`
+	WebhookID  *string           `json:"webhook_id,omitempty" nullable:"true" minLength:"1" maxLength:"128" doc:"Sends it to this webhook alone, whatever events that subscribes to; parked where that is paused or disabled. A webhook of a persona gets no event of another persona, and may get one without."`
 }
 
 // publishBatch is the body of a batch request.
@@ -47,13 +55,16 @@ type Event struct {
 	PersonaID *string    `json:"persona_id"`
 	Timestamp time.Time  `json:"timestamp" doc:"When it happened, by the publisher's word."`
 	DeliverAt *time.Time `json:"deliver_at" doc:"When it was to be delivered; null for at once."`
+	ExpiresAt *time.Time `json:"expires_at" doc:"No request of it is made from then on; null for never."`
+	WebhookID *string    `json:"webhook_id" doc:"The webhook that alone gets it; null for all that subscribe to it."`
 	CreatedAt time.Time  `json:"created_at" doc:"When it was accepted."`
 }
 
 // eventWithData is the answer about one event.
 type eventWithData struct {
 	Event
-	Data json.RawMessage `json:"data" doc:"As it was published, but for white space."`
+	Headers map[string]string `json:"headers" nullable:"false" doc:"Its own request headers. Their values are shown to keys with the scope manage; to others each is ***."`
+	Data    json.RawMessage   `json:"data" doc:"As it was published, but for white space."`
 }
 
 func showReceipt(r postrider.Receipt) Receipt {
@@ -63,21 +74,23 @@ func showReceipt(r postrider.Receipt) Receipt {
 func showEvent(e postrider.Event) Event {
 	return Event{
 		ID: e.ID, Type: e.Type, PersonaID: e.PersonaID,
-		Timestamp: e.Timestamp, DeliverAt: e.DeliverAt, CreatedAt: e.CreatedAt,
+		Timestamp: e.Timestamp, DeliverAt: e.DeliverAt, ExpiresAt: e.ExpiresAt, WebhookID: e.WebhookID, CreatedAt: e.CreatedAt,
 	}
 }
 
 // showEventWithData takes the data from the body that receivers get.
-func showEventWithData(e postrider.Event) (eventWithData, error) {
+func showEventWithData(ctx context.Context, e postrider.Event) (eventWithData, error) {
 	var rendered struct {
 		Data json.RawMessage `json:"data"`
 	}
 	err := json.Unmarshal(e.Body, &rendered)
-	return eventWithData{Event: showEvent(e), Data: rendered.Data}, err
+	return eventWithData{Event: showEvent(e), Headers: showHeaders(ctx, e.Headers), Data: rendered.Data}, err
 }
 
 // hash returns the hex SHA-256 of the request, whose data must be compact. Two requests have
-// the same hash if every field is the same; a field that is left out is the same as null.
+// the same hash if every field is the same; a field that is left out is the same as null. Stored
+// hashes are compared with it for as long as idempotency keys are kept, so a field that came later
+// adds nothing where it is left out, and its name where it is given.
 func (p publishEvent) hash() string {
 	h := sha256.New()
 	var length [8]byte
@@ -97,6 +110,19 @@ func (p publishEvent) hash() string {
 		}
 		h.Write([]byte{1})
 		write([]byte(*optional))
+	}
+	later := func(name, value string) {
+		write([]byte(name))
+		write([]byte(value))
+	}
+	if p.TTLSeconds != nil {
+		later("ttl_seconds", strconv.Itoa(*p.TTLSeconds))
+	}
+	if p.WebhookID != nil {
+		later("webhook_id", *p.WebhookID)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Headers)) {
+		later("headers."+name, p.Headers[name])
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -18,11 +19,14 @@ import (
 type eventStore interface {
 	// Publish accepts all events or refuses all, and returns receipts in their order. Returns
 	// [postrider.CodeConflict] if an idempotency key or an event's id belongs to another
-	// request, and [postrider.CodeNotFound] if OnlyWebhookID is unknown.
+	// request, and a [postrider.EventError] for an event to a webhook that may not get it.
 	Publish(ctx context.Context, p postrider.Publication) ([]postrider.Receipt, error)
 	// Event returns an event by its public id, or [postrider.CodeNotFound] if that is
 	// unknown.
 	Event(ctx context.Context, workspaceID, id string) (postrider.Event, error)
+	// CancelEvent calls off the unfinished deliveries of an event, and returns how many; 0 when
+	// none is left. Returns [postrider.CodeNotFound] if the id is unknown.
+	CancelEvent(ctx context.Context, workspaceID, id string) (cancelled int, err error)
 	Events(ctx context.Context, workspaceID string, f postrider.EventFilter, p postrider.Page) (postrider.List[postrider.Event], error)
 }
 
@@ -51,6 +55,14 @@ func (s *server) routeEvents() {
 		Method: http.MethodGet, Path: "/api/v1/events/{id}", ID: "get-event", Tag: tagEvents, Scope: postrider.ScopeRead,
 		Summary: "Get Event", Errors: []int{http.StatusNotFound},
 	}, s.getEvent)
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodDelete, Path: "/api/v1/events/{id}", ID: "cancel-event", Tag: tagEvents, Scope: postrider.ScopePublish,
+		Summary: "Cancel Event", Errors: []int{http.StatusNotFound},
+		Description: "Calls off every delivery of the event that is not finished: scheduled, waiting, retrying, parked, or still to be made. " +
+			"The event and its history stay. A request that is under way is not cut off: it is kept as an attempt, " +
+			"and its delivery is cancelled all the same. It may be repeated: where nothing is left, `cancelled` is 0. " +
+			"One call calls off about 100,000 deliveries at most; repeat it until it answers 0 where there may be more.",
+	}, s.cancelEvent)
 	rest.Handle(s.rest, rest.Route{
 		Method: http.MethodPost, Path: "/api/v1/webhooks/{id}/test", ID: "test-webhook", Tag: tagWebhooks, Scope: postrider.ScopeManage,
 		Summary: "Test Webhook", Status: http.StatusAccepted, Errors: []int{http.StatusNotFound},
@@ -115,6 +127,10 @@ func (s *server) publish(
 		}
 	}
 	accepted, err := s.Store.Publish(ctx, publication)
+	var broken *postrider.EventError
+	if errors.As(err, &broken) {
+		return nil, rest.Within(location(broken.Index), broken.Err)
+	}
 	if err == nil {
 		s.countAccepted(accepted)
 	}
@@ -128,6 +144,7 @@ func (s *server) newEvent(request publishEvent, workspaceID string, now time.Tim
 	event := postrider.Event{
 		Key: key, ID: key, WorkspaceID: workspaceID,
 		Type: request.Type, PersonaID: request.PersonaID, Timestamp: now, CreatedAt: now,
+		WebhookID: request.WebhookID, Headers: request.Headers,
 	}
 	if request.ID != nil {
 		event.ID = *request.ID
@@ -135,19 +152,37 @@ func (s *server) newEvent(request publishEvent, workspaceID string, now time.Tim
 	if message := postrider.CheckPersonaID(request.PersonaID); message != "" {
 		return event, rest.BrokenField("persona_id", message, *request.PersonaID)
 	}
-	var err error
-	if request.Timestamp != nil {
-		if event.Timestamp, err = rest.ParseTime("timestamp", *request.Timestamp); err != nil {
-			return event, err
-		}
+	err := postrider.Invalid(postrider.CheckHeaders(request.Headers))
+	if err != nil {
+		return event, err
 	}
-	if request.DeliverAt != nil {
-		if event.DeliverAt, err = deliverAt(*request.DeliverAt, now); err != nil {
-			return event, err
-		}
+	if err := setTimes(&event, request); err != nil {
+		return event, err
 	}
 	event.Body, err = postrider.RenderBody(event, request.Data)
 	return event, err
+}
+
+// setTimes sets the times of an event that is accepted at its CreatedAt.
+func setTimes(event *postrider.Event, request publishEvent) (err error) {
+	if request.Timestamp != nil {
+		if event.Timestamp, err = rest.ParseTime("timestamp", *request.Timestamp); err != nil {
+			return err
+		}
+	}
+	if request.DeliverAt != nil {
+		if event.DeliverAt, err = deliverAt(*request.DeliverAt, event.CreatedAt); err != nil {
+			return err
+		}
+	}
+	if request.TTLSeconds == nil {
+		return nil
+	}
+	expires := event.CreatedAt.Add(time.Duration(*request.TTLSeconds) * time.Second)
+	if event.ExpiresAt = &expires; event.DeliverAt != nil && !event.DeliverAt.Before(expires) {
+		return rest.BrokenField("deliver_at", "must be earlier than ttl_seconds from now, when the event expires", *request.DeliverAt)
+	}
+	return nil
 }
 
 // deliverAt returns the time at which to deliver an event, nil for at once.
@@ -210,8 +245,18 @@ func (s *server) getEvent(ctx context.Context, in *EventPath) (*rest.Output[even
 	if err != nil {
 		return nil, err
 	}
-	shown, err := showEventWithData(found)
+	shown, err := showEventWithData(ctx, found)
 	return &rest.Output[eventWithData]{Body: shown}, err
+}
+
+// cancelled is the answer about deliveries that were called off.
+type cancelled struct {
+	Cancelled int `json:"cancelled" doc:"How many deliveries this call has called off, with those that had still to be made."`
+}
+
+func (s *server) cancelEvent(ctx context.Context, in *EventPath) (*rest.Output[cancelled], error) {
+	n, err := s.Store.CancelEvent(ctx, rest.Workspace(ctx), in.ID)
+	return &rest.Output[cancelled]{Body: cancelled{n}}, err
 }
 
 // testReceipt is the answer about a test event.
@@ -222,7 +267,7 @@ type testReceipt struct {
 
 func (s *server) testWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[testReceipt], error) {
 	request := publishEvent{
-		Type: postrider.EventTypeTest,
+		Type: postrider.EventTypeTest, WebhookID: &in.ID,
 		Data: json.RawMessage(`{"message":"This is a test event. If you can read it, the webhook works."}`),
 	}
 	event, err := s.newEvent(request, rest.Workspace(ctx), postrider.Timestamp(s.Now()))
@@ -230,8 +275,12 @@ func (s *server) testWebhook(ctx context.Context, in *WebhookPath) (*rest.Output
 		return nil, err
 	}
 	accepted, err := s.Store.Publish(ctx, postrider.Publication{
-		WorkspaceID: event.WorkspaceID, OnlyWebhookID: in.ID, Events: []postrider.PublishedEvent{{Event: event}}, TraceContext: tracing.Text(ctx),
+		WorkspaceID: event.WorkspaceID, Events: []postrider.PublishedEvent{{Event: event}}, TraceContext: tracing.Text(ctx),
 	})
+	var unknown *postrider.EventError
+	if errors.As(err, &unknown) {
+		return nil, postrider.NotFound("webhook")
+	}
 	if err != nil {
 		return nil, err
 	}

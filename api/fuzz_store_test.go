@@ -148,6 +148,10 @@ func (s *cannedStore) Event(_ context.Context, _, id string) (postrider.Event, e
 	return only(s.event(), id, s.world.event)
 }
 
+func (s *cannedStore) CancelEvent(_ context.Context, _, id string) (int, error) {
+	return only(1, id, s.world.event)
+}
+
 func (s *cannedStore) Events(
 	_ context.Context, _ string, f postrider.EventFilter, p postrider.Page,
 ) (postrider.List[postrider.Event], error) {

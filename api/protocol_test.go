@@ -91,7 +91,7 @@ func TestUnknownRoutesAndMethods(t *testing.T) {
 	refused := b.do(http.MethodPut, webhooksPath, `{}`)
 	refused.problem(http.StatusMethodNotAllowed)
 	require.ElementsMatch(t, []string{"GET", "HEAD", "POST"}, strings.Split(strings.ReplaceAll(refused.Header.Get("Allow"), " ", ""), ","))
-	b.do(http.MethodDelete, eventsPath+"/e1", "").problem(http.StatusMethodNotAllowed)
+	b.do(http.MethodDelete, deliveriesPath+"/d1", "").problem(http.StatusMethodNotAllowed)
 }
 
 func TestRequestIDs(t *testing.T) {

@@ -108,13 +108,19 @@ func showWebhook(ctx context.Context, w postrider.Webhook) webhook {
 		LastDeliveryAt: w.Stats.LastDeliveryAt, LastError: w.Stats.LastError,
 		CreatedAt: w.CreatedAt, UpdatedAt: w.UpdatedAt,
 	}
+	shown.Headers = showHeaders(ctx, w.Headers)
+	return shown
+}
+
+// showHeaders returns custom headers as the caller may see them.
+func showHeaders(ctx context.Context, headers map[string]string) map[string]string {
 	visible := rest.Allows(ctx, postrider.ScopeManage)
-	shown.Headers = make(map[string]string, len(w.Headers))
-	for name, value := range w.Headers {
+	shown := make(map[string]string, len(headers))
+	for name, value := range headers {
 		if !visible {
 			value = postrider.MaskedHeader
 		}
-		shown.Headers[name] = value
+		shown[name] = value
 	}
 	return shown
 }

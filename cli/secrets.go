@@ -54,11 +54,11 @@ func (c *ReencryptCommand) Run(ctx context.Context) error {
 		return err
 	}
 	begun := time.Now()
-	n, err := db.Reencrypt(ctx, func(done int) { notef("%d secrets and webhooks' headers encrypted anew …", done) })
+	n, err := db.Reencrypt(ctx, func(done int) { notef("%d secrets and sets of headers encrypted anew …", done) })
 	if err != nil {
-		return fmt.Errorf("%d secrets and webhooks' headers encrypted anew, and not all: %w", n, err)
+		return fmt.Errorf("%d secrets and sets of headers encrypted anew, and not all: %w", n, err)
 	}
-	notef("%d secrets and webhooks' headers encrypted anew in %s. All that is stored needs the first key only: "+
+	notef("%d secrets and sets of headers encrypted anew in %s. All that is stored needs the first key only: "+
 		"the others can go from POSTRIDER_ENCRYPTION_KEYS, once every process runs with the first one.",
 		n, time.Since(begun).Round(time.Millisecond))
 	return nil

@@ -25,6 +25,7 @@ type deliveryRow struct {
 	ReplayOf      *string     `db:"replay_of"`
 	CreatedAt     sqldb.Time  `db:"created_at"`
 	DueAt         sqldb.Time  `db:"due_at"`
+	ExpiresAt     *sqldb.Time `db:"expires_at"`
 	FinishedAt    *sqldb.Time `db:"finished_at"`
 	WorkflowID    string      `db:"workflow_id"`
 	TraceContext  *string     `db:"trace_context"`
@@ -35,6 +36,13 @@ type deliveryRow struct {
 func nullAtFirst() []string {
 	return []string{"next_attempt_at", "last_error", "replay_of", "finished_at"}
 }
+
+// unusualColumns are columns that are null in most deliveries, so that a statement of its own
+// writes the others.
+func unusualColumns() []string { return []string{"expires_at", "shape_id"} }
+
+// unusual reports whether one of [unusualColumns] is not null.
+func (r deliveryRow) unusual() bool { return r.ExpiresAt != nil || r.ShapeID != nil }
 
 // Parts of a query of deliveries, d, that look into the outbox. A join would let PostgreSQL
 // read the whole outbox where it was nearly empty when the plan was made.
@@ -60,7 +68,8 @@ func (r deliveryRow) item() (postrider.Delivery, error) {
 		ID: r.ID, WorkspaceID: r.WorkspaceID, WebhookID: r.WebhookID,
 		EventID: r.EventID, EventKey: r.EventKey, EventType: r.EventType, State: r.State, Policy: r.Policy,
 		AttemptCount: r.AttemptCount, NextAttemptAt: r.NextAttemptAt.Pointer(), LastError: r.LastError, ReplayOf: r.ReplayOf,
-		CreatedAt: r.CreatedAt.Time, DueAt: r.DueAt.Time, FinishedAt: r.FinishedAt.Pointer(), WorkflowID: r.WorkflowID,
+		CreatedAt: r.CreatedAt.Time, DueAt: r.DueAt.Time, ExpiresAt: r.ExpiresAt.Pointer(), FinishedAt: r.FinishedAt.Pointer(),
+		WorkflowID: r.WorkflowID,
 	}
 	if r.TraceContext != nil {
 		d.TraceContext = *r.TraceContext

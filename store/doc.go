@@ -18,7 +18,7 @@
 //
 // Transactions lock in one order, so that they do not deadlock: webhooks, then their
 // workspaces (which a change of a webhook does by a trigger), fanouts, sweeps, webhook_pace,
-// deliveries, outbox, webhook_stats, each in the order of ids. A step of a fan-out locks its fan-out before the
+// deliveries, expiries, outbox, webhook_stats, each in the order of ids. A step of a fan-out locks its fan-out before the
 // workspace, and claims and permits lock paces before the sweeps that they find missing; nothing
 // waits the other way around. Work that many rows may wait for is done in steps, each a transaction
 // of its own. Where a statement cannot keep the order,
@@ -34,11 +34,12 @@
 //     other outbox files are one operation each: claim (first attempts), handover
 //     (retries), permit (one retry). queue and limits say who may claim and how much; pace.go is the rate limit.
 //   - sweep.go lets deliveries follow a webhook that was changed; fanout.go makes those of
-//     large publications.
+//     large publications; expiry.go fails those whose time is over; event_cancel.go calls off
+//     those of an event.
 //   - record.go stores attempts; record_update.go has what they mean for deliveries and stats.
 //   - writable.go tells readiness whether a write would succeed.
-//   - webhook.go, headers.go, secret.go, keyring.go, event.go, delivery.go, target.go, apikey.go and
-//     workspace.go are one resource each; list.go pages.
+//   - webhook.go, headers.go, secret.go, keyring.go, event.go, event_headers.go, delivery.go,
+//     target.go, apikey.go and workspace.go are one resource each; list.go pages.
 //   - words.go has the words that are stored: kinds, states and statuses. tables.go has
 //     the tables that are written by typed rows and the beginnings of queries.
 //   - sqldb/ knows the two databases; storetest/ is the conformance suite that runs on

@@ -18,25 +18,50 @@ type eventRow struct {
 	DeliverAt   *sqldb.Time `db:"deliver_at"`
 	Body        []byte
 	CreatedAt   sqldb.Time `db:"created_at"`
+	eventOptions
+}
+
+// eventOptions are the columns of an event that few events have. Those without them are written
+// without these columns.
+type eventOptions struct {
+	ExpiresAt         *sqldb.Time `db:"expires_at"`
+	WebhookID         *string     `db:"webhook_id"`
+	Headers           *string     // as headersRow has them; null without any
+	HeadersKeyID      *string     `db:"headers_key_id"`
+	HeadersCiphertext []byte      `db:"headers_ciphertext"`
+}
+
+func (o eventOptions) given() bool {
+	return o.ExpiresAt != nil || o.WebhookID != nil || o.Headers != nil
 }
 
 func (r eventRow) cursor() string { return r.Key }
 
-func (r eventRow) item() (postrider.Event, error) {
+//nolint:unparam // it implements listed
+func (r eventRow) item() (postrider.Event, error) { return r.event(), nil }
+
+// event returns the event without its headers, which the store decrypts.
+func (r eventRow) event() postrider.Event {
 	return postrider.Event{
 		Key: r.Key, ID: r.ID, WorkspaceID: r.WorkspaceID, Type: r.Type, PersonaID: r.PersonaID,
 		Timestamp: r.OccurredAt.Time, DeliverAt: r.DeliverAt.Pointer(), Body: r.Body, CreatedAt: r.CreatedAt.Time,
-	}, nil
+		ExpiresAt: r.ExpiresAt.Pointer(), WebhookID: r.WebhookID,
+	}
 }
 
-// Event returns an event by its public id. Returns [postrider.CodeNotFound] if it
-// is unknown, past its retention or another workspace's.
+// Event returns an event by its public id, with its headers. Returns [postrider.CodeNotFound] if
+// it is unknown, past its retention or another workspace's.
 func (s *Store) Event(ctx context.Context, workspaceID, id string) (postrider.Event, error) {
-	e, err := s.event(ctx, workspaceID, id)
+	row, err := s.event(ctx, workspaceID, id)
+	if err != nil {
+		return postrider.Event{}, sqldb.Failure("read an event", err)
+	}
+	e := row.event()
+	e.Headers, err = s.shownEventHeaders(ctx, row)
 	return e, sqldb.Failure("read an event", err)
 }
 
-func (s *Store) event(ctx context.Context, workspaceID, id string) (postrider.Event, error) {
+func (s *Store) event(ctx context.Context, workspaceID, id string) (eventRow, error) {
 	// Most public ids are keys, and a key says which partition holds the event.
 	var rows []eventRow
 	err := sqldb.SQL(selectEvents+"key = ? AND id = key AND workspace_id = ?", id, workspaceID).Select(ctx, s.db.Reading, &rows)
@@ -45,15 +70,15 @@ func (s *Store) event(ctx context.Context, workspaceID, id string) (postrider.Ev
 			Select(ctx, s.db.Reading, &rows)
 	}
 	if err != nil {
-		return postrider.Event{}, err
+		return eventRow{}, err
 	}
 	if len(rows) == 0 {
-		return postrider.Event{}, postrider.NotFound("event")
+		return eventRow{}, postrider.NotFound("event")
 	}
-	return rows[0].item()
+	return rows[0], nil
 }
 
-// Events lists a workspace's events, newest first and without their bodies; its cursor is an
+// Events lists a workspace's events, newest first and without bodies and headers; its cursor is an
 // event's Key.
 func (s *Store) Events(
 	ctx context.Context, workspaceID string, f postrider.EventFilter, p postrider.Page,

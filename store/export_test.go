@@ -80,6 +80,7 @@ func RowColumns() map[string][]string {
 		"idempotency_keys": sqldb.ColumnsOf[idempotencyRow]().Names(),
 		"installation":     sqldb.ColumnsOf[installationRow]().Names(),
 		"sweeps":           sqldb.ColumnsOf[sweepRow]().Names(),
+		"expiries":         sqldb.ColumnsOf[expiryRow]().Names(),
 		"fanouts":          sqldb.ColumnsOf[fanOutRow]().Names(),
 		"write_probe":      sqldb.ColumnsOf[probeRow]().Names(),
 		"outbox":           sqldb.ColumnsOf[outboxRow]().Names(),

@@ -69,7 +69,7 @@ func (b *publishBatch) addFanOuts(p postrider.Publication, to [][]subscriber) er
 			webhookIDs[i] = w.ID
 		}
 		row := fanOutRow{
-			ID: b.ids.New(postrider.PrefixFanOut), WorkspaceID: p.WorkspaceID, Total: len(keys) * len(webhookIDs),
+			ID: b.s.IDs.New(postrider.PrefixFanOut), WorkspaceID: p.WorkspaceID, Total: len(keys) * len(webhookIDs),
 			TraceContext: nullText(p.TraceContext),
 		}
 		var err error

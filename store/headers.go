@@ -15,7 +15,7 @@ import (
 	"postrider.dev/postrider/store/sqldb"
 )
 
-// headersRow is a webhook's custom headers as its row has them. Encrypted, names and values are the
+// headersRow is custom headers as the row of their owner has them, a webhook or an event. Encrypted, names and values are the
 // ciphertext, and Headers is the JSON array of the names. An earlier version left them plain:
 // Headers is then the JSON object of names and values, as it is of a webhook without any, and there
 // is no key. That version fails to read the array, which is better than requests without headers.
@@ -25,13 +25,14 @@ type headersRow struct {
 	HeadersCiphertext []byte  `db:"headers_ciphertext"`
 }
 
-// headersIdentity names the webhook that encrypted headers are bound to.
-func headersIdentity(workspaceID, webhookID string) string {
-	return "postrider headers\x00" + workspaceID + "\x00" + webhookID
+// headersIdentity names the owner that encrypted headers are bound to: a webhook by its id, an
+// event by its key.
+func headersIdentity(workspaceID, ownerID string) string {
+	return "postrider headers\x00" + workspaceID + "\x00" + ownerID
 }
 
-// sealHeaders returns headers as the webhook's row has them.
-func (s *Store) sealHeaders(workspaceID, webhookID string, headers map[string]string) (headersRow, error) {
+// sealHeaders returns headers as the owner's row has them.
+func (s *Store) sealHeaders(workspaceID, ownerID string, headers map[string]string) (headersRow, error) {
 	if len(headers) == 0 {
 		return headersRow{Headers: "{}"}, nil
 	}
@@ -43,17 +44,17 @@ func (s *Store) sealHeaders(workspaceID, webhookID string, headers map[string]st
 	if err != nil {
 		return headersRow{}, err
 	}
-	keyID, ciphertext := s.Keys.seal(string(plain), headersIdentity(workspaceID, webhookID))
+	keyID, ciphertext := s.Keys.seal(string(plain), headersIdentity(workspaceID, ownerID))
 	return headersRow{Headers: string(names), HeadersKeyID: &keyID, HeadersCiphertext: ciphertext}, nil
 }
 
-// unsealHeaders returns a webhook's headers. With [errUndecryptable] it returns their names, each
+// unsealHeaders returns the owner's headers. With [errUndecryptable] it returns their names, each
 // with [postrider.MaskedHeader].
-func (s *Store) unsealHeaders(workspaceID, webhookID string, row headersRow) (headers map[string]string, err error) {
+func (s *Store) unsealHeaders(workspaceID, ownerID string, row headersRow) (headers map[string]string, err error) {
 	if row.HeadersKeyID == nil {
 		return headers, json.Unmarshal([]byte(row.Headers), &headers)
 	}
-	plain, err := s.Keys.unseal(*row.HeadersKeyID, row.HeadersCiphertext, headersIdentity(workspaceID, webhookID))
+	plain, err := s.Keys.unseal(*row.HeadersKeyID, row.HeadersCiphertext, headersIdentity(workspaceID, ownerID))
 	if err == nil {
 		return headers, json.Unmarshal([]byte(plain), &headers)
 	}

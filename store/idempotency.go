@@ -184,11 +184,9 @@ func saveIdempotency(ctx context.Context, db *sqldb.DB, tx *sqlx.Tx, entries []*
 	return err
 }
 
-// hashOf returns the hash of a whole publication: of its events' hashes, in order, and of
-// the webhook that it is for.
+// hashOf returns the hash of a whole publication: of its events' hashes, in order.
 func hashOf(p postrider.Publication) string {
 	sum := sha256.New()
-	sum.Write([]byte(p.OnlyWebhookID))
 	for _, e := range p.Events {
 		sum.Write([]byte("\n" + e.RequestHash))
 	}

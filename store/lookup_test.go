@@ -38,6 +38,9 @@ func TestLookupsUseIndexesOnSQLite(t *testing.T) {
 		{"o", sqldb.SQL(retrying, "wh_1", "")},
 		{"outbox", (&sweptWebhook{WorkspaceID: "wsp_1", ID: "wh_1"}).unfinished()},
 		{"deliveries", (&sweptWebhook{WorkspaceID: "wsp_1", ID: "wh_1"}).unfinished()},
+		{"expiries", sqldb.SQL(selectExpiring, "", expireChunk)},
+		{"events", sqldb.SQL(selectNextKey, "")},
+		{"events", sqldb.SQL(selectSealedEvents, "", "", "newest", reencryptChunk)},
 	} {
 		steps := planOnSQLite(t, s, lookup.st)
 		used := false

@@ -63,8 +63,14 @@ type matches map[matchKey][]subscriber
 
 // subscribers are the webhooks that a transaction's publications go to.
 type subscribers struct {
-	byID  map[string]subscriber
+	byID  map[string]addressee
 	byKey matches
+}
+
+// addressee is a webhook that an event names.
+type addressee struct {
+	subscriber
+	PersonaID *string `db:"persona_id"`
 }
 
 // subscribers finds the webhooks that the publications go to. It keeps their workspaces'
@@ -72,15 +78,16 @@ type subscribers struct {
 // must not be made pending for a webhook that is being paused, nor parked for one that is
 // being resumed.
 func (s *Store) subscribers(ctx context.Context, tx *sqlx.Tx, publications []publication) (*subscribers, error) {
-	found := &subscribers{byID: map[string]subscriber{}, byKey: matches{}}
-	var workspaces, named []string
+	found := &subscribers{byID: map[string]addressee{}, byKey: matches{}}
+	workspaces := make([]string, 0, len(publications))
+	var named []string
 	for _, p := range publications {
 		workspaces = append(workspaces, p.WorkspaceID)
-		if p.OnlyWebhookID != "" {
-			named = append(named, p.OnlyWebhookID)
-			continue
-		}
 		for _, e := range p.Events {
+			if e.WebhookID != nil {
+				named = append(named, *e.WebhookID)
+				continue
+			}
 			found.byKey[matchKeyOf(p.WorkspaceID, e.Event)] = nil
 		}
 	}
@@ -156,7 +163,7 @@ func readNamed(ctx context.Context, tx *sqlx.Tx, webhookIDs []string, found *sub
 	if len(webhookIDs) == 0 {
 		return nil
 	}
-	var rows []subscriber
+	var rows []addressee
 	err := sqldb.SQL(selectNamed).In(webhookIDs).Select(ctx, tx, &rows)
 	for _, w := range rows {
 		found.byID[w.ID] = w
@@ -164,22 +171,25 @@ func readNamed(ctx context.Context, tx *sqlx.Tx, webhookIDs []string, found *sub
 	return err
 }
 
-// check returns [postrider.CodeNotFound] for a publication to a webhook that its workspace
-// does not have.
-func (f *subscribers) check(p postrider.Publication) error {
-	if p.OnlyWebhookID != "" && f.byID[p.OnlyWebhookID].WorkspaceID != p.WorkspaceID {
-		return postrider.NotFound("webhook")
-	}
-	return nil
-}
-
 // matching returns the webhooks that get an event of the publication, each once, in the order of
-// ids. It adds the filters that were not evaluated to missing.
-func (f *subscribers) matching(p publication, event int, missing *[]string) []subscriber {
-	if p.OnlyWebhookID != "" {
-		return []subscriber{f.byID[p.OnlyWebhookID]}
+// ids. It adds the filters that were not evaluated to missing. Returns [postrider.CodeInvalid] for an event to a webhook that its workspace does not have, or that is
+// another persona's: one customer's data must not go to another by a slip of the publisher.
+func (f *subscribers) matching(p publication, event int, missing *[]string) ([]subscriber, error) {
+	e := p.Events[event].Event
+	if e.WebhookID == nil {
+		return p.filtered(f.byKey[matchKeyOf(p.WorkspaceID, e)], event, missing), nil
 	}
-	return p.filtered(f.byKey[matchKeyOf(p.WorkspaceID, p.Events[event].Event)], event, missing)
+	to := f.byID[*e.WebhookID]
+	broken := postrider.FieldError{Field: "webhook_id", Value: *e.WebhookID}
+	switch {
+	case to.WorkspaceID != p.WorkspaceID:
+		broken.Message = "must be a webhook of the workspace"
+	case to.PersonaID != nil && e.PersonaID != nil && *to.PersonaID != *e.PersonaID:
+		broken.Message = "must be no webhook of another persona than persona_id"
+	default:
+		return []subscriber{to.subscriber}, nil
+	}
+	return nil, postrider.Invalid([]postrider.FieldError{broken})
 }
 
 // maxCached bounds the cache, in keys and their webhooks together; it comes to some 20 MB.
@@ -218,9 +228,6 @@ func (c *matchCache) cached(found matches, generations map[string]string) (unkno
 
 // filtersOf returns the filters that the publication's events will probably have to pass.
 func (c *matchCache) filtersOf(p postrider.Publication) []string {
-	if p.OnlyWebhookID != "" {
-		return nil
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var all []string

@@ -75,9 +75,7 @@ func acceptEvent(ctx context.Context, b *storetest.Bundle, webhookID string) err
 	if err := b.Ping(ctx); err != nil {
 		return err
 	}
-	p := b.Publication(b.NewEvent("call.ended"))
-	p.OnlyWebhookID = webhookID
-	_, err := b.Publish(ctx, p)
+	_, err := b.Publish(ctx, b.Publication(b.NewEventTo(webhookID)))
 	return err
 }
 

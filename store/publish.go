@@ -19,9 +19,9 @@ import (
 // webhook is not active. Where a publication makes very many they are made after it, see
 // fanout.go; the receipts have their number all the same. Events that were published before under the same idempotency key
 // or event id are not published again; their receipts come back with Duplicate set. Returns
-// [postrider.CodeConflict] when a key or id stands for another request, and
-// [postrider.CodeNotFound] when OnlyWebhookID is unknown, [postrider.CodeInvalid] for a
-// publication that would make more than a million deliveries, and [postrider.CodeLimited]
+// [postrider.CodeConflict] when a key or id stands for another request, a
+// [postrider.EventError] for an event to a webhook that may not get it, [postrider.CodeInvalid]
+// for a publication that would make more than a million deliveries, and [postrider.CodeLimited]
 // while too many deliveries of the workspace have still to be made.
 func (s *Store) Publish(ctx context.Context, p postrider.Publication) ([]postrider.Receipt, error) {
 	receipts, err := s.publishJudged(ctx, p)
@@ -65,12 +65,15 @@ func (s *Store) publishAll(ctx context.Context, publications []publication) ([]s
 
 // publishBatch gathers the rows that accepted publications make.
 type publishBatch struct {
-	ids *postrider.IDs
+	s   *Store
 	now sqldb.Time
 
 	trace      *string // of the publication whose deliveries are added
 	events     []eventRow
+	optioned   []eventRow // events that have options
 	deliveries []deliveryRow
+	unusual    []deliveryRow // deliveries that expire or have a shape
+	expiries   []expiryRow
 	outbox     []outboxRow
 	fanOuts    []fanOutRow
 	keys       []*idempotencyEntry
@@ -83,7 +86,7 @@ func newPublishBatch(s *Store, publications []publication) *publishBatch {
 		events += len(p.Events)
 	}
 	return &publishBatch{
-		ids: s.IDs, now: sqldb.TimeOf(s.now()),
+		s: s, now: sqldb.TimeOf(s.now()),
 		events: make([]eventRow, 0, events), deliveries: make([]deliveryRow, 0, events), outbox: make([]outboxRow, 0, events),
 	}
 }
@@ -92,9 +95,6 @@ func newPublishBatch(s *Store, publications []publication) *publishBatch {
 func (b *publishBatch) accept(
 	ctx context.Context, tx *sqlx.Tx, p publication, known idempotencyEntries, to *subscribers,
 ) ([]postrider.Receipt, error) {
-	if err := to.check(p.Publication); err != nil {
-		return nil, err
-	}
 	request, err := known.lookupRequest(p.Publication)
 	if err != nil {
 		return nil, err
@@ -118,7 +118,9 @@ func (b *publishBatch) accept(
 			receipts[i] = duplicates(event.receipts)[0]
 			continue
 		}
-		receipts[i] = b.addEvent(e.Event, f.to[i], f.direct)
+		if receipts[i], err = b.addEvent(e.Event, f.to[i], f.direct); err != nil {
+			return nil, err
+		}
 		if event != nil {
 			b.answer(event, e.RequestHash, receipts[i:i+1])
 			event.eventKey = &e.Key
@@ -148,14 +150,16 @@ func (b *publishBatch) forecast(
 	var unknown []string
 	for i := range p.Events {
 		if known[i] == nil || !known[i].answered {
-			f.to[i] = to.matching(p, i, &unknown)
+			if f.to[i], err = to.matching(p, i, &unknown); err != nil {
+				return f, &postrider.EventError{Index: i, Err: err}
+			}
 			total += len(f.to[i])
 		}
 	}
 	if len(unknown) > 0 {
 		return f, &unjudged{unknown}
 	}
-	f.direct = total <= maxDirect && len(b.deliveries)+total <= maxDirectTogether
+	f.direct = total <= maxDirect && len(b.deliveries)+len(b.unusual)+total <= maxDirectTogether
 	switch {
 	case f.direct:
 		return f, nil
@@ -179,7 +183,7 @@ func (b *publishBatch) answer(entry *idempotencyEntry, hash string, receipts []p
 }
 
 // addEvent makes the rows of one event and, with direct, of its deliveries.
-func (b *publishBatch) addEvent(e postrider.Event, to []subscriber, direct bool) postrider.Receipt {
+func (b *publishBatch) addEvent(e postrider.Event, to []subscriber, direct bool) (postrider.Receipt, error) {
 	row := eventRow{
 		Key: e.Key, ID: e.ID, WorkspaceID: e.WorkspaceID, Type: e.Type, PersonaID: e.PersonaID,
 		OccurredAt: sqldb.TimeOf(e.Timestamp), DeliverAt: sqldb.NullTime(e.DeliverAt), Body: e.Body, CreatedAt: b.now,
@@ -187,7 +191,15 @@ func (b *publishBatch) addEvent(e postrider.Event, to []subscriber, direct bool)
 	if !e.CreatedAt.IsZero() {
 		row.CreatedAt = sqldb.TimeOf(e.CreatedAt)
 	}
-	b.events = append(b.events, row)
+	var err error
+	if row.eventOptions, err = b.s.optionsOf(e); err != nil {
+		return postrider.Receipt{}, err
+	}
+	if row.given() {
+		b.optioned = append(b.optioned, row)
+	} else {
+		b.events = append(b.events, row)
+	}
 	receipt := postrider.Receipt{ID: e.ID, Type: e.Type, Deliveries: len(to)}
 	if direct {
 		receipt.DeliveryIDs = make([]string, 0, len(to))
@@ -201,12 +213,12 @@ func (b *publishBatch) addEvent(e postrider.Event, to []subscriber, direct bool)
 			receipt.DeliveryIDs = append(receipt.DeliveryIDs, b.addDelivery(row, w))
 		}
 	}
-	return receipt
+	return receipt, nil
 }
 
 // addDelivery makes the rows of one delivery, and returns its id.
 func (b *publishBatch) addDelivery(e eventRow, to subscriber) string {
-	id := b.ids.New(postrider.PrefixDelivery)
+	id := b.s.IDs.New(postrider.PrefixDelivery)
 	due, hold := e.CreatedAt, (*sqldb.Time)(nil)
 	if e.DeliverAt != nil && e.DeliverAt.After(b.now.Time) {
 		due, hold = *e.DeliverAt, e.DeliverAt
@@ -218,11 +230,19 @@ func (b *publishBatch) addDelivery(e eventRow, to subscriber) string {
 			DeliveryID: id, WebhookID: to.ID, Queue: queueOf(e.WorkspaceID, to.ID), Kind: kindStart, HoldUntil: hold, DueAt: due,
 		})
 	}
-	b.deliveries = append(b.deliveries, deliveryRow{
+	row := deliveryRow{
 		ID: id, WorkspaceID: e.WorkspaceID, WebhookID: to.ID, EventID: e.ID, EventKey: e.Key, EventType: e.Type,
-		State: state, Policy: to.Policy, CreatedAt: b.now, DueAt: due, TraceContext: b.trace,
+		State: state, Policy: to.Policy, CreatedAt: b.now, DueAt: due, ExpiresAt: e.ExpiresAt, TraceContext: b.trace,
 		ShapeID: to.ShapeID,
-	})
+	}
+	if e.ExpiresAt != nil {
+		b.expiries = append(b.expiries, expiryRow{id, *e.ExpiresAt})
+	}
+	if row.unusual() {
+		b.unusual = append(b.unusual, row)
+	} else {
+		b.deliveries = append(b.deliveries, row)
+	}
 	return id
 }
 
@@ -242,11 +262,28 @@ func (b *publishBatch) save(ctx context.Context, db *sqldb.DB, tx *sqlx.Tx) erro
 	if _, err := fanOutsTable.Insert(ctx, tx, b.fanOuts...); err != nil {
 		return err
 	}
-	if len(b.events)+len(b.deliveries) == 0 {
+	if len(b.optioned)+len(b.unusual) > 0 {
+		if err := b.saveUnusual(ctx, db, tx); err != nil {
+			return err
+		}
+	}
+	if len(b.events)+len(b.deliveries)+len(b.outbox) == 0 {
 		return nil
 	}
 	_, err := publicationRows.Write(ctx, db, tx,
-		eventsTable.Rows(b.events), newDeliveriesTable.Rows(b.deliveries), newOutboxTable.Rows(b.outbox))
+		newEventsTable.Rows(b.events), newDeliveriesTable.Rows(b.deliveries), newOutboxTable.Rows(b.outbox))
+	return err
+}
+
+// saveUnusual saves the rows that have more columns than most.
+func (b *publishBatch) saveUnusual(ctx context.Context, db *sqldb.DB, tx *sqlx.Tx) error {
+	if _, err := optionedEventRows.Write(ctx, db, tx, optionedEventsTable.Rows(b.optioned)); err != nil {
+		return err
+	}
+	if len(b.unusual) == 0 {
+		return nil
+	}
+	_, err := unusualDeliveryRows.Write(ctx, db, tx, unusualDeliveriesTable.Rows(b.unusual), expiriesTable.Rows(b.expiries))
 	return err
 }
 

@@ -176,6 +176,33 @@ func (l *life) live(t *testing.T) {
 	for _, c := range cancelled {
 		require.NoError(t, l.Cancelled(t.Context(), []string{c.DeliveryID}))
 	}
+	l.unusual(t)
+}
+
+// unusual does what few events ask for.
+func (l *life) unusual(t *testing.T) {
+	t.Helper()
+	w := l.NewWebhook(t)
+	expires := l.Clock.Now().Add(time.Second)
+	p := l.Publication(l.NewEventTo(w.ID), l.NewEventTo(w.ID), l.NewEventTo(w.ID))
+	p.Events[0].ExpiresAt, p.Events[1].Headers = &expires, map[string]string{"X-Own": "1"}
+	receipts, err := l.Publish(t.Context(), p)
+	require.NoError(t, err)
+	l.Clock.Advance(time.Second)
+	l.ExpireAll(t)
+	require.Equal(t, postrider.StateFailed, l.State(t, receipts[0].DeliveryIDs[0]))
+	for _, r := range receipts[1:] {
+		_, err = l.Targets(t.Context(), r.DeliveryIDs)
+		require.NoError(t, err)
+		n, err := l.CancelEvent(t.Context(), l.Workspace, r.ID)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+	}
+	_, err = l.FailExpired(t.Context(), "delivery/other", receipts[0].DeliveryIDs[0], l.Clock.Now())
+	require.NoError(t, err)
+	require.NoError(t, l.CheckKeys(t.Context()))
+	_, err = l.Reencrypt(t.Context(), func(int) {})
+	require.NoError(t, err)
 }
 
 // claim claims n of the webhook's deliveries, beside some of the crowd's. It records the first

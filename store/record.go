@@ -182,7 +182,7 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (re
 // settle drops the outbox rows of deliveries that are finished, and makes the rows of the
 // others retries.
 func (r *recorder) settle(ctx context.Context, changed []*deliveryUpdate) error {
-	var finished []string
+	var finished, perishable []string
 	var retries []outboxRow
 	for _, d := range changed {
 		switch {
@@ -192,6 +192,14 @@ func (r *recorder) settle(ctx context.Context, changed []*deliveryUpdate) error 
 			r.leftRetries = r.leftRetries || d.leaves
 		default:
 			finished = append(finished, d.ID)
+			if d.ExpiresAt != nil {
+				perishable = append(perishable, d.ID)
+			}
+		}
+	}
+	if len(perishable) > 0 {
+		if err := dropExpiries(ctx, r.tx, perishable); err != nil {
+			return err
 		}
 	}
 	for part := range slices.Chunk(finished, sqldb.ChunkSize) {

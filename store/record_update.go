@@ -24,8 +24,9 @@ type deliveryProgress struct {
 // deliveryUpdate is a delivery as it was, and then as the record leaves it.
 type deliveryUpdate struct {
 	deliveryProgress
-	WorkspaceID string `db:"workspace_id"`
-	WebhookID   string `db:"webhook_id"`
+	WorkspaceID string      `db:"workspace_id"`
+	WebhookID   string      `db:"webhook_id"`
+	ExpiresAt   *sqldb.Time `db:"expires_at"`
 
 	moved  bool // a new attempt says how the delivery goes on
 	leaves bool // it leaves its workflow, for another
@@ -71,6 +72,9 @@ func (d *deliveryUpdate) move(o postrider.Outcome) {
 	}
 	if o.Attempt.Error != nil {
 		d.LastError = o.Attempt.Error
+	}
+	if o.Expired {
+		d.LastError = nullText(postrider.Expired)
 	}
 	if o.State == postrider.StateRetrying {
 		d.NextAttemptAt = sqldb.NullTime(o.NextAttempt)

@@ -21,7 +21,7 @@ const retainChunk = 500
 const spill = time.Hour
 
 // Retain fails deliveries that were parked for longer than their webhooks say, and removes
-// deliveries that were accepted before the day of the given time, if they are
+// deliveries that were accepted, or due, before the day of the given time, if they are
 // finished, with their attempts. It removes events without deliveries and idempotency keys of
 // that time too. Unfinished deliveries stay. On PostgreSQL whole days go at once, by dropping
 // their partitions; a day with an unfinished delivery is kept as a whole. It calls progress
@@ -67,7 +67,8 @@ func (r *retention) dropDays(ctx context.Context) error {
 		if open {
 			r.removed.Unfinished = append(r.removed.Unfinished, label)
 			r.Logger.LogAttrs(ctx, slog.LevelWarn,
-				"a day past its retention is kept for deliveries that are not finished: resume or delete their webhooks", slog.String("day", label))
+				"a day past its retention is kept for deliveries that are not finished, or were scheduled for a later day:"+
+					" resume or delete the webhooks of those that are parked", slog.String("day", label))
 			continue
 		}
 		if err := r.dropDay(ctx, day); err != nil {
@@ -94,11 +95,12 @@ func daysOf(partitions []string) []time.Time {
 	return days
 }
 
-// unfinished reports whether an event of the day has a delivery that is not finished.
+// unfinished reports whether an event of the day has a delivery that is not finished, or one that
+// was scheduled for a time which is not past its retention.
 func (r *retention) unfinished(ctx context.Context, day time.Time) (bool, error) {
 	var open bool
-	err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM deliveries WHERE id >= ? AND id < ? AND finished_at IS NULL)",
-		postrider.IDFloor(postrider.PrefixDelivery, day), postrider.IDFloor(postrider.PrefixDelivery, day.AddDate(0, 0, 1).Add(spill))).
+	err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM deliveries WHERE id >= ? AND id < ? AND (finished_at IS NULL OR due_at >= ?))",
+		postrider.IDFloor(postrider.PrefixDelivery, day), postrider.IDFloor(postrider.PrefixDelivery, day.AddDate(0, 0, 1).Add(spill)), r.end).
 		Get(ctx, r.db.Delivering.Reading, &open)
 	return open, err
 }
@@ -134,8 +136,8 @@ func (r *retention) rowByRow(table string) string {
 func (r *retention) deleteDeliveries(ctx context.Context) error {
 	table, after := r.rowByRow("deliveries"), ""
 	for {
-		old, err := sqldb.SQL("SELECT id FROM "+table+" WHERE id > ? AND id < ? AND finished_at IS NOT NULL ORDER BY id LIMIT ?",
-			after, postrider.IDFloor(postrider.PrefixDelivery, r.end), retainChunk).Strings(ctx, r.db.Delivering.Reading)
+		old, err := sqldb.SQL("SELECT id FROM "+table+" WHERE id > ? AND id < ? AND finished_at IS NOT NULL AND due_at < ? ORDER BY id LIMIT ?",
+			after, postrider.IDFloor(postrider.PrefixDelivery, r.end), r.end, retainChunk).Strings(ctx, r.db.Delivering.Reading)
 		if err != nil || len(old) == 0 {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 	"postrider.dev/postrider/store/sqldb"
 )
 
-// Options are what a Store needs beside its database; all but the last three are required.
+// Options are what a Store needs beside its database; all but the last four are required.
 type Options struct {
 	Keys   *Keyring
 	Now    func() time.Time
@@ -26,6 +26,8 @@ type Options struct {
 	OnCancelled func(deliveries int)
 	// MaxWebhooks is how many webhooks a workspace may have; 0 sets no limit.
 	MaxWebhooks int
+	// OnExpired is told how many deliveries a transaction has made failed because they expired.
+	OnExpired func(deliveries int)
 }
 
 // Store is the database. It is safe for concurrent use.
@@ -69,6 +71,9 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	}
 	if options.OnCancelled == nil {
 		options.OnCancelled = func(int) {}
+	}
+	if options.OnExpired == nil {
+		options.OnExpired = func(int) {}
 	}
 	db, err := sqldb.Open(url)
 	if err != nil {

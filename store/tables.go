@@ -17,20 +17,28 @@ var (
 	webhookPaceTable    = sqldb.NewTable("webhook_pace", sqldb.ColumnsOf[paceRow](), upsertPace)
 	sweepsTable         = sqldb.NewTable("sweeps", sqldb.ColumnsOf[sweepRow](),
 		"ON CONFLICT (webhook_id) DO UPDATE SET due_at = excluded.due_at")
-	missingSweepsTable   = sqldb.NewTable("sweeps", sqldb.ColumnsOf[sweepRow](), "ON CONFLICT (webhook_id) DO NOTHING")
-	writeProbeTable      = sqldb.NewTable("write_probe", sqldb.ColumnsOf[probeRow](), "")
-	webhookStatsTable    = sqldb.NewTable("webhook_stats", sqldb.ColumnsOf[statsRow](), addToStats)
-	eventsTable          = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow](), "")
-	newDeliveriesTable   = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...), "")
+	missingSweepsTable     = sqldb.NewTable("sweeps", sqldb.ColumnsOf[sweepRow](), "ON CONFLICT (webhook_id) DO NOTHING")
+	writeProbeTable        = sqldb.NewTable("write_probe", sqldb.ColumnsOf[probeRow](), "")
+	webhookStatsTable      = sqldb.NewTable("webhook_stats", sqldb.ColumnsOf[statsRow](), addToStats)
+	newEventsTable         = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow]().Except(sqldb.ColumnsOf[eventOptions]().Names()...), "")
+	optionedEventsTable    = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow](), "")
+	newDeliveriesTable     = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(append(nullAtFirst(), unusualColumns()...)...), "")
+	unusualDeliveriesTable = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...), "")
+	expiriesTable          = sqldb.NewTable("expiries", sqldb.ColumnsOf[expiryRow](),
+		"ON CONFLICT (delivery_id) DO UPDATE SET due_at = excluded.due_at")
 	newOutboxTable       = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow]().Except("workflow_id"), "")
 	outboxTable          = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow](), "")
 	fanOutsTable         = sqldb.NewTable("fanouts", sqldb.ColumnsOf[fanOutRow](), "")
 	idempotencyKeysTable = sqldb.NewTable("idempotency_keys", sqldb.ColumnsOf[idempotencyRow](),
 		"ON CONFLICT (workspace_id, kind, value) DO NOTHING")
 
-	// publicationRows writes all rows of a publish but its idempotency keys in one statement.
-	publicationRows = sqldb.NewBulk(eventsTable, newDeliveriesTable, newOutboxTable)
-	idempotencyRows = sqldb.NewBulk(idempotencyKeysTable)
+	// publicationRows writes all rows of a publish but its idempotency keys in one statement. Events
+	// with options and deliveries that expire have statements of their own, so that others do not
+	// pay for their columns.
+	publicationRows     = sqldb.NewBulk(newEventsTable, newDeliveriesTable, newOutboxTable)
+	optionedEventRows   = sqldb.NewBulk(optionedEventsTable)
+	unusualDeliveryRows = sqldb.NewBulk(unusualDeliveriesTable, expiriesTable)
+	idempotencyRows     = sqldb.NewBulk(idempotencyKeysTable)
 
 	// Beginnings with input, see sqldb.With, precede these. In SQLite, WHERE TRUE keeps ON
 	// CONFLICT from being read as the ON of a join.
@@ -45,12 +53,14 @@ var (
 
 	// Conditions follow these.
 	selectEvents              = "SELECT " + sqldb.ColumnsOf[eventRow]().List() + " FROM events WHERE "
-	selectEventsWithoutBodies = "SELECT " + sqldb.ColumnsOf[eventRow]().Except("body").List() + " FROM events WHERE "
-	selectShapes              = "SELECT " + sqldb.ColumnsOf[shapeRow]().List() + " FROM shapes WHERE "
-	selectFanOuts             = "SELECT " + sqldb.ColumnsOf[fanOutRow]().List() + " FROM fanouts WHERE "
-	selectStored              = "SELECT " + sqldb.ColumnsOf[deliveryRow]().List() + " FROM deliveries WHERE "
-	selectUpdates             = "SELECT " + sqldb.ColumnsOf[deliveryUpdate]().List() + " FROM deliveries WHERE "
-	selectDeliveries          = "SELECT " + sqldb.ColumnsOf[deliveryRow]().Except("state", "workflow_id").Of("d") + ", " + stateOnItsWay +
+	selectEventsWithoutBodies = "SELECT " +
+		sqldb.ColumnsOf[eventRow]().Except("body", "headers", "headers_key_id", "headers_ciphertext").List() + " FROM events WHERE "
+	selectBodies     = "SELECT key, body, headers, headers_key_id, headers_ciphertext FROM events WHERE "
+	selectShapes     = "SELECT " + sqldb.ColumnsOf[shapeRow]().List() + " FROM shapes WHERE "
+	selectFanOuts    = "SELECT " + sqldb.ColumnsOf[fanOutRow]().List() + " FROM fanouts WHERE "
+	selectStored     = "SELECT " + sqldb.ColumnsOf[deliveryRow]().List() + " FROM deliveries WHERE "
+	selectUpdates    = "SELECT " + sqldb.ColumnsOf[deliveryUpdate]().List() + " FROM deliveries WHERE "
+	selectDeliveries = "SELECT " + sqldb.ColumnsOf[deliveryRow]().Except("state", "workflow_id").Of("d") + ", " + stateOnItsWay +
 		", " + workflowOrCarrier + " FROM deliveries d WHERE "
 	selectAttempts              = "SELECT " + sqldb.ColumnsOf[attemptRow]().List() + " FROM attempts WHERE "
 	selectAttemptsWithoutBodies = "SELECT " + sqldb.ColumnsOf[attemptRow]().Except("response_excerpt").List() + " FROM attempts WHERE "
@@ -67,7 +77,7 @@ var (
 		" WHERE w.deleted_at IS NULL AND (e.workspace_id, e.pattern, e.persona_id) IN"
 	selectRecipients = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + ", w.deleted_at IS NOT NULL AS deleted" +
 		" FROM webhooks w WHERE w.id IN"
-	selectNamed = "SELECT " + sqldb.ColumnsOf[subscriber]().Of("w") + " FROM webhooks w WHERE w.deleted_at IS NULL AND w.id IN"
+	selectNamed = "SELECT " + sqldb.ColumnsOf[addressee]().Of("w") + " FROM webhooks w WHERE w.deleted_at IS NULL AND w.id IN"
 )
 
 // upsertPace is the end of an INSERT that changes the pace that there is.

@@ -55,7 +55,7 @@ func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([
 	if err != nil {
 		return nil, err
 	}
-	events, err := keyed(ctx, s.db.Delivering.Reading, "SELECT key, body FROM events WHERE ", "key", eventKeys, eventRow.cursor)
+	events, err := keyed(ctx, s.db.Delivering.Reading, selectBodies, "key", eventKeys, eventRow.cursor)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +72,9 @@ func (s *Store) targets(ctx context.Context, deliveries []postrider.Delivery) ([
 		event, kept := events[d.EventKey]
 		targets[i] = s.target(d, webhooks[d.WebhookID], secrets)
 		targets[i].Body, targets[i].EventExpired = event.Body, !kept
+		if event.Headers != nil {
+			s.addEventHeaders(&targets[i], event)
+		}
 		if targets[i].Shape, err = shapeOf(d, shapes); err != nil {
 			targets[i].Failure = err
 		}

@@ -125,8 +125,7 @@ func execWriting(t *testing.T, b *storetest.Bundle, text string) {
 func fill(t *testing.T, b *storetest.Bundle, webhookID string, size int) {
 	t.Helper()
 	for range 1000 {
-		p := b.Publication(b.NewEvent("call.ended"))
-		p.OnlyWebhookID = webhookID
+		p := b.Publication(b.NewEventTo(webhookID))
 		p.Events[0].Body = make([]byte, size)
 		if _, err := b.Publish(t.Context(), p); err != nil {
 			return

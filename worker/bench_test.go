@@ -293,12 +293,13 @@ func (b *bench) publish(n int) []string { return b.publishTo(b.webhook, n) }
 
 func (b *bench) publishTo(w postrider.Webhook, n int) []string {
 	b.t.Helper()
-	publication := postrider.Publication{WorkspaceID: "ws_1", OnlyWebhookID: w.ID}
+	publication := postrider.Publication{WorkspaceID: "ws_1"}
 	for range n {
 		key, now := b.ids.New(postrider.PrefixEvent), postrider.Timestamp(time.Now())
 		publication.Events = append(publication.Events, postrider.PublishedEvent{
 			Event: postrider.Event{
 				Key: key, ID: key, WorkspaceID: "ws_1", Type: "call.ended", Timestamp: now, Body: []byte("{}"), CreatedAt: now,
+				WebhookID: &w.ID,
 			},
 		})
 	}

@@ -49,6 +49,9 @@ type Queue interface {
 	FanOut(ctx context.Context) (more bool, err error)
 	// WakeFanOuts gets a value when this process accepted a large publication.
 	WakeFanOuts() <-chan struct{}
+	// Expire fails some of the deliveries whose time is over. It reports whether another step is
+	// due now.
+	Expire(ctx context.Context) (more bool, err error)
 }
 
 // Starter starts and cancels workflows. Each start returns [workflows.ErrAlreadyStarted] when
@@ -166,6 +169,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	tasks.Go(func() {
 		d.inSteps(ctx, "deliveries of a large publication", d.Queue.FanOut, d.Queue.WakeFanOuts())
 	})
+	tasks.Go(func() { d.inSteps(ctx, "deliveries that expire", d.Queue.Expire, nil) })
 	for ctx.Err() == nil {
 		d.releaseStranded(ctx, false)
 		if d.inflight.available() == 0 || d.queued.Load() > maxQueued {

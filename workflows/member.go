@@ -15,6 +15,7 @@ type member struct {
 	id      string
 	history postrider.History // the answer to the query
 	left    bool              // this workflow does not carry it any more
+	expired bool              // it failed because it expired
 }
 
 func (m *member) answer() postrider.History {
@@ -31,6 +32,7 @@ func (m *member) apply(report activities.Report) {
 	before := m.attempts()
 	m.history.Attempts = postrider.MergeAttempts(m.history.Attempts, report.Attempts...)
 	m.left = m.left || report.Left
+	m.expired = m.expired || report.Expired
 	if m.history.State.Finished() || (m.attempts() == before && !report.State.Finished()) {
 		return
 	}
@@ -57,6 +59,8 @@ func (m *member) cause() (kind, message string) {
 		reason = *last.Error
 	}
 	switch {
+	case m.expired:
+		return ErrorExpired, fmt.Sprintf("it expired after %d attempts", m.attempts())
 	case last.Gone():
 		return ErrorGone, "the receiver answered 410 Gone"
 	case last.Result == postrider.ResultCancelled:
@@ -136,7 +140,7 @@ func (f *firstReports) decode() (activities.Reports, error) {
 
 // memberOf returns the member that a report describes.
 func memberOf(report activities.Report, runID string) *member {
-	m := &member{id: report.DeliveryID, history: postrider.History{
+	m := &member{id: report.DeliveryID, expired: report.Expired, history: postrider.History{
 		State: report.State, Attempts: report.Attempts, NextAttemptAt: report.NextAttemptAt, RunID: runID,
 	}}
 	if report.Policy != nil {

@@ -23,7 +23,8 @@ const (
 const (
 	ErrorExhausted = "DeliveryExhausted" // every attempt failed
 	ErrorGone      = "ReceiverGone"      // the receiver answered 410
-	ErrorCalledOff = "DeliveryCalledOff" // the webhook is disabled, or the event expired
+	ErrorExpired   = "DeliveryExpired"   // it was not delivered before its event's ttl_seconds were over
+	ErrorCalledOff = "DeliveryCalledOff" // the event's body is past its retention
 )
 
 // Search attributes of a Delivery workflow.

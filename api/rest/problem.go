@@ -47,14 +47,19 @@ func BrokenField(location, message string, value any) error {
 	return unprocessable("validation failed", []*huma.ErrorDetail{{Location: location, Message: message, Value: value}})
 }
 
-// Within puts location before the place that a [BrokenField] is about, and returns any other
-// error unchanged.
+// Within puts location before the places that a [BrokenField] or an error with fields is about,
+// and returns any other error unchanged.
 func Within(location string, err error) error {
 	var p *problem
 	if errors.As(err, &p) {
 		for _, d := range p.Errors {
 			d.Location = location + "." + d.Location
 		}
+		return err
+	}
+	var e *postrider.Error
+	if errors.As(err, &e) && len(e.Fields) > 0 {
+		return invalid(location, e)
 	}
 	return err
 }
@@ -95,7 +100,7 @@ func problemOfCode(err error) *problem {
 	}
 	switch e.Code {
 	case postrider.CodeInvalid:
-		return invalid(e)
+		return invalid("body", e)
 	case postrider.CodeUnauthorized:
 		p := newProblem(http.StatusUnauthorized, e.Message)
 		p.headers.Set("WWW-Authenticate", `ApiKey header="`+HeaderAPIKey+`"`)
@@ -141,11 +146,11 @@ func isShutdown(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// invalid names the fields of the body that broke rules.
-func invalid(e *postrider.Error) *problem {
+// invalid names the fields that broke rules, of what stands at the location.
+func invalid(location string, e *postrider.Error) *problem {
 	details := make([]*huma.ErrorDetail, len(e.Fields))
 	for i, f := range e.Fields {
-		details[i] = &huma.ErrorDetail{Location: "body." + f.Field, Message: f.Message, Value: f.Value}
+		details[i] = &huma.ErrorDetail{Location: location + "." + f.Field, Message: f.Message, Value: f.Value}
 	}
 	return unprocessable(e.Message, details)
 }

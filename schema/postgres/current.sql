@@ -62,6 +62,7 @@ CASE
 END) STORED,
     trace_context text,
     shape_id text COLLATE "C",
+    expires_at timestamptz,
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
     CONSTRAINT deliveries_state_check CHECK ((state = ANY (ARRAY['pending', 'delivering', 'retrying', 'parked', 'succeeded', 'failed', 'cancelled'])))
 ) PARTITION BY RANGE (id);
@@ -84,15 +85,30 @@ CREATE TABLE events (
     deliver_at timestamptz,
     body bytea NOT NULL,
     created_at timestamptz NOT NULL,
+    expires_at timestamptz,
+    webhook_id text COLLATE "C",
+    headers text,
+    headers_key_id text COLLATE "C",
+    headers_ciphertext bytea,
     CONSTRAINT events_pkey PRIMARY KEY (key),
     CONSTRAINT events_type_check CHECK ((type <> ''))
 ) PARTITION BY RANGE (key);
 
 CREATE INDEX events_given_id ON events (workspace_id, id) WHERE (id <> key);
 
+CREATE INDEX events_headers ON events (headers_key_id, key) WHERE (headers_key_id IS NOT NULL);
+
 CREATE INDEX events_workspace ON events (workspace_id, key);
 
 CREATE TABLE events_default PARTITION OF events DEFAULT;
+
+CREATE TABLE expiries (
+    delivery_id text COLLATE "C" NOT NULL,
+    due_at timestamptz NOT NULL,
+    CONSTRAINT expiries_pkey PRIMARY KEY (delivery_id)
+) WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=2000);
+
+CREATE INDEX expiries_due ON expiries (due_at);
 
 CREATE TABLE fanouts (
     id text COLLATE "C" NOT NULL,

@@ -53,7 +53,7 @@ CREATE TABLE deliveries (
     trouble         TEXT GENERATED ALWAYS AS (
                         CASE WHEN state IN ('retrying', 'parked', 'failed', 'cancelled') OR (handed_over AND state = 'delivering')
                              THEN state END) STORED
-, trace_context TEXT, shape_id TEXT);
+, trace_context TEXT, shape_id TEXT, expires_at TIMESTAMP);
 
 CREATE INDEX deliveries_event ON deliveries (event_key, id);
 
@@ -71,11 +71,20 @@ CREATE TABLE events (
     deliver_at   TIMESTAMP,
     body         BLOB NOT NULL,
     created_at   TIMESTAMP NOT NULL
-);
+, expires_at TIMESTAMP, webhook_id TEXT, headers TEXT, headers_key_id TEXT, headers_ciphertext BLOB);
 
 CREATE INDEX events_given_id ON events (workspace_id, id) WHERE id <> key;
 
+CREATE INDEX events_headers ON events (headers_key_id, key) WHERE headers_key_id IS NOT NULL;
+
 CREATE INDEX events_workspace ON events (workspace_id, key);
+
+CREATE TABLE expiries (
+    delivery_id TEXT NOT NULL PRIMARY KEY,
+    due_at TIMESTAMP NOT NULL
+);
+
+CREATE INDEX expiries_due ON expiries (due_at);
 
 CREATE TABLE fanouts (
     id TEXT NOT NULL PRIMARY KEY,

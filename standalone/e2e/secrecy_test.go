@@ -27,6 +27,7 @@ const (
 	bearerSecret  = "bearer-secret-51d7e0a94bc3426f"
 	basicSecret   = "user:basic-secret-c07f5e2d918b4a63"
 	headerSecret  = "header-value-e4a6b81f3d5c4790"
+	eventSecret   = "event-header-9d04c7b62e8f4a15"
 	urlSecret     = "url-token-7c2f90d5e8ab4163"
 	payloadText   = "payload-text-a95d3c7e1f024b86"
 	answerText    = "answer-text-2e8f6b1d7a094c35"
@@ -129,8 +130,8 @@ func TestNothingSensitiveIsTold(t *testing.T) {
 	g := startGuarded(t)
 	encryptionKey := strings.TrimSpace(string(g.read(t, "encryption-keys")))
 	sensitive := []string{
-		hmacSecret, rotatedSecret, bearerSecret, "basic-secret-c07f5e2d918b4a63", headerSecret, urlSecret, payloadText, answerText, refusedSecret,
-		g.Key, encryptionKey,
+		hmacSecret, rotatedSecret, bearerSecret, "basic-secret-c07f5e2d918b4a63", headerSecret, eventSecret, urlSecret, payloadText, answerText,
+		refusedSecret, g.Key, encryptionKey,
 	}
 	told := map[string][]byte{} // what somebody may read, by where
 	id := deliverSensitive(t, g)
@@ -159,7 +160,7 @@ func TestNothingSensitiveIsTold(t *testing.T) {
 	database := g.read(t, "postrider.db")
 	require.True(t, holds(database, payloadText), "payloads are in it in the clear, as SECURITY.md says")
 	require.True(t, holds(database, bearerSecret), "so are receivers' answers, and this one repeats what it was sent")
-	for _, value := range []string{hmacSecret, rotatedSecret, headerSecret, g.Key, encryptionKey} {
+	for _, value := range []string{hmacSecret, rotatedSecret, headerSecret, eventSecret, g.Key, encryptionKey} {
 		require.False(t, holds(database, value), "the database has %s", value)
 	}
 }
@@ -196,7 +197,12 @@ func deliverSensitive(t *testing.T, g *guarded) string {
 				map[string]any{"secret": rotatedSecret}, nil))
 		}
 	}
-	publish(t, g, "call.ended", map[string]string{"card": payloadText})
+	receipt, err := g.Publish(t.Context(), map[string]any{
+		"id": "sensitive", "type": "call.ended", "data": map[string]string{"card": payloadText},
+		"headers": map[string]string{"X-Own": eventSecret},
+	})
+	require.NoError(t, err)
+	require.Equal(t, len(webhooks), receipt.Deliveries)
 	var last instance.Delivery
 	for _, id := range webhooks {
 		last = finished(t, g, id)
@@ -230,6 +236,7 @@ func refusals(t *testing.T, g *guarded) map[string]string {
 	status, own := g.sent(t, g.Key, http.MethodGet, one, "")
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, own, headerSecret, "a key with the scope manage sees what it set")
+	const event, events = `{"type":"a","data":1,`, "/api/v1/events"
 	const good, create = `{"url":"http://127.0.0.1:9/","events":["*"],`, "/api/v1/webhooks"
 	answers := map[string]string{}
 	for name, c := range map[string]struct {
@@ -247,13 +254,18 @@ func refusals(t *testing.T, g *guarded) map[string]string {
 		"reserved header":     {g.Key, http.MethodPost, create, good + `"headers":{"Authorization":"` + refusedSecret + `"}}`, 422},
 		"password in the URL": {g.Key, http.MethodPost, create, `{"url":"http://u:` + refusedSecret + `@h.test/","events":["*"]}`, 422},
 		"bad rotation":        {g.Key, http.MethodPost, one + "/secret/rotate", `{"secret":"` + refusedSecret + `","grace_seconds":-1}`, 422},
+		"reserved, of events": {g.Key, http.MethodPost, events, event + `"headers":{"Host":"` + refusedSecret + `"}}`, 422},
+		"header of a type":    {g.Key, http.MethodPost, events, event + `"headers":{"A":["` + refusedSecret + `"]}}`, 422},
 		"headers, masked":     {reader.Key, http.MethodGet, one, "", 200},
+		"an event's, masked":  {reader.Key, http.MethodGet, "/api/v1/events/sensitive", "", 200},
 	} {
 		status, body := g.sent(t, c.key, c.method, c.path, c.body)
 		require.Equal(t, c.status, status, "%s: %s", name, body)
 		answers[name] = body
 	}
 	require.Contains(t, answers["headers, masked"], `"X-Token":"***"`)
+	require.Contains(t, answers["an event's, masked"], `"X-Own":"***"`)
+	answers["an event's, masked"] = strings.ReplaceAll(answers["an event's, masked"], payloadText, "") // its data
 	// Everybody who may read a webhook sees its URL.
 	answers["headers, masked"] = strings.ReplaceAll(answers["headers, masked"], urlSecret, "")
 	return answers

@@ -127,9 +127,9 @@ func filterFanOut(t *testing.T, b *Bundle) {
 
 func filterNamed(t *testing.T, b *Bundle) {
 	w := b.filtered(t, "false")
-	receipts, err := b.Publish(t.Context(), postrider.Publication{
-		WorkspaceID: b.Workspace, OnlyWebhookID: w.ID, Events: []postrider.PublishedEvent{b.eventWith(t, "1")},
-	})
+	e := b.eventWith(t, "1")
+	e.WebhookID = &w.ID
+	receipts, err := b.Publish(t.Context(), postrider.Publication{WorkspaceID: b.Workspace, Events: []postrider.PublishedEvent{e}})
 	require.NoError(t, err)
 	require.Equal(t, 1, receipts[0].Deliveries)
 }

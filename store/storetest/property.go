@@ -40,6 +40,7 @@ func neverLost(t *testing.T, b *Bundle) {
 			"publish to all": m.publishToAll, "fan out": m.fanOut, "sweep": m.sweep,
 			"pause or resume": m.toggle, "delete": m.remove, "rotate": m.rotate,
 			"expire": m.expire, "restart": m.restart, "time passes": m.pass,
+			"publish what expires": m.publishPerishable, "expire events": m.expireEvents, "call off an event": m.callOffEvent,
 			"": m.check,
 		})
 		m.settle()
@@ -88,6 +89,9 @@ func (m *machine) check(*rapid.T) {
 		WHERE (d.finished_at IS NULL AND d.state <> 'parked') <> (o.delivery_id IS NOT NULL)
 			OR d.state = 'retrying' AND o.kind <> 'retry' OR d.state IN ('pending', 'delivering') AND o.kind <> 'start'`))
 	require.Zero(m.t, strange)
+	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &strange, `SELECT COUNT(*) FROM deliveries d WHERE finished_at IS NULL
+		AND (expires_at IS NOT NULL) <> EXISTS (SELECT 1 FROM expiries e WHERE e.delivery_id = d.id)`))
+	require.Zero(m.t, strange)
 	for _, webhook := range slices.Concat(m.webhooks, m.deleted) {
 		m.checkDeliveries(webhook)
 	}
@@ -133,6 +137,29 @@ func follow(state postrider.DeliveryState) []postrider.DeliveryState {
 		return postrider.DeliveryStates()
 	}
 	return []postrider.DeliveryState{state}
+}
+
+func (m *machine) publishPerishable(r *rapid.T) {
+	w := rapid.SampledFrom(m.webhooks).Draw(r, "webhook")
+	seconds := rapid.IntRange(1, 200).Draw(r, "seconds")
+	m.perishable(m.t, w, rapid.IntRange(1, 3).Draw(r, "events"), time.Duration(seconds)*time.Second)
+}
+
+func (m *machine) expireEvents(r *rapid.T) {
+	if rapid.Bool().Draw(r, "by its carrier") {
+		id := m.some(r)[0]
+		_, err := m.FailExpired(m.t.Context(), m.carrier(id), id, m.Clock.Now())
+		require.NoError(m.t, err)
+		return
+	}
+	_, err := m.Expire(m.t.Context())
+	require.NoError(m.t, err)
+}
+
+func (m *machine) callOffEvent(r *rapid.T) {
+	id := m.some(r)[0]
+	m.cancelEvent(m.t, m.read(m.t, id).EventID)
+	require.True(m.t, m.State(m.t, id).Finished())
 }
 
 func (m *machine) publish(r *rapid.T) {

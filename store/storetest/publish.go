@@ -148,20 +148,20 @@ func publishOnly(t *testing.T, b *Bundle) {
 	b.NewWebhook(t)
 	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.Events = []string{"other"} })
 	p := b.Publication(b.NewEvent(postrider.EventTypeTest))
-	p.OnlyWebhookID = w.ID
+	p.Events[0].WebhookID = &w.ID
 	receipts, err := b.Publish(t.Context(), p)
 	require.NoError(t, err)
 	require.Len(t, receipts[0].DeliveryIDs, 1)
 	d, err := b.Delivery(t.Context(), b.Workspace, receipts[0].DeliveryIDs[0])
 	require.NoError(t, err)
 	require.Equal(t, w.ID, d.WebhookID)
-	p.OnlyWebhookID = "wh_unknown"
+	p.Events[0].WebhookID = ref("wh_unknown")
 	_, err = b.Publish(t.Context(), p)
-	requireCode(t, postrider.CodeNotFound, err)
+	requireCode(t, postrider.CodeInvalid, err)
 	require.NoError(t, b.DeleteWebhook(t.Context(), b.Workspace, w.ID))
-	p.OnlyWebhookID = w.ID
+	p.Events[0].WebhookID = &w.ID
 	_, err = b.Publish(t.Context(), p)
-	requireCode(t, postrider.CodeNotFound, err)
+	requireCode(t, postrider.CodeInvalid, err)
 }
 
 func publishMany(t *testing.T, b *Bundle) {

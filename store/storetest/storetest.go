@@ -29,7 +29,7 @@ func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 	for _, part := range []map[string]func(*testing.T, *Bundle){
 		workspaceTests(), webhookTests(), secretTests(), headerTests(), publishTests(), matchTests(), idempotencyTests(), groupTests(),
 		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(),
-		sweepTests(), fanOutTests(), filterTests(), listTests(),
+		sweepTests(), fanOutTests(), filterTests(), listTests(), expiryTests(), eventCancelTests(), eventHeaderTests(),
 		lifecycleTests(), propertyTests(),
 	} {
 		for name, test := range part {
@@ -166,6 +166,13 @@ func (b *Bundle) NewEvent(eventType string) postrider.PublishedEvent {
 	}
 }
 
+// NewEventTo returns an event to the webhook alone.
+func (b *Bundle) NewEventTo(webhookID string) postrider.PublishedEvent {
+	e := b.NewEvent("call.ended")
+	e.WebhookID = &webhookID
+	return e
+}
+
 // Publication returns the events as a publication.
 func (b *Bundle) Publication(events ...postrider.PublishedEvent) postrider.Publication {
 	return postrider.Publication{WorkspaceID: b.Workspace, Events: events}
@@ -177,9 +184,8 @@ func (b *Bundle) PublishTo(tb testing.TB, webhookID string, n int) []string {
 	var deliveries []string
 	for n > 0 {
 		p := b.Publication()
-		p.OnlyWebhookID = webhookID
 		for range min(n, postrider.MaxBatch) {
-			p.Events = append(p.Events, b.NewEvent("call.ended"))
+			p.Events = append(p.Events, b.NewEventTo(webhookID))
 		}
 		n -= len(p.Events)
 		receipts, err := b.Publish(tb.Context(), p)

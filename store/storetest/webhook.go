@@ -130,8 +130,10 @@ func isolation(t *testing.T, b *Bundle) {
 	requireCode(t, postrider.CodeNotFound, err)
 	_, err = b.Delivery(ctx, other, receipts[0].DeliveryIDs[0])
 	requireCode(t, postrider.CodeNotFound, err)
-	theirs := postrider.Publication{WorkspaceID: other, OnlyWebhookID: w.ID, Events: []postrider.PublishedEvent{b.NewEvent("call.ended")}}
+	theirs := postrider.Publication{WorkspaceID: other, Events: []postrider.PublishedEvent{b.NewEventTo(w.ID)}}
 	_, err = b.Publish(ctx, theirs)
+	requireCode(t, postrider.CodeInvalid, err)
+	_, err = b.CancelEvent(ctx, other, receipts[0].ID)
 	requireCode(t, postrider.CodeNotFound, err)
 
 	webhooks, err := b.Webhooks(ctx, other, postrider.WebhookFilter{}, postrider.Page{})
