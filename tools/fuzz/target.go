@@ -49,8 +49,11 @@ func find(folder string) ([]*target, error) {
 			return err
 		}
 		room, err := filepath.Rel(folder, filepath.Dir(path))
+		if room != "." {
+			room = "./" + filepath.ToSlash(room)
+		}
 		for _, name := range declared.FindAllSubmatch(text, -1) {
-			found = append(found, &target{room: "./" + filepath.ToSlash(room), name: string(name[1])})
+			found = append(found, &target{room: room, name: string(name[1])})
 		}
 		return err
 	})
