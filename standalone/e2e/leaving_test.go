@@ -67,20 +67,29 @@ func (s *stopwatch) next() (int, <-chan struct{}) {
 }
 
 // publish publishes events one after another until ctx is done.
-func (s *stopwatch) publish(ctx context.Context, client caller) error {
+func (s *stopwatch) publish(ctx context.Context, to caller) error {
 	for ctx.Err() == nil {
 		n, delivered := s.next()
 		event := map[string]any{"type": fmt.Sprint("load.n", n%20), "data": map[string]any{"n": n}}
-		if _, err := client.Publish(context.WithoutCancel(ctx), event); err != nil {
+		if _, err := to.Publish(context.WithoutCancel(ctx), event); err != nil {
 			return err
 		}
-		select {
-		case <-delivered:
-		case <-time.After(patience):
-			return fmt.Errorf("event %d was not delivered", n)
+		if err := awaitDelivery(ctx, delivered); err != nil {
+			return fmt.Errorf("event %d was not delivered: %w", n, err)
 		}
 	}
 	return nil
+}
+
+func awaitDelivery(ctx context.Context, delivered <-chan struct{}) error {
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	select {
+	case <-delivered:
+		return nil
+	case <-late.Done():
+		return late.Err()
+	}
 }
 
 // sorted returns the waits so far, the shortest first.
@@ -124,7 +133,8 @@ func TestNoDeliveryWaitsForALeavingWorker(t *testing.T) {
 	}
 	waits := watch.sorted()
 	last := len(waits) - 1
-	t.Logf("%d deliveries, %d workers left: waits p50 %s, p99 %s, longest %s", len(waits), rounds, waits[last/2], waits[last*99/100], waits[last])
+	t.Logf("%d deliveries, %d workers left: waits p50 %s, p99 %s, longest %s",
+		len(waits), rounds, waits[last/2], waits[last*99/100], waits[last])
 	timeouts := l.timeouts(t)
 	t.Logf("tasks that timed out: %v", timeouts)
 	sum := 0
