@@ -55,7 +55,8 @@ func (s *server) routeWebhooks() {
 		Method: http.MethodPatch, Path: "/api/v1/webhooks/{id}", ID: "update-webhook", Tag: tagWebhooks, Scope: postrider.ScopeManage,
 		Summary: "Update Webhook", Errors: []int{http.StatusNotFound},
 		Description: "Changes the fields that are sent; null clears those that may be null. `events` and `headers` are replaced as a whole. " +
-			"A `secret` replaces the current one at once, without a grace period, and one that is to come; it cannot be removed, so null is refused. " +
+			"A `secret` replaces the current one at once, without a grace period, and one that is to come; " +
+			"it cannot be removed, so null is refused. " +
 			"Changing `signing_method` to an HMAC method makes a secret when there is none, " +
 			"or when the one that there is was sent with each request. " +
 			"Changing it to `bearer` or `basic_auth` needs a `secret`, since a key that signed must not be sent. " +

@@ -113,7 +113,8 @@ func TestSecretInUseStays(t *testing.T) {
 	require.NotEmpty(t, signing.CheckSecret(signing.HMACSHA256, old))
 	workspaces, err := b.store.Workspaces(t.Context(), postrider.Page{Limit: 1})
 	require.NoError(t, err)
-	_, err = b.store.RotateSecret(t.Context(), workspaces.Items[0].ID, strings.TrimPrefix(path, webhooksPath+"/"), postrider.Rotation{Value: old})
+	id := strings.TrimPrefix(path, webhooksPath+"/")
+	_, err = b.store.RotateSecret(t.Context(), workspaces.Items[0].ID, id, postrider.Rotation{Value: old})
 	require.NoError(t, err)
 	for _, body := range []string{`{"name":"changed"}`, `{"secret":"` + old + `"}`, `{"signing_method":"hmac_sha1"}`} {
 		b.do(http.MethodPatch, path, body).object(http.StatusOK)

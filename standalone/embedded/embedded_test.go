@@ -362,3 +362,15 @@ func size(t *testing.T, path string) int64 {
 	require.NoError(t, err)
 	return info.Size()
 }
+
+// Guards against tasks that are given to a worker that is leaving: the SDK takes what was polled
+// until then only where the namespace says that the server ends the polls.
+func TestPollsEndWithTheirWorker(t *testing.T) {
+	t.Parallel()
+	c, disconnect := connect(t, start(t, testConfig(t.TempDir())))
+	defer disconnect()
+	found, err := c.WorkflowService().DescribeNamespace(t.Context(),
+		&workflowservice.DescribeNamespaceRequest{Namespace: embedded.DefaultNamespace})
+	require.NoError(t, err)
+	require.True(t, found.GetNamespaceInfo().GetCapabilities().GetWorkerPollCompleteOnShutdown())
+}

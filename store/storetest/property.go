@@ -116,11 +116,8 @@ func (m *machine) checkDeliveries(webhook string) {
 		require.Equal(m.t, row.State.Finished(), row.Finished, row.ID)
 		require.Contains(m.t, follow(before.State), row.State, "%s was %s", row.ID, before.State)
 		require.GreaterOrEqual(m.t, row.Attempts, before.Attempts, row.ID)
-		switch row.State {
-		case postrider.StatePending:
-			require.Zero(m.t, row.Attempts, row.ID)
-		case postrider.StateRetrying:
-			require.NotZero(m.t, row.Attempts, row.ID)
+		if row.State == postrider.StatePending || row.State == postrider.StateRetrying {
+			require.Equal(m.t, row.State == postrider.StateRetrying, row.Attempts > 0, row.ID)
 		}
 		m.seen[row.ID] = row.seen
 	}
@@ -128,15 +125,16 @@ func (m *machine) checkDeliveries(webhook string) {
 
 // follow returns the states in which a delivery can be after one step.
 func follow(state postrider.DeliveryState) []postrider.DeliveryState {
-	switch state {
-	case postrider.StateRetrying: // it was attempted, and is never pending again
+	switch {
+	case state.Finished():
+		return []postrider.DeliveryState{state}
+	case state == postrider.StateRetrying: // it was attempted, and is never pending again
 		return slices.DeleteFunc(postrider.DeliveryStates(), func(s postrider.DeliveryState) bool {
 			return s == postrider.StatePending || s == postrider.StateDelivering
 		})
-	case postrider.StatePending, postrider.StateParked:
+	default:
 		return postrider.DeliveryStates()
 	}
-	return []postrider.DeliveryState{state}
 }
 
 func (m *machine) publishPerishable(r *rapid.T) {
@@ -330,7 +328,10 @@ func (m *machine) rotate(r *rapid.T) {
 }
 
 // expire fails what was parked for too long.
-func (m *machine) expire(*rapid.T) {
+func (m *machine) expire(r *rapid.T) {
+	if rapid.IntRange(0, 3).Draw(r, "hour") > 0 {
+		r.Skip("it looks at every idle webhook of all machines")
+	}
 	_, err := m.Retain(m.t.Context(), Start().Add(-day), func(postrider.Removed) {})
 	require.NoError(m.t, err)
 }
