@@ -25,8 +25,8 @@ type balance struct {
 	lost      int            // of these, that are not there
 	states    map[string]int // of deliveries
 	reasons   map[string]int // of those that failed
-	copies    map[string]int // requests that repeated one that was answered with 2xx, by cause
-	most      int            // requests for one delivery that were answered with 2xx
+	copies    map[string]int // requests to good receivers that repeated one answered with 2xx, by cause
+	most      int            // requests for one of their deliveries
 	histories int            // that were compared with their rows
 	cancels   bool           // workflows were cancelled
 	wrong     []string       // what must not be
@@ -74,8 +74,10 @@ func (l *ledger) compareWebhook(b *balance, w subscribedWebhook, deliveries map[
 			continue
 		}
 		arrivals := l.got[w.path][eventID]
-		l.causes(arrivals, b.copies)
-		b.most = max(b.most, len(arrivals))
+		if w.eventType == goodEvents { // a hostile receiver's 2xx may end in a timeout, and rightly in a retry
+			l.causes(arrivals, b.copies)
+			b.most = max(b.most, len(arrivals))
+		}
 		if l.forgotten[eventID] {
 			continue
 		}

@@ -58,9 +58,10 @@ func main() {
 // Help tells what a run does. Kong prints it with --help.
 func (c *Command) Help() string {
 	var text strings.Builder
-	text.WriteString("Publishes to good and hostile receivers, breaks one thing after another, waits until every delivery has ended," +
-		" and compares what the API accepted with what the receivers got and with what the API and Temporal say: CONTRIBUTING.md, \"Chaos\", says how" +
-		" to read that. It ends with 1 when anything was lost or disagrees. The same seed gives the same order of faults:\n")
+	text.WriteString("Publishes to good and hostile receivers, breaks one thing after another, waits until every" +
+		" delivery has ended, and compares what the API accepted with what the receivers got and with what the API" +
+		" and Temporal say: CONTRIBUTING.md, \"Chaos\", says how to read that." +
+		" It ends with 1 when anything was lost or disagrees. The same seed gives the same order of faults:\n")
 	for _, layout := range everywhere {
 		fmt.Fprintf(&text, "\n%s:\n", layout)
 		for _, f := range faults(layout) {

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -36,7 +38,11 @@ func newReceiver(ctx context.Context, l *ledger, through links, link, dir string
 	for name, answer := range behaviours(l) {
 		mux.HandleFunc("POST /"+name, answer)
 	}
-	r.plain, r.tls, r.away = httptest.NewServer(mux), httptest.NewUnstartedServer(mux), httptest.NewUnstartedServer(mux)
+	r.plain, r.tls, r.away = httptest.NewUnstartedServer(mux), httptest.NewUnstartedServer(mux), httptest.NewUnstartedServer(mux)
+	for _, server := range []*httptest.Server{r.plain, r.tls, r.away} {
+		server.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that a cut link breaks off
+	}
+	r.plain.Start()
 	r.tls.EnableHTTP2 = true
 	r.tls.StartTLS()
 	r.away.TLS = &tls.Config{NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}

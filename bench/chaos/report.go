@@ -71,6 +71,7 @@ func (c *chaos) reportBalance(b *balance) {
 	for _, n := range b.copies {
 		copies += n
 	}
-	c.sayf("%d requests were copies of one that had been answered with 2xx; no delivery came more than %d times", copies, b.most)
+	c.sayf("%d requests to good receivers were copies of one that had been answered with 2xx; no delivery came more than %d times",
+		copies, b.most)
 	c.sayf("%d workflows were ended by hand; %d histories were compared with their rows", c.ended, b.histories)
 }
