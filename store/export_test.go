@@ -81,6 +81,7 @@ func RowColumns() map[string][]string {
 		"installation":     sqldb.ColumnsOf[installationRow]().Names(),
 		"sweeps":           sqldb.ColumnsOf[sweepRow]().Names(),
 		"expiries":         sqldb.ColumnsOf[expiryRow]().Names(),
+		"shapes":           sqldb.ColumnsOf[shapeRow]().Names(),
 		"fanouts":          sqldb.ColumnsOf[fanOutRow]().Names(),
 		"write_probe":      sqldb.ColumnsOf[probeRow]().Names(),
 		"outbox":           sqldb.ColumnsOf[outboxRow]().Names(),
