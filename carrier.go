@@ -170,6 +170,10 @@ type Outcome struct {
 	Attempt     Attempt
 	State       DeliveryState // the delivery's state from now on
 	NextAttempt *time.Time    // set when State is retrying
+	// Policy and RetryAfter are what State was judged by. If the delivery has another policy by
+	// the time of the record, it is judged anew.
+	Policy     Policy
+	RetryAfter time.Duration
 	// DisableWebhook, when not "", is the reason why the webhook is disabled. Its waiting
 	// deliveries are parked.
 	DisableWebhook string
@@ -181,6 +185,19 @@ type Outcome struct {
 	// Leaves says that the delivery will be retried and leaves its workflow: the dispatchers
 	// hand it over to another workflow.
 	Leaves bool
+}
+
+// Judged returns the outcome with what the verdict says.
+func (o Outcome) Judged(v Verdict) Outcome {
+	o.State, o.NextAttempt = v.State, nil
+	if v.State == StateRetrying {
+		next := Timestamp(o.FinishedAt().Add(v.Wait))
+		o.NextAttempt = &next
+	}
+	if v.Gone {
+		o.DisableWebhook = DisabledGone
+	}
+	return o
 }
 
 // FinishedAt returns when the attempt ended.

@@ -74,6 +74,9 @@ type Delivery struct {
 	DueAt         time.Time // when the first attempt is due: CreatedAt, or the event's later DeliverAt
 	FinishedAt    *time.Time
 	WorkflowID    string // "" before its first workflow
+	// HeldAt is when an operator paused the delivery; nil when it is not paused. While an attempt
+	// is under way it has its state still, afterwards it is parked.
+	HeldAt *time.Time
 	// TraceContext is the trace context of the publish, see [Publication].
 	TraceContext string
 }
@@ -127,6 +130,17 @@ type DeliveryFilter struct {
 	EventType string
 	Since     time.Time // created at or after
 	Until     time.Time // created before
+}
+
+// DeliverySearch selects deliveries of a whole workspace. A zero field selects all.
+type DeliverySearch struct {
+	WebhookID  string
+	States     []DeliveryState // any of them
+	EventType  string
+	Result     Result // of the latest attempt
+	StatusCode int    // of the latest attempt
+	Since      time.Time
+	Until      time.Time
 }
 
 // History is a delivery's attempts and state as its workflow knows them: the answer to the

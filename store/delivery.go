@@ -28,11 +28,12 @@ type deliveryRow struct {
 	FinishedAt    *sqldb.Time `db:"finished_at"`
 	WorkflowID    string      `db:"workflow_id"`
 	TraceContext  *string     `db:"trace_context"`
+	HeldAt        *sqldb.Time `db:"held_at"`
 }
 
 // nullAtFirst are the columns of a delivery that a publish leaves null.
 func nullAtFirst() []string {
-	return []string{"next_attempt_at", "last_error", "replay_of", "finished_at"}
+	return []string{"next_attempt_at", "last_error", "replay_of", "finished_at", "held_at"}
 }
 
 // Parts of a query of deliveries, d, that look into the outbox. A join would let PostgreSQL
@@ -60,6 +61,7 @@ func (r deliveryRow) item() (postrider.Delivery, error) {
 		EventID: r.EventID, EventKey: r.EventKey, EventType: r.EventType, State: r.State, Policy: r.Policy,
 		AttemptCount: r.AttemptCount, NextAttemptAt: r.NextAttemptAt.Pointer(), LastError: r.LastError, ReplayOf: r.ReplayOf,
 		CreatedAt: r.CreatedAt.Time, DueAt: r.DueAt.Time, FinishedAt: r.FinishedAt.Pointer(), WorkflowID: r.WorkflowID,
+		HeldAt: r.HeldAt.Pointer(),
 	}
 	if r.TraceContext != nil {
 		d.TraceContext = *r.TraceContext

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 
+	"postrider.dev/postrider"
 	"postrider.dev/postrider/store/sqldb"
 )
 
@@ -28,6 +29,9 @@ func ExecWriting(ctx context.Context, s *Store, text string) error {
 
 // OutboxKinds returns the kinds of outbox rows.
 func OutboxKinds() []string { return texts(outboxKinds()) }
+
+// ActionKinds returns the kinds of actions.
+func ActionKinds() []string { return texts(postrider.ActionKinds()) }
 
 // KeyKinds returns the kinds of idempotency keys.
 func KeyKinds() []string { return texts(keyKinds()) }
@@ -61,6 +65,7 @@ func RowColumns() map[string][]string {
 		"installation":     sqldb.ColumnsOf[installationRow]().Names(),
 		"sweeps":           sqldb.ColumnsOf[sweepRow]().Names(),
 		"fanouts":          sqldb.ColumnsOf[fanOutRow]().Names(),
+		"delivery_actions": sqldb.ColumnsOf[actionRow]().Names(),
 		"write_probe":      sqldb.ColumnsOf[probeRow]().Names(),
 		"outbox":           sqldb.ColumnsOf[outboxRow]().Names(),
 	}

@@ -21,6 +21,8 @@ var (
 	webhookStatsTable    = sqldb.NewTable("webhook_stats", sqldb.ColumnsOf[statsRow](), addToStats)
 	eventsTable          = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow](), "")
 	newDeliveriesTable   = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...), "")
+	replaysTable         = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except("next_attempt_at", "last_error", "finished_at", "held_at"), "")
+	actionsTable         = sqldb.NewTable("delivery_actions", sqldb.ColumnsOf[actionRow](), "")
 	newOutboxTable       = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow]().Except("workflow_id"), "")
 	outboxTable          = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow](), "")
 	fanOutsTable         = sqldb.NewTable("fanouts", sqldb.ColumnsOf[fanOutRow](), "")
@@ -52,6 +54,8 @@ var (
 		", " + workflowOrCarrier + " FROM deliveries d WHERE "
 	selectAttempts              = "SELECT " + sqldb.ColumnsOf[attemptRow]().List() + " FROM attempts WHERE "
 	selectAttemptsWithoutBodies = "SELECT " + sqldb.ColumnsOf[attemptRow]().Except("response_excerpt").List() + " FROM attempts WHERE "
+	selectActions               = "SELECT " + sqldb.ColumnsOf[actionRow]().Of("a") + " FROM delivery_actions a WHERE "
+	selectOutbox                = "SELECT " + sqldb.ColumnsOf[outboxRow]().List() + " FROM outbox WHERE "
 	selectAPIKeys               = "SELECT " + sqldb.ColumnsOf[apiKeyRow]().List() + " FROM api_keys WHERE "
 	selectWorkspaces            = "SELECT " + sqldb.ColumnsOf[workspaceRow]().List() + " FROM workspaces WHERE "
 	selectWebhooks              = "SELECT " + sqldb.ColumnsOf[storedWebhook]().Of("w") + ", w.deleted_at, " +

@@ -64,6 +64,15 @@ type temporal struct {
 	arrivals  []string // deliveries, in the order of their attempts
 	handovers []postrider.Handover
 	cancelled []string
+	told      []postrider.Notice
+}
+
+// Tell implements [worker.Starter].
+func (f *temporal) Tell(_ context.Context, n postrider.Notice) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.told = append(f.told, n)
+	return nil
 }
 
 func (f *temporal) StartOwn(ctx context.Context, d postrider.Dispatch) error {
