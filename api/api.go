@@ -49,6 +49,7 @@ func newServer(config Config) *server {
 	s.routeAdmin()
 	s.routeEvents()
 	s.routeDeliveries()
+	s.routeDeliveryActions()
 	s.routeHealth()
 	s.rest.HandleReference()
 	return s
