@@ -227,7 +227,11 @@ func (x *acted) next() int { return x.AttemptCount + 1 }
 
 // refuse lets the action be answered with a conflict, for the reason given.
 func (x *acted) refuse(reason string, args ...any) {
-	x.err = &postrider.Error{Code: postrider.CodeConflict, Message: "the delivery is " + string(x.State) + ": " + fmt.Sprintf(reason, args...)}
+	state := x.State
+	if state == postrider.StatePending && x.row != nil && x.row.Leased { // as it is shown
+		state = postrider.StateDelivering
+	}
+	x.err = &postrider.Error{Code: postrider.CodeConflict, Message: "the delivery is " + string(state) + ": " + fmt.Sprintf(reason, args...)}
 }
 
 // refuseIfFinished refuses what is possible only before the end.
