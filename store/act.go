@@ -151,7 +151,7 @@ func (a *acting) act(ctx context.Context, x *acted) error {
 // load locks the deliveries and their outbox rows, in this order and each in the order of ids,
 // after the sweeps of webhooks for which the action may leave something parked.
 func (a *acting) load(ctx context.Context, deliveryIDs []string) error {
-	const ofWorkspace = "workspace_id = ? AND "
+	const ofWorkspace = "workspace_id || '' = ? AND " // no index may be looked up by it
 	webhookIDs, err := sqldb.SQL("SELECT DISTINCT webhook_id FROM deliveries WHERE "+ofWorkspace, a.request.WorkspaceID).
 		InKeyRange("id", deliveryIDs).Strings(ctx, a.tx)
 	if err != nil || len(webhookIDs) == 0 {

@@ -89,7 +89,7 @@ func (c *carrier) run(ctx workflow.Context) error {
 	c.receiveActions(ctx)
 	err := c.makeFirstAttempts(ctx)
 	for round := 1; err == nil && len(c.unfinished()) > 0; round++ {
-		if err = c.pause(ctx, round); err == nil {
+		if err = c.pause(ctx, round); err == nil && len(c.unfinished()) > 0 {
 			err = c.retry(ctx)
 		}
 	}

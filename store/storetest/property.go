@@ -3,6 +3,7 @@ package storetest
 
 import (
 	"cmp"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func neverLost(t *testing.T, b *Bundle) {
 		}
 		r.Repeat(map[string]func(*rapid.T){
 			"publish": m.publish, "claim": m.claim, "release": m.release, "record": m.record, "hand over": m.handOver, "leave": m.leave,
-			"keep": m.keep, "acquire": m.acquire, "cancel": m.cancel, "pause or resume": m.toggle,
+			"keep": m.keep, "act": m.act, "acquire": m.acquire, "cancel": m.cancel, "pause or resume": m.toggle,
 			"sweep": m.sweep, "park": m.park, "time passes": m.pass,
 			"": m.check,
 		})
@@ -65,6 +66,9 @@ func (m *machine) check(*rapid.T) {
 		WHERE (d.finished_at IS NULL AND d.state <> 'parked') <> (o.delivery_id IS NOT NULL)
 			OR d.state = 'retrying' AND o.kind <> 'retry' OR d.state IN ('pending', 'delivering') AND o.kind <> 'start'`))
 	require.Zero(m.t, strange)
+	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &strange, `SELECT COUNT(*) FROM deliveries d JOIN outbox o ON o.delivery_id = d.id
+		WHERE d.held_at IS NOT NULL AND o.kind <> 'cancel' AND o.hold_until IS NOT NULL AND NOT o.leased AND o.workflow_id = ''`))
+	require.Zero(m.t, strange, "what is paused waits for no time")
 }
 
 func (m *machine) publish(r *rapid.T) {
@@ -138,6 +142,9 @@ func (m *machine) record(r *rapid.T) {
 		states := []postrider.DeliveryState{postrider.StateSucceeded, postrider.StateRetrying, postrider.StateFailed}
 		state := rapid.SampledFrom(states).Draw(r, "state")
 		o := m.Outcome(m.t, id, d.AttemptCount+rapid.IntRange(0, 1).Draw(r, "again")+1, state)
+		if rapid.Bool().Draw(r, "by its policy") {
+			o.Policy = postrider.Policy{TimeoutMS: d.Policy.TimeoutMS, MaxRetries: 1, BackoffMS: d.Policy.BackoffMS}
+		}
 		o.WorkflowID, o.Leaves = m.carrier(id), state == postrider.StateRetrying && rapid.Bool().Draw(r, "leaves")
 		if rapid.Bool().Draw(r, "hands on") {
 			o.Successor = rapid.SampledFrom(m.leased).Draw(r, "successor")
@@ -152,6 +159,24 @@ func (m *machine) record(r *rapid.T) {
 func (m *machine) cancel(r *rapid.T) {
 	id := m.some(r)[0]
 	require.NoError(m.t, m.CancelDelivery(m.t.Context(), m.carrier(id), id))
+}
+
+// act lets an operator act on deliveries, also on some that a claim has not found yet.
+func (m *machine) act(r *rapid.T) {
+	if len(m.accepted) == 0 {
+		r.Skip("nothing was published")
+	}
+	ids := rapid.SliceOfNDistinct(rapid.SampledFrom(m.accepted), 1, 3, rapid.ID).Draw(r, "acted on")
+	edit := postrider.PolicyEdit{MaxRetries: ref(rapid.IntRange(0, 3).Draw(r, "max_retries"))}
+	request := postrider.ActionRequest{Kind: rapid.SampledFrom(postrider.ActionKinds()).Draw(r, "action"), DeliveryIDs: ids, Edit: edit}
+	for _, result := range m.actAs(m.t, request) {
+		if postrider.CodeOf(result.Err) != postrider.CodeConflict {
+			require.NoError(m.t, result.Err)
+		}
+		if result.Delivery.ID != result.DeliveryID && !slices.Contains(m.accepted, result.Delivery.ID) {
+			m.accepted = append(m.accepted, result.Delivery.ID)
+		}
+	}
 }
 
 func (m *machine) sweep(*rapid.T) {
