@@ -151,8 +151,7 @@ func (a *acting) act(ctx context.Context, x *acted) error {
 // load locks the deliveries and their outbox rows, in this order and each in the order of ids,
 // after the sweeps of webhooks for which the action may leave something parked.
 func (a *acting) load(ctx context.Context, deliveryIDs []string) error {
-	const ofWorkspace = "workspace_id || '' = ? AND " // no index may be looked up by it
-	webhookIDs, err := sqldb.SQL("SELECT DISTINCT webhook_id FROM deliveries WHERE "+ofWorkspace, a.request.WorkspaceID).
+	webhookIDs, err := sqldb.SQL("SELECT DISTINCT webhook_id FROM deliveries WHERE "+ofWorkspace+" AND ", a.request.WorkspaceID).
 		InKeyRange("id", deliveryIDs).Strings(ctx, a.tx)
 	if err != nil || len(webhookIDs) == 0 {
 		return err
@@ -162,7 +161,7 @@ func (a *acting) load(ctx context.Context, deliveryIDs []string) error {
 		return err
 	}
 	var rows []deliveryRow
-	err = sqldb.SQL(selectStored+ofWorkspace, a.request.WorkspaceID).InKeyRange("id", deliveryIDs).
+	err = sqldb.SQL(selectStored+ofWorkspace+" AND ", a.request.WorkspaceID).InKeyRange("id", deliveryIDs).
 		Add(" ORDER BY id"+a.s.db.Lock("FOR UPDATE")).Select(ctx, a.tx, &rows)
 	if err != nil {
 		return err

@@ -101,7 +101,7 @@ func (q *search) inIndex(state postrider.DeliveryState) *sqldb.Statement {
 	st := sqldb.SQL("SELECT id FROM deliveries WHERE ")
 	if q.WebhookID != "" {
 		column, value = "webhook_id", q.WebhookID
-		st.Add("workspace_id || '' = ? AND ", q.workspaceID) // no index may be looked up by it
+		st.Add(ofWorkspace+" AND ", q.workspaceID)
 	}
 	st.PinnedTo(column, value)
 	if state != "" {

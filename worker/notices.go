@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -12,12 +13,14 @@ import (
 const (
 	maxNotices = 256 // actions a claim
 	tellers    = 4   // workflows that are told at once
+	// noticeTimeout bounds one telling. After it another process may try.
+	noticeTimeout = 5 * time.Second
 )
 
 // tell tells workflows of operators' actions on deliveries that they carried. It reports whether
 // there may be more. One that could not be told is told again after its lease.
 func (d *Dispatcher) tell(ctx context.Context) (more bool, err error) {
-	notices, err := d.Queue.ClaimNotices(ctx, maxNotices, startTimeout)
+	notices, err := d.Queue.ClaimNotices(ctx, maxNotices, noticeTimeout)
 	if err != nil {
 		return false, err
 	}
@@ -30,7 +33,7 @@ func (d *Dispatcher) tell(ctx context.Context) (more bool, err error) {
 }
 
 func (d *Dispatcher) tellOne(ctx context.Context, n postrider.Notice) error {
-	bound, cancel := context.WithTimeout(ctx, startTimeout)
+	bound, cancel := context.WithTimeout(ctx, noticeTimeout)
 	defer cancel()
 	if err := d.Starter.Tell(bound, n); err != nil {
 		return err
