@@ -309,7 +309,7 @@ func (l *life) search(t *testing.T, w postrider.Webhook) {
 	t.Helper()
 	const failed, retrying, succeeded = postrider.StateFailed, postrider.StateRetrying, postrider.StateSucceeded
 	for _, f := range []postrider.DeliverySearch{
-		{},
+		{Since: l.Clock.Now().Add(-time.Minute)}, // all of the workspace would be the crowd itself
 		{States: []postrider.DeliveryState{failed}},
 		{States: []postrider.DeliveryState{failed, retrying}, Since: l.Clock.Now().Add(-time.Minute)},
 		{States: []postrider.DeliveryState{failed, retrying}, WebhookID: w.ID},
