@@ -35,6 +35,8 @@
 //     (retries), permit (one retry). queue and limits say who may claim and how much; pace.go is the rate limit.
 //   - sweep.go lets deliveries follow a webhook that was changed; fanout.go makes those of
 //     large publications.
+//   - act.go is what operators do to deliveries, with a file for what each action does; action.go
+//     keeps who did what, and whom to tell. delivery_search.go lists a whole workspace.
 //   - record.go stores attempts; record_update.go has what they mean for deliveries and stats.
 //   - writable.go tells readiness whether a write would succeed.
 //   - webhook.go, headers.go, secret.go, keyring.go, event.go, delivery.go, target.go, apikey.go and

@@ -44,6 +44,9 @@ func TestLookupsUseIndexesOnSQLite(t *testing.T) {
 		{"o", sqldb.SQL(leased, "wh_1")},
 		{"o", sqldb.SQL(retrying, "wh_1", "")},
 		{"outbox", (&sweptWebhook{WorkspaceID: "wsp_1", ID: "wh_1"}).unfinished()},
+		{"deliveries", newSearch("ws_1", postrider.DeliverySearch{}, postrider.Page{After: "dlv_1"}).candidates()},
+		{"deliveries", newSearch("ws_1", postrider.DeliverySearch{WebhookID: "wh_1"}, postrider.Page{}).candidates()},
+		{"deliveries", newSearch("ws_1", postrider.DeliverySearch{States: troubleStates()}, postrider.Page{}).candidates()},
 		{"deliveries", (&sweptWebhook{WorkspaceID: "wsp_1", ID: "wh_1"}).unfinished()},
 	} {
 		st := lookup.st
