@@ -49,7 +49,7 @@ func TestActionDuringAnAttempt(t *testing.T) {
 			b := setup(t, func(w *postrider.Webhook) { w.MaxRetries = c.before })
 			id := b.publish()
 			b.answerBy(func(w http.ResponseWriter, _ *http.Request) {
-				b.act(c.kind, id, c.edit)
+				b.act(c.kind, id, c.edit) //nolint:contextcheck // the operator's, not the request's
 				w.WriteHeader(http.StatusBadGateway)
 			})
 			report := b.deliver(id)

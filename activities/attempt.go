@@ -54,7 +54,8 @@ func (a *Activities) attempt(
 
 // inactive reports whether the delivery must wait for its webhook, or until it is resumed itself.
 func inactive(target postrider.Target) bool {
-	return target.Delivery.HeldAt != nil || target.WebhookStatus == postrider.WebhookPaused || target.WebhookStatus == postrider.WebhookDisabled
+	status := target.WebhookStatus
+	return target.Delivery.HeldAt != nil || status == postrider.WebhookPaused || status == postrider.WebhookDisabled
 }
 
 // park parks a delivery. It leaves the workflow: when its webhook is active again, another

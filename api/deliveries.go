@@ -40,6 +40,10 @@ func (s *server) routeDeliveries() {
 		Tag: tagDeliveries, Scope: postrider.ScopeRead,
 		Summary: "List Deliveries of an Event", Errors: []int{http.StatusNotFound},
 	}, s.listEventDeliveries)
+	s.routeDeliveryReads()
+}
+
+func (s *server) routeDeliveryReads() {
 	rest.Handle(s.rest, rest.Route{
 		Method: http.MethodGet, Path: "/api/v1/deliveries", ID: "list-deliveries", Tag: tagDeliveries, Scope: postrider.ScopeRead,
 		Summary: "List Deliveries",

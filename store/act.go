@@ -45,8 +45,10 @@ func (s *Store) Act(ctx context.Context, request postrider.ActionRequest) ([]pos
 }
 
 // actionResults reads the deliveries as the actions left them.
-func (s *Store) actionResults(ctx context.Context, request postrider.ActionRequest, made map[string]*acted) ([]postrider.ActionResult, error) {
-	var shown []string
+func (s *Store) actionResults(
+	ctx context.Context, request postrider.ActionRequest, made map[string]*acted,
+) ([]postrider.ActionResult, error) {
+	shown := make([]string, 0, len(made))
 	for _, x := range made {
 		shown = append(shown, x.shown)
 	}
@@ -171,8 +173,7 @@ func (a *acting) load(ctx context.Context, deliveryIDs []string) error {
 		known[i] = d.ID
 		a.deliveries[d.ID] = &acted{deliveryRow: d, webhook: webhooks[d.WebhookID], shown: d.ID}
 	}
-	latest, err := latestActions(ctx, a.tx, known)
-	if err != nil {
+	if err := a.loadLatest(ctx, known); err != nil {
 		return err
 	}
 	var waiting []outboxRow
@@ -181,6 +182,12 @@ func (a *acting) load(ctx context.Context, deliveryIDs []string) error {
 	for i := range waiting {
 		a.deliveries[waiting[i].DeliveryID].row = &waiting[i]
 	}
+	return err
+}
+
+// loadLatest reads what was done to the deliveries before.
+func (a *acting) loadLatest(ctx context.Context, deliveryIDs []string) error {
+	latest, err := latestActions(ctx, a.tx, deliveryIDs)
 	for id, x := range a.deliveries {
 		x.latest = latest[id]
 	}

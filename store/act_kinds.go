@@ -102,21 +102,13 @@ func (a *acting) replay(ctx context.Context, x *acted) error {
 	}
 	var kept bool
 	err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM events WHERE key = ?)", x.EventKey).Get(ctx, a.tx, &kept)
-	if err != nil {
+	if err == nil && !kept {
+		x.refuse("its event is past its retention, so that it cannot be sent again")
+	}
+	if err != nil || !kept {
 		return err
 	}
-	if !kept {
-		x.refuse("its event is past its retention, so that it cannot be sent again")
-		return nil
-	}
-	again := deliveryRow{
-		ID: a.s.IDs.New(postrider.PrefixDelivery), WorkspaceID: x.WorkspaceID, WebhookID: x.WebhookID, EventID: x.EventID,
-		EventKey: x.EventKey, EventType: x.EventType, State: postrider.StateParked, Policy: x.webhook.Policy, ReplayOf: &x.ID,
-		CreatedAt: sqldb.Time{Time: a.now}, DueAt: sqldb.Time{Time: a.now},
-	}
-	if x.webhook.active() {
-		again.State = postrider.StatePending
-	}
+	again := x.repeated(a.s.IDs.New(postrider.PrefixDelivery), sqldb.Time{Time: a.now})
 	x.shown = again.ID
 	a.note(x, false, "its event is sent again by %s", again.ID).Made = &again.ID
 	if _, err := replaysTable.Insert(ctx, a.tx, again); err != nil || again.State == postrider.StateParked {
@@ -126,6 +118,18 @@ func (a *acting) replay(ctx context.Context, x *acted) error {
 		DeliveryID: again.ID, WebhookID: again.WebhookID, Queue: queueOf(again.WorkspaceID, again.WebhookID), Kind: kindStart, DueAt: again.DueAt,
 	})
 	return err
+}
+
+// repeated returns the row of a new delivery of the same event to the same webhook.
+func (x *acted) repeated(id string, now sqldb.Time) deliveryRow {
+	again := deliveryRow{
+		ID: id, WorkspaceID: x.WorkspaceID, WebhookID: x.WebhookID, EventID: x.EventID, EventKey: x.EventKey, EventType: x.EventType,
+		State: postrider.StateParked, Policy: x.webhook.Policy, ReplayOf: &x.ID, CreatedAt: now, DueAt: now,
+	}
+	if x.webhook.active() {
+		again.State = postrider.StatePending
+	}
+	return again
 }
 
 // cancel ends the delivery. An attempt that is under way ends as it ends, and is kept.

@@ -136,8 +136,8 @@ func (q *search) matching(looked []string) *sqldb.Statement {
 		st.Add(")")
 	}
 	if q.Result != "" || q.StatusCode != 0 {
-		st.Add(" AND EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.id AND a.delivery_id BETWEEN ? AND ? AND a.number = d.attempt_count",
-			oldestFirst[0], oldestFirst[len(oldestFirst)-1])
+		const latest = " AND EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.id AND a.number = d.attempt_count"
+		st.Add(latest+" AND a.delivery_id BETWEEN ? AND ?", oldestFirst[0], oldestFirst[len(oldestFirst)-1])
 		if q.Result != "" {
 			st.Add(" AND a.result = ?", q.Result)
 		}

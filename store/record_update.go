@@ -78,7 +78,7 @@ const noJitter = 0.5
 // made the attempt carries on with neither.
 func (d *deliveryUpdate) decide(o postrider.Outcome) postrider.Outcome {
 	if o.Policy != d.Policy && o.Policy != (postrider.Policy{}) {
-		o = o.Judged(d.Policy.Judge(o.Attempt, o.RetryAfter, noJitter))
+		o = o.Judged(d.Judge(o.Attempt, o.RetryAfter, noJitter))
 		o.Leaves = o.State == postrider.StateRetrying
 	}
 	if o.State == postrider.StateRetrying && d.HeldAt != nil {

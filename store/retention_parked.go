@@ -72,7 +72,9 @@ func (r *retention) failIfParked(ctx context.Context, webhookID string, delivery
 }
 
 // failIf fails those of a webhook's deliveries that are parked and meet the condition.
-func (r *retention) failIf(ctx context.Context, webhookID string, deliveryIDs []string, condition *sqldb.Statement) (failed int, err error) {
+func (r *retention) failIf(
+	ctx context.Context, webhookID string, deliveryIDs []string, condition *sqldb.Statement,
+) (failed int, err error) {
 	err = r.db.Write(ctx, "fail parked deliveries", func(tx *sqlx.Tx) error {
 		now, reason := r.now(), parkedTooLong
 		const fail = "UPDATE deliveries SET state = ?, finished_at = ?, last_error = ? WHERE state = " + sqlParked + " AND "

@@ -21,7 +21,7 @@ var (
 	webhookStatsTable    = sqldb.NewTable("webhook_stats", sqldb.ColumnsOf[statsRow](), addToStats)
 	eventsTable          = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow](), "")
 	newDeliveriesTable   = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...), "")
-	replaysTable         = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except("next_attempt_at", "last_error", "finished_at", "held_at"), "")
+	replaysTable         = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow](), "")
 	actionsTable         = sqldb.NewTable("delivery_actions", sqldb.ColumnsOf[actionRow](), "")
 	newOutboxTable       = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow]().Except("workflow_id"), "")
 	outboxTable          = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow](), "")

@@ -65,7 +65,10 @@ func searchFinds(t *testing.T, b *Bundle) {
 		{postrider.DeliverySearch{States: []postrider.DeliveryState{retrying, postrider.StateFailed, postrider.StateCancelled}}, all[2:6]},
 		{postrider.DeliverySearch{States: []postrider.DeliveryState{retrying, postrider.StateFailed}, WebhookID: w.ID}, all[4:6]},
 		{postrider.DeliverySearch{States: []postrider.DeliveryState{inFlight, retrying}}, []string{delivering, retried[1], retried[0]}},
-		{postrider.DeliverySearch{States: []postrider.DeliveryState{postrider.StatePending, postrider.StateSucceeded}}, slices.Concat(all[:1], all[6:])},
+		{
+			postrider.DeliverySearch{States: []postrider.DeliveryState{postrider.StatePending, postrider.StateSucceeded}},
+			slices.Concat(all[:1], all[6:]),
+		},
 		{postrider.DeliverySearch{States: postrider.DeliveryStates()}, all},
 		{postrider.DeliverySearch{EventType: "call.ended", Until: later}, all[3:]},
 		{postrider.DeliverySearch{EventType: "call.started"}, nil},
