@@ -177,6 +177,11 @@ type Outcome struct {
 	NextAttempt *time.Time    // set when State is retrying
 	// Expired says that the delivery failed because its next attempt would come too late.
 	Expired bool
+	// Policy, RetryAfter and ExpiresAt are what State was judged by. If the delivery has another
+	// policy by the time of the record, it is judged anew.
+	Policy     Policy
+	RetryAfter time.Duration
+	ExpiresAt  *time.Time
 	// DisableWebhook, when not "", is the reason why the webhook is disabled. Its waiting
 	// deliveries are parked.
 	DisableWebhook string
@@ -188,6 +193,24 @@ type Outcome struct {
 	// Leaves says that the delivery will be retried and leaves its workflow: the dispatchers
 	// hand it over to another workflow.
 	Leaves bool
+}
+
+// Judged returns the outcome with what the verdict says. A delivery whose next attempt would come too
+// late fails at once.
+func (o Outcome) Judged(v Verdict) Outcome {
+	o.State, o.NextAttempt, o.Expired = v.State, nil, false
+	if v.State == StateRetrying {
+		next := Timestamp(o.FinishedAt().Add(v.Wait))
+		if expired(o.ExpiresAt, next) {
+			o.State, o.Expired = StateFailed, true
+		} else {
+			o.NextAttempt = &next
+		}
+	}
+	if v.Gone {
+		o.DisableWebhook = DisabledGone
+	}
+	return o
 }
 
 // FinishedAt returns when the attempt ended.

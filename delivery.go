@@ -76,6 +76,9 @@ type Delivery struct {
 	ExpiresAt     *time.Time // no attempt begins at or after it; nil means never
 	FinishedAt    *time.Time
 	WorkflowID    string // "" before its first workflow
+	// HeldAt is when an operator paused the delivery; nil when it is not paused. While an attempt
+	// is under way it has its state still, afterwards it is parked.
+	HeldAt *time.Time
 	// TraceContext is the trace context of the publish, see [Publication].
 	TraceContext string
 	// ShapeID names what is sent of the event, see [Shape]; "" is the envelope.
@@ -84,8 +87,11 @@ type Delivery struct {
 
 // ExpiredBy reports whether it is too late for the delivery at the time.
 func (d Delivery) ExpiredBy(now time.Time) bool {
-	return d.ExpiresAt != nil && !now.Before(*d.ExpiresAt)
+	return expired(d.ExpiresAt, now)
 }
+
+// expired reports whether an expiry, if there is one, is not later than the time.
+func expired(at *time.Time, now time.Time) bool { return at != nil && !now.Before(*at) }
 
 // HasExpired reports whether the delivery failed because its event expired.
 func (d Delivery) HasExpired() bool {
@@ -141,6 +147,17 @@ type DeliveryFilter struct {
 	EventType string
 	Since     time.Time // created at or after
 	Until     time.Time // created before
+}
+
+// DeliverySearch selects deliveries of a whole workspace. A zero field selects all.
+type DeliverySearch struct {
+	WebhookID  string
+	States     []DeliveryState // any of them
+	EventType  string
+	Result     Result // of the latest attempt
+	StatusCode int    // of the latest attempt
+	Since      time.Time
+	Until      time.Time
 }
 
 // History is a delivery's attempts and state as its workflow knows them: the answer to the

@@ -35,12 +35,12 @@ func (a *Activities) attempt(
 	}
 	successor := answered(made.Result == postrider.ResultSuccess)
 	verdict := target.Delivery.Policy.Judge(made, retryAfter, a.Random())
-	outcome := outcomeOf(target.Delivery, made, verdict)
+	outcome := outcomeOf(target.Delivery, made, retryAfter, verdict)
 	outcome.WorkflowID, outcome.Successor = workflowID, successor
 	outcome.Leaves = outcome.State == postrider.StateRetrying && postrider.FirstAttemptsOnly(workflowID)
 	err = a.Store.Record(ctx, []postrider.Outcome{outcome})
 	if postrider.CodeOf(err) == postrider.CodeConflict {
-		return a.superseded(ctx, outcome)
+		return a.superseded(ctx, target, outcome)
 	}
 	if err != nil {
 		return Report{}, err
@@ -75,9 +75,10 @@ func (a *Activities) expire(ctx context.Context, d postrider.Delivery, workflowI
 	return report, err
 }
 
-// inactive reports whether the delivery must wait for its webhook.
+// inactive reports whether the delivery must wait for its webhook, or until it is resumed itself.
 func inactive(target postrider.Target) bool {
-	return target.WebhookStatus == postrider.WebhookPaused || target.WebhookStatus == postrider.WebhookDisabled
+	status := target.WebhookStatus
+	return target.Delivery.HeldAt != nil || status == postrider.WebhookPaused || status == postrider.WebhookDisabled
 }
 
 // park parks a delivery. It leaves the workflow: when its webhook is active again, another
@@ -91,17 +92,24 @@ func (a *Activities) park(ctx context.Context, d postrider.Delivery, workflowID 
 
 // superseded reports the stored state after an attempt that was recorded too late. An abandoned
 // try has recorded its number, and the answer is ignored, as after a crash. Or the delivery was
-// finished meanwhile, such as cancelled: then the attempt is stored, and counts.
-func (a *Activities) superseded(ctx context.Context, outcome postrider.Outcome) (Report, error) {
+// finished meanwhile, such as cancelled, or an operator changed or paused it: then the attempt is
+// stored, and counts.
+func (a *Activities) superseded(ctx context.Context, target postrider.Target, outcome postrider.Outcome) (Report, error) {
 	targets, err := a.Store.Targets(ctx, []string{outcome.DeliveryID})
 	if err != nil || len(targets) == 0 {
 		return Report{DeliveryID: outcome.DeliveryID, Left: true}, err
 	}
 	delivery := targets[0].Delivery
+	changed := delivery.Policy != target.Delivery.Policy || delivery.State == postrider.StateParked
 	report, err := a.storedReport(ctx, delivery)
+	report.Left = changed && !delivery.State.Finished()
 	if slices.ContainsFunc(report.Attempts, func(stored postrider.Attempt) bool { return isSame(stored, outcome.Attempt) }) {
 		outcome.State = delivery.State
-		a.Metrics.observeAttempt(delivery, outcome.Attempt)
+		if changed {
+			a.Metrics.observe(delivery, outcome)
+		} else {
+			a.Metrics.observeAttempt(delivery, outcome.Attempt)
+		}
 		a.log(ctx, delivery, outcome)
 	}
 	return report, err
@@ -156,26 +164,12 @@ func skipReason(target postrider.Target) string {
 	return ""
 }
 
-// outcomeOf returns the outcome to record for an attempt. A delivery whose next attempt would come
-// too late fails at once.
-func outcomeOf(d postrider.Delivery, made postrider.Attempt, verdict postrider.Verdict) postrider.Outcome {
-	outcome := postrider.Outcome{
-		DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID,
-		Attempt: made, State: verdict.State,
-	}
-	if verdict.State == postrider.StateRetrying {
-		next := outcome.FinishedAt().Add(verdict.Wait)
-		next = postrider.Timestamp(next)
-		if d.ExpiredBy(next) {
-			outcome.State, outcome.Expired = postrider.StateFailed, true
-		} else {
-			outcome.NextAttempt = &next
-		}
-	}
-	if verdict.Gone {
-		outcome.DisableWebhook = postrider.DisabledGone
-	}
-	return outcome
+// outcomeOf returns the outcome to record for an attempt.
+func outcomeOf(d postrider.Delivery, made postrider.Attempt, retryAfter time.Duration, verdict postrider.Verdict) postrider.Outcome {
+	return postrider.Outcome{
+		DeliveryID: d.ID, WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, Attempt: made, Policy: d.Policy, RetryAfter: retryAfter,
+		ExpiresAt: d.ExpiresAt,
+	}.Judged(verdict)
 }
 
 // log writes the attempt's log line.

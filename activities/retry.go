@@ -29,6 +29,8 @@ const (
 // RetryInput names the deliveries to try again.
 type RetryInput struct {
 	Members []RetryMember `json:"members,omitempty"`
+	// Policy is what the workflow goes by. A delivery whose policy is another by now leaves it.
+	Policy *postrider.Policy `json:"policy,omitempty"`
 	// RetryMember is the only delivery of an input of earlier versions.
 	RetryMember
 }
@@ -86,7 +88,10 @@ func (a *Activities) newRound(ctx context.Context, in RetryInput) (*round, error
 	if len(targets) == 0 {
 		return nil, temporal.NewNonRetryableApplicationError("no such delivery", ErrorUnknownDelivery, nil)
 	}
-	r.classify(members, targets)
+	r.classify(in, targets)
+	if err := r.letGo(ctx); err != nil {
+		return nil, err
+	}
 	return r, r.catchUp(ctx, targets)
 }
 

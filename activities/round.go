@@ -55,6 +55,7 @@ type round struct {
 	known      map[string]int // attempts that the workflow knew when it scheduled the activity, by delivery
 	policies   []postrider.Policy
 
+	changed     []string           // deliveries whose policy is not the workflow's any more
 	due         []postrider.Target // deliveries to attempt, in the order of their times
 	reports     Reports
 	index       map[string]int     // of a delivery's report
@@ -67,12 +68,12 @@ type round struct {
 }
 
 // classify makes a report for each member, and finds the members whose attempt is due.
-func (r *round) classify(members []RetryMember, targets []postrider.Target) {
+func (r *round) classify(in RetryInput, targets []postrider.Target) {
 	byID := map[string]postrider.Target{}
 	for _, target := range targets {
 		byID[target.Delivery.ID] = target
 	}
-	for _, m := range members {
+	for _, m := range in.members() {
 		target, found := byID[m.DeliveryID]
 		d := target.Delivery
 		report := Report{DeliveryID: m.DeliveryID, State: d.State, NextAttemptAt: d.NextAttemptAt, Expired: d.HasExpired()}
@@ -82,6 +83,8 @@ func (r *round) classify(members []RetryMember, targets []postrider.Target) {
 		case d.State == postrider.StateFailed:
 			r.failure = "it had failed before"
 		case d.State.Finished():
+		case in.Policy != nil && d.Policy != *in.Policy:
+			r.changed, report.Left = append(r.changed, d.ID), true
 		default:
 			r.policies = append(r.policies, d.Policy)
 			// A delivery that is due much later was attempted by a round that died.
@@ -94,6 +97,14 @@ func (r *round) classify(members []RetryMember, targets []postrider.Target) {
 		r.reports = append(r.reports, report)
 	}
 	slices.SortStableFunc(r.due, func(a, b postrider.Target) int { return dueAt(a.Delivery).Compare(dueAt(b.Delivery)) })
+}
+
+// letGo gives deliveries with another policy than the workflow's to the dispatchers.
+func (r *round) letGo(ctx context.Context) error {
+	if len(r.changed) == 0 {
+		return nil
+	}
+	return r.a.Store.Leave(ctx, r.workflowID, r.changed)
 }
 
 // dueAt returns when the delivery's next attempt is due.

@@ -54,6 +54,7 @@ func newServer(config Config) *server {
 	s.routeEvents()
 	s.routeDeliveries()
 	s.routeExpressions()
+	s.routeDeliveryActions()
 	s.routeHealth()
 	s.rest.HandleReference()
 	return s

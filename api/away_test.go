@@ -92,6 +92,16 @@ func (s *awayStore) Delivery(context.Context, string, string) (postrider.Deliver
 	return postrider.Delivery{}, s.err()
 }
 
+func (s *awayStore) SearchDeliveries(
+	context.Context, string, postrider.DeliverySearch, postrider.Page,
+) (postrider.List[postrider.Delivery], error) {
+	return postrider.List[postrider.Delivery]{}, s.err()
+}
+
+func (s *awayStore) Act(context.Context, postrider.ActionRequest) ([]postrider.ActionResult, error) {
+	return nil, s.err()
+}
+
 func (s *awayStore) CreateWorkspace(context.Context, postrider.Workspace) error { return s.err() }
 
 func (s *awayStore) Workspace(context.Context, string) (postrider.Workspace, error) {

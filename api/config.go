@@ -20,6 +20,7 @@ type Store interface {
 	secretStore
 	eventStore
 	deliveryStore
+	actionStore
 	adminStore
 }
 

@@ -153,6 +153,9 @@ func forEachOperation(t *testing.T, wanted func(operation) bool, test func(w *wo
 
 func anyOperation(operation) bool { return true }
 
+// alwaysRefused reports whether the route refuses whatever there is so far.
+func alwaysRefused(o operation) bool { return o.OperationID == "skip-delivery" }
+
 func hasBody(o operation) bool { return o.RequestBody != nil }
 
 // world is the API with one of each resource.
@@ -203,6 +206,8 @@ func good(tb testing.TB, o operation) string {
 		"create-workspace":      `{"name":"acme"}`,
 		"create-key":            `{"name":"publisher","scopes":["publish"]}`,
 		"test-expression":       `{"filter":"true","event":{"type":"a","data":1}}`,
+		"update-delivery":       `{}`,
+		"act-on-deliveries":     `{"action":"retry","ids":["dlv_unknown"]}`,
 		"publish-event":         `{"type":"a","data":1}`,
 		"publish-events":        `{"events":[{"type":"a","data":1}]}`,
 	}
@@ -230,7 +235,11 @@ func TestScopes(t *testing.T) {
 		weak.bundle = w.as(w.newKey(w.workspace, others...))
 		require.Contains(w.t, weak.call(o, "").problem(http.StatusForbidden).Detail, string(scope))
 		enough.bundle = w.as(w.newKey(w.workspace, scope))
-		require.Less(w.t, enough.call(o, "").Status, http.StatusBadRequest)
+		if got := enough.call(o, ""); alwaysRefused(o) {
+			got.problem(http.StatusConflict)
+		} else {
+			require.Less(w.t, got.Status, http.StatusBadRequest)
+		}
 	})
 }
 
@@ -243,6 +252,10 @@ func TestEveryAnswerKeepsToTheDocument(t *testing.T) {
 		got := w.call(o, "")
 		described, found := o.Responses[strconv.Itoa(got.Status)]
 		require.True(w.t, found, "%d is documented", got.Status)
+		if alwaysRefused(o) {
+			got.problem(http.StatusConflict)
+			return
+		}
 		if described.Content == nil {
 			require.Empty(w.t, got.Body)
 			return

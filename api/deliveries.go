@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"postrider.dev/postrider"
@@ -13,6 +14,11 @@ import (
 type deliveryStore interface {
 	Deliveries(
 		ctx context.Context, workspaceID string, f postrider.DeliveryFilter, p postrider.Page,
+	) (postrider.List[postrider.Delivery], error)
+	// SearchDeliveries lists deliveries of the whole workspace. A page may have fewer items than
+	// asked for, and yet be followed by another.
+	SearchDeliveries(
+		ctx context.Context, workspaceID string, f postrider.DeliverySearch, p postrider.Page,
 	) (postrider.List[postrider.Delivery], error)
 	// Delivery returns a delivery, or [postrider.CodeNotFound] if the id is unknown.
 	Delivery(ctx context.Context, workspaceID, id string) (postrider.Delivery, error)
@@ -34,6 +40,16 @@ func (s *server) routeDeliveries() {
 		Tag: tagDeliveries, Scope: postrider.ScopeRead,
 		Summary: "List Deliveries of an Event", Errors: []int{http.StatusNotFound},
 	}, s.listEventDeliveries)
+	s.routeDeliveryReads()
+}
+
+func (s *server) routeDeliveryReads() {
+	rest.Handle(s.rest, rest.Route{
+		Method: http.MethodGet, Path: "/api/v1/deliveries", ID: "list-deliveries", Tag: tagDeliveries, Scope: postrider.ScopeRead,
+		Summary: "List Deliveries",
+		Description: "All of the workspace. Where filters match few of many deliveries, a page may have fewer items than `limit`, " +
+			"or none, and yet a `next_cursor`: go on until that is null.",
+	}, s.searchDeliveries)
 	rest.Handle(s.rest, rest.Route{
 		Method: http.MethodGet, Path: "/api/v1/deliveries/{id}", ID: "get-delivery", Tag: tagDeliveries, Scope: postrider.ScopeRead,
 		Summary: "Get Delivery", Errors: []int{http.StatusNotFound}, Description: "With its attempts, from the database.",
@@ -116,6 +132,38 @@ func (q DeliveriesQuery) find(
 // knowsNothing reports whether the list may be that of something which does not exist.
 func (q DeliveriesQuery) knowsNothing(found *rest.Output[rest.List[Delivery]]) bool {
 	return q.Cursor == "" && len(found.Body.Data) == 0 && found.Body.NextCursor == nil
+}
+
+type searchDeliveriesInput struct {
+	rest.PageQuery
+	rest.PeriodQuery
+	State      []postrider.DeliveryState `query:"state" enum:"pending,delivering,retrying,parked,succeeded,failed,cancelled" doc:"One or several, separated by commas." example:"failed,retrying"`
+	WebhookID  string                    `query:"webhook_id"`
+	EventType  string                    `query:"event_type" doc:"Only those of events of exactly this type." example:"call.ended"`
+	Result     postrider.Result          `query:"result" enum:"success,redirect,client_error,server_error,timeout,dns,connect,tls,blocked,protocol,cancelled" doc:"Of the latest attempt."`
+	StatusCode int                       `query:"status_code" minimum:"100" maximum:"599" doc:"Of the latest attempt's answer."`
+}
+
+func (s *server) searchDeliveries(ctx context.Context, in *searchDeliveriesInput) (*rest.Output[rest.List[Delivery]], error) {
+	page, err := in.Page(postrider.PrefixDelivery)
+	if err != nil {
+		return nil, err
+	}
+	if in.EventType != "" && !postrider.ValidEventType(in.EventType) {
+		return nil, rest.BrokenField("query.event_type", "must be an event type", in.EventType)
+	}
+	slices.Sort(in.State)
+	search := postrider.DeliverySearch{
+		WebhookID: in.WebhookID, States: slices.Compact(in.State), EventType: in.EventType, Result: in.Result, StatusCode: in.StatusCode,
+	}
+	if search.Since, search.Until, err = in.Period(); err != nil {
+		return nil, err
+	}
+	found, err := s.Store.SearchDeliveries(ctx, rest.Workspace(ctx), search, page)
+	if err != nil {
+		return nil, err
+	}
+	return rest.ListOf(found, showDelivery), nil
 }
 
 type webhookDeliveriesInput struct {

@@ -140,6 +140,7 @@ func TestHistoryFromTheWorkflow(t *testing.T) {
 	require.Equal(t, map[string]any{
 		"delivery_id": id, "state": "pending", "policy": map[string]any{"timeout_ms": 5000.0, "max_retries": 3.0, "backoff_ms": 1000.0},
 		"attempts": []any{}, "next_attempt_at": nil, "workflow_id": nil, "run_id": nil, "temporal_ui_url": nil, "source": "database",
+		"actions": []any{},
 	}, got, "no workflow was started yet")
 
 	b.attempt(id, postrider.StateRetrying, b.refusal())
@@ -150,6 +151,7 @@ func TestHistoryFromTheWorkflow(t *testing.T) {
 		"delivery_id": id, "state": "retrying", "policy": map[string]any{"timeout_ms": 1000.0, "max_retries": 1.0, "backoff_ms": 100.0},
 		"next_attempt_at": "2026-08-03T12:00:02Z", "workflow_id": "delivery/" + id, "run_id": "run-1",
 		"temporal_ui_url": "http://127.0.0.1:8233/namespaces/space%201/workflows/delivery%2F" + id + "/run-1", "source": "workflow",
+		"actions": []any{},
 	}, got)
 	b.do(http.MethodGet, deliveriesPath+"/dlv_unknown/history", "").problem(http.StatusNotFound)
 }

@@ -174,6 +174,27 @@ func (s *cannedStore) Delivery(_ context.Context, _, id string) (postrider.Deliv
 	return only(s.delivery(), id, s.world.delivery)
 }
 
+func (s *cannedStore) SearchDeliveries(
+	_ context.Context, _ string, f postrider.DeliverySearch, p postrider.Page,
+) (postrider.List[postrider.Delivery], error) {
+	takes(f)
+	return page(p, postrider.PrefixDelivery, s.delivery()), nil
+}
+
+func (s *cannedStore) Act(_ context.Context, request postrider.ActionRequest) ([]postrider.ActionResult, error) {
+	takes(request)
+	results := make([]postrider.ActionResult, len(request.DeliveryIDs))
+	for i, id := range request.DeliveryIDs {
+		d, err := only(s.delivery(), id, s.world.delivery)
+		results[i] = postrider.ActionResult{DeliveryID: id, Delivery: d, Err: err}
+	}
+	return results, nil
+}
+
+func (s *cannedStore) Actions(context.Context, string) ([]postrider.Action, error) {
+	return []postrider.Action{{Kind: postrider.ActionRetry, Actor: s.world.key}}, nil
+}
+
 func (s *cannedStore) Attempts(context.Context, string) ([]postrider.Attempt, error) {
 	return []postrider.Attempt{{Number: 1, Result: "success"}}, nil
 }

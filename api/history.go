@@ -24,6 +24,7 @@ type deliveryHistory struct {
 	RunID         *string                 `json:"run_id" doc:"Null when the database answered."`
 	TemporalUIURL *string                 `json:"temporal_ui_url" doc:"The workflow in Temporal's web UI; null when there is none."`
 	Source        string                  `json:"source" enum:"workflow,database"`
+	Actions       []postrider.Action      `json:"actions" nullable:"false" doc:"What operators did, in the order in which it happened; the latest 1000."`
 }
 
 func (s *server) getHistory(ctx context.Context, in *deliveryInput) (*rest.Output[deliveryHistory], error) {
@@ -47,6 +48,9 @@ func (s *server) getHistory(ctx context.Context, in *deliveryInput) (*rest.Outpu
 	if shown.Attempts == nil {
 		shown.Attempts = []postrider.Attempt{}
 	}
+	if shown.Actions, err = s.Store.Actions(ctx, d.ID); err != nil {
+		return nil, err
+	}
 	if d.WorkflowID != "" {
 		shown.WorkflowID = &d.WorkflowID
 		shown.TemporalUIURL = s.temporalUIURL(d.WorkflowID, shown.RunID)
@@ -64,9 +68,23 @@ func (s *server) askWorkflow(ctx context.Context, d postrider.Delivery) (postrid
 	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
 	defer cancel()
 	history, err := s.Histories.History(ctx, d.WorkflowID, d.ID)
-	// The workflow that made the latest attempt does not hear of a later cancellation; and one that is
-	// cancelled between an attempt's record and its report does not hear how that ended.
-	return history, err == nil && (!d.State.Finished() || history.State == d.State)
+	return history, err == nil && !isBehind(history, d)
+}
+
+// isBehind reports whether the workflow that made the latest attempt has not heard what became of
+// the delivery since: it was cancelled, or an operator changed it. One that is cancelled between an
+// attempt's record and its report does not hear how that ended.
+func isBehind(told postrider.History, d postrider.Delivery) bool {
+	switch {
+	case d.State.Finished():
+		return told.State != d.State
+	case told.State.Finished(), len(told.Attempts) > d.AttemptCount:
+		return false
+	case told.Policy != d.Policy && told.Policy != (postrider.Policy{}):
+		return true
+	}
+	next := told.NextAttemptAt
+	return next != nil && d.NextAttemptAt != nil && !next.Equal(*d.NextAttemptAt)
 }
 
 // temporalUIURL returns the address at which Temporal's web UI shows a workflow, nil if the

@@ -36,6 +36,8 @@
 //   - sweep.go lets deliveries follow a webhook that was changed; fanout.go makes those of
 //     large publications; expiry.go fails those whose time is over; event_cancel.go calls off
 //     those of an event.
+//   - act.go is what operators do to deliveries, with a file for what each action does; action.go
+//     keeps who did what, and whom to tell. delivery_search.go lists a whole workspace.
 //   - record.go stores attempts; record_update.go has what they mean for deliveries and stats.
 //   - writable.go tells readiness whether a write would succeed.
 //   - webhook.go, headers.go, secret.go, keyring.go, event.go, event_headers.go, delivery.go,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"postrider.dev/postrider"
 	"postrider.dev/postrider/store/sqldb"
 )
 
@@ -49,6 +50,9 @@ func AllPools(s *Store) []*sqlx.DB {
 // OutboxKinds returns the kinds of outbox rows.
 func OutboxKinds() []string { return texts(outboxKinds()) }
 
+// ActionKinds returns the kinds of actions.
+func ActionKinds() []string { return texts(postrider.ActionKinds()) }
+
 // KeyKinds returns the kinds of idempotency keys.
 func KeyKinds() []string { return texts(keyKinds()) }
 
@@ -83,6 +87,7 @@ func RowColumns() map[string][]string {
 		"expiries":         sqldb.ColumnsOf[expiryRow]().Names(),
 		"shapes":           sqldb.ColumnsOf[shapeRow]().Names(),
 		"fanouts":          sqldb.ColumnsOf[fanOutRow]().Names(),
+		"delivery_actions": sqldb.ColumnsOf[actionRow]().Names(),
 		"write_probe":      sqldb.ColumnsOf[probeRow]().Names(),
 		"outbox":           sqldb.ColumnsOf[outboxRow]().Names(),
 	}

@@ -15,6 +15,7 @@ import (
 const (
 	wakeChannel   = "postrider_due"  // something became due
 	revokeChannel = "postrider_keys" // an API key was revoked
+	actChannel    = "postrider_acts" // an operator acted on a delivery
 )
 
 // How long a listener waits before it connects again.
@@ -38,19 +39,22 @@ func (s *Store) Listen(ctx context.Context) error {
 		}
 		if event == pq.ListenerEventReconnected {
 			s.revocations.Add(1)
-			s.signal()
+			s.wakeForActions()
 		}
 	})
 	context.AfterFunc(ctx, func() { _ = listener.Close() })
-	for _, channel := range []string{revokeChannel, wakeChannel} {
+	for _, channel := range []string{revokeChannel, wakeChannel, actChannel} {
 		if err := listener.Listen(channel); err != nil && ctx.Err() == nil {
 			return sqldb.Failure("listen", err)
 		}
 	}
 	for n := range listener.NotificationChannel() { // closed with the listener
-		if n != nil && n.Channel == revokeChannel {
+		switch {
+		case n != nil && n.Channel == revokeChannel:
 			s.revocations.Add(1)
-		} else {
+		case n != nil && n.Channel == actChannel:
+			s.wakeForActions()
+		default:
 			s.signal()
 		}
 	}
@@ -65,12 +69,31 @@ func (s *Store) Revocations() int64 { return s.revocations.Load() }
 // it finds out within seconds.
 func (s *Store) revoked(ctx context.Context) {
 	s.revocations.Add(1)
+	s.tellOthers(ctx, revokeChannel, "that an API key was revoked")
+}
+
+// acted wakes the dispatchers of all processes after an action: each may have something to do for
+// it.
+func (s *Store) acted(ctx context.Context) {
+	s.wakeForActions()
+	s.tellOthers(ctx, actChannel, "of an action")
+}
+
+// wakeForActions wakes all of this process's dispatchers that an action may concern.
+func (s *Store) wakeForActions() {
+	s.signal()
+	signal(s.wakeRetries)
+	signal(s.wakeNotices)
+}
+
+// tellOthers notifies the other processes of something rare; what says in the log what it is.
+func (s *Store) tellOthers(ctx context.Context, channel, what string) {
 	if !s.shared {
 		return
 	}
-	if err := sqldb.SQL("SELECT pg_notify(?, '')", revokeChannel).Run(ctx, s.db.Writing); err != nil {
+	if err := sqldb.SQL("SELECT pg_notify(?, '')", channel).Run(ctx, s.db.Writing); err != nil {
 		s.Logger.LogAttrs(ctx, slog.LevelWarn,
-			"could not tell other processes that an API key was revoked, they will find out within seconds", slog.Any("error", err))
+			"could not tell other processes, they will find out within seconds", slog.String("what", what), slog.Any("error", err))
 	}
 }
 

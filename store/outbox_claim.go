@@ -266,12 +266,16 @@ func (c *claim) leasePart(ctx context.Context, part []claimedRow) error {
 	if err != nil {
 		return err
 	}
-	var stale, attempted []string
+	var stale, attempted, held []string
 	byGroup := map[leaseGroup][]string{}
 	for _, row := range part {
 		d, found := deliveries[row.DeliveryID]
 		if !found || d.State != postrider.StatePending && d.State != postrider.StateDelivering {
 			stale = append(stale, row.DeliveryID)
+			continue
+		}
+		if d.HeldAt != nil { // it was paused while an attempt was under way that is lost
+			held = append(held, row.DeliveryID)
 			continue
 		}
 		if d.AttemptCount > 0 { // a process of an earlier version has resumed it
@@ -285,6 +289,9 @@ func (c *claim) leasePart(ctx context.Context, part []claimedRow) error {
 			group.workflowID = ""
 		}
 		byGroup[group] = append(byGroup[group], d.ID)
+	}
+	if err := parkHeld(ctx, c.tx, held); err != nil {
+		return err
 	}
 	for group, deliveryIDs := range byGroup {
 		leased, err := c.leaseRows(ctx, group, deliveryIDs)

@@ -125,7 +125,7 @@ func (h *handover) handOver(ctx context.Context, wanted []string) error {
 	if err != nil {
 		return err
 	}
-	var stale []string
+	var stale, held []string
 	var waiting []postrider.Delivery
 	for _, id := range free {
 		row, found := rows[id]
@@ -133,11 +133,18 @@ func (h *handover) handOver(ctx context.Context, wanted []string) error {
 			stale = append(stale, id)
 			continue
 		}
+		if row.HeldAt != nil { // it was paused while an attempt was under way that is lost
+			held = append(held, id)
+			continue
+		}
 		d, err := row.item()
 		if err != nil {
 			return err
 		}
 		waiting = append(waiting, d)
+	}
+	if err := parkHeld(ctx, h.tx, held); err != nil {
+		return err
 	}
 	if len(stale) > 0 {
 		if err := dropOutbox(ctx, h.tx, stale); err != nil {

@@ -152,6 +152,9 @@ func (l *life) live(t *testing.T) {
 	l.handOver(t, w.ID, claimed[5])
 	l.list(t, w, claimed[2])
 
+	l.search(t, w)
+	l.act(t, published[9:], claimed[1])
+
 	// Some are leased, and come back when their time is over.
 	require.Len(t, l.claim(t, w.ID, 1), 1)
 	l.Clock.Advance(time.Hour)
@@ -326,4 +329,49 @@ func (l *life) list(t *testing.T, w postrider.Webhook, deliveryID string) {
 		_, err = l.Deliveries(t.Context(), l.Workspace, f, postrider.Page{After: page.Items[0].ID})
 		require.NoError(t, err)
 	}
+}
+
+// search lists deliveries of the whole workspace, most of which are the crowd's.
+func (l *life) search(t *testing.T, w postrider.Webhook) {
+	t.Helper()
+	const failed, retrying, succeeded = postrider.StateFailed, postrider.StateRetrying, postrider.StateSucceeded
+	for _, f := range []postrider.DeliverySearch{
+		{Since: l.Clock.Now().Add(-time.Minute)}, // all of the workspace would be the crowd itself
+		{States: []postrider.DeliveryState{failed}},
+		{States: []postrider.DeliveryState{failed, retrying}, Since: l.Clock.Now().Add(-time.Minute)},
+		{States: []postrider.DeliveryState{failed, retrying}, WebhookID: w.ID},
+		{WebhookID: w.ID, Result: postrider.ResultServerError},
+		{WebhookID: w.ID, States: []postrider.DeliveryState{succeeded}, EventType: "call.ended"},
+	} {
+		page, err := l.SearchDeliveries(t.Context(), l.Workspace, f, postrider.Page{Limit: 1})
+		require.NoError(t, err)
+		require.NotEmpty(t, page.Items)
+		_, err = l.SearchDeliveries(t.Context(), l.Workspace, f, postrider.Page{Limit: 1, After: page.Items[0].ID})
+		require.NoError(t, err)
+	}
+}
+
+// act lets an operator act on deliveries that wait, and on one that is finished.
+func (l *life) act(t *testing.T, waiting []string, finished string) {
+	t.Helper()
+	for _, kind := range []postrider.ActionKind{postrider.ActionRetry, postrider.ActionPause, postrider.ActionResume} {
+		results, err := l.Act(t.Context(), postrider.ActionRequest{WorkspaceID: l.Workspace, Actor: "key_1", Kind: kind, DeliveryIDs: waiting})
+		require.NoError(t, err)
+		for _, r := range results {
+			require.NoError(t, r.Err)
+		}
+	}
+	again, err := l.Act(t.Context(), postrider.ActionRequest{
+		WorkspaceID: l.Workspace, Actor: "key_1", Kind: postrider.ActionRetry, DeliveryIDs: []string{finished},
+	})
+	require.NoError(t, err)
+	_, err = l.Act(t.Context(), postrider.ActionRequest{
+		WorkspaceID: l.Workspace, Actor: "key_1", Kind: postrider.ActionCancel, DeliveryIDs: []string{again[0].Delivery.ID},
+	})
+	require.NoError(t, err)
+	actions, err := l.Actions(t.Context(), waiting[0])
+	require.NoError(t, err)
+	require.Len(t, actions, 3)
+	_, err = l.ClaimNotices(t.Context(), 10, time.Minute)
+	require.NoError(t, err)
 }

@@ -27,6 +27,8 @@ type deliveryUpdate struct {
 	WorkspaceID string      `db:"workspace_id"`
 	WebhookID   string      `db:"webhook_id"`
 	ExpiresAt   *sqldb.Time `db:"expires_at"`
+	postrider.Policy
+	HeldAt *sqldb.Time `db:"held_at"`
 
 	moved  bool // a new attempt says how the delivery goes on
 	leaves bool // it leaves its workflow, for another
@@ -58,10 +60,33 @@ func (r *recorder) apply(o postrider.Outcome) {
 	if d.State.Finished() || !latest {
 		return
 	}
+	decided := d.decide(o)
+	if decided.State != o.State || decided.Leaves != o.Leaves {
+		delete(r.recordedBy, attemptKeyOf(o)) // the caller believes something else
+	}
+	o = decided
 	d.move(o)
 	if o.State.Finished() && o.State != postrider.StateCancelled {
 		stats.count(o)
 	}
+}
+
+// noJitter is the middle of what [postrider.Policy.Judge] chooses from at random.
+const noJitter = 0.5
+
+// decide returns the outcome as operators want it who acted while the attempt was under way: under
+// the policy that the delivery has by now, and not retried while it is paused. The workflow that
+// made the attempt carries on with neither.
+func (d *deliveryUpdate) decide(o postrider.Outcome) postrider.Outcome {
+	if o.Policy != d.Policy && o.Policy != (postrider.Policy{}) {
+		o.ExpiresAt = d.ExpiresAt.Pointer()
+		o = o.Judged(d.Judge(o.Attempt, o.RetryAfter, noJitter))
+		o.Leaves = o.State == postrider.StateRetrying
+	}
+	if o.State == postrider.StateRetrying && d.HeldAt != nil {
+		o.State, o.NextAttempt, o.Leaves = postrider.StateParked, nil, false
+	}
+	return o
 }
 
 // move gives the delivery the state that the outcome of its latest attempt says.
@@ -78,6 +103,9 @@ func (d *deliveryUpdate) move(o postrider.Outcome) {
 	}
 	if o.State == postrider.StateRetrying {
 		d.NextAttemptAt = sqldb.NullTime(o.NextAttempt)
+	}
+	if o.State == postrider.StateParked { // no workflow carries it
+		d.WorkflowID = ""
 	}
 	if o.State.Finished() {
 		d.FinishedAt = &sqldb.Time{Time: o.FinishedAt()}

@@ -28,7 +28,9 @@ const spill = time.Hour
 // with how far it has come. A run that was interrupted goes on with the next call.
 func (s *Store) Retain(ctx context.Context, before time.Time, progress func(postrider.Removed)) (postrider.Removed, error) {
 	r := &retention{Store: s, end: before.UTC().Truncate(24 * time.Hour), progress: progress}
-	steps := []func(context.Context) error{r.failParked, r.dropDays, r.deleteDeliveries, r.deleteEvents, r.deleteKeys}
+	steps := []func(context.Context) error{
+		r.failParked, r.failHeld, r.dropDays, r.deleteDeliveries, r.deleteActions, r.deleteEvents, r.deleteKeys,
+	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return r.removed, sqldb.Failure("remove what is past its retention", err)
@@ -153,6 +155,26 @@ func (r *retention) deleteDeliveries(ctx context.Context) error {
 		}
 		r.removed.Deliveries += int64(len(old))
 		r.progress(r.removed)
+	}
+}
+
+// deleteActions deletes the actions of deliveries that are gone.
+func (r *retention) deleteActions(ctx context.Context) error {
+	const acted = "SELECT DISTINCT delivery_id FROM delivery_actions WHERE delivery_id > ? AND delivery_id < ? ORDER BY delivery_id LIMIT ?"
+	for after := ""; ; {
+		old, err := sqldb.SQL(acted, after, postrider.IDFloor(postrider.PrefixDelivery, r.end), retainChunk).Strings(ctx, r.db.Reading)
+		if err != nil || len(old) == 0 {
+			return err
+		}
+		after = old[len(old)-1]
+		err = r.db.Write(ctx, "delete actions", func(tx *sqlx.Tx) error {
+			return sqldb.SQL("DELETE FROM delivery_actions WHERE delivery_id IN").In(old).
+				Add(" AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = delivery_actions.delivery_id AND ").InKeyRange("d.id", old).Add(")").
+				Run(ctx, tx)
+		})
+		if err != nil {
+			return err
+		}
 	}
 }
 

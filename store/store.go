@@ -43,6 +43,7 @@ type Store struct {
 	wakeRetries chan struct{}
 	wakeSweeps  chan struct{}
 	wakeFanOuts chan struct{}
+	wakeNotices chan struct{}
 
 	notifyRequests chan struct{} // for the goroutine that notifies other processes
 	stopNotifying  func()        // ends it
@@ -82,7 +83,7 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	s := &Store{
 		Options: options, db: db, shared: db.Shared && !options.Alone,
 		wake: make(chan struct{}, 1), wakeRetries: make(chan struct{}, 1), wakeSweeps: make(chan struct{}, 1),
-		wakeFanOuts:    make(chan struct{}, 1),
+		wakeFanOuts: make(chan struct{}, 1), wakeNotices: make(chan struct{}, 1),
 		notifyRequests: make(chan struct{}, 1),
 		shaper:         shaping.New(),
 		matches:        matchCache{known: map[matchKey]cachedMatch{}},

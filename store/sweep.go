@@ -207,27 +207,37 @@ func (w *sweptWebhook) waiting() *sqldb.Statement {
 }
 
 // resume puts parked deliveries back into the outbox, in the order in which they were
-// accepted. Those that were attempted before go on with their retries.
+// accepted, but for those that an operator has paused.
 func (w *sweptWebhook) resume(ctx context.Context) (int, error) {
-	parked, err := sqldb.SQL("UPDATE deliveries SET state = CASE attempt_count WHEN 0 THEN "+sqlPending+" ELSE "+sqlRetrying+" END"+
-		" WHERE trouble = "+sqlParked+" AND finished_at IS NULL AND id IN (SELECT id FROM deliveries WHERE ").PinnedTo("webhook_id", w.ID).
-		Add(" AND trouble = "+sqlParked+" AND workflow_id = '' ORDER BY webhook_id, id LIMIT ?) RETURNING id", sweepChunk).
+	parked, err := sqldb.SQL(unpark+" AND id IN (SELECT id FROM deliveries WHERE ").PinnedTo("webhook_id", w.ID).
+		Add(" AND trouble = "+sqlParked+" AND workflow_id = '' AND held_at IS NULL ORDER BY webhook_id, id LIMIT ?) RETURNING id", sweepChunk).
 		Strings(ctx, w.tx)
 	if err != nil || len(parked) == 0 {
 		return 0, err
 	}
-	slices.Sort(parked)
-	err = sqldb.SQL("UPDATE deliveries SET next_attempt_at = ? WHERE attempt_count > 0 AND ", w.now).InKeyRange("id", parked).Run(ctx, w.tx)
+	return len(parked), enqueueParked(ctx, w.tx, queueOf(w.WorkspaceID, w.ID), parked, w.now)
+}
+
+// unpark gives parked deliveries the state that they go on with; more conditions and
+// [enqueueParked] follow.
+const unpark = "UPDATE deliveries SET state = CASE attempt_count WHEN 0 THEN " + sqlPending + " ELSE " + sqlRetrying + " END" +
+	" WHERE trouble = " + sqlParked + " AND finished_at IS NULL AND held_at IS NULL"
+
+// enqueueParked puts deliveries of one queue that were parked into the outbox. Those that were
+// attempted before go on with their retries.
+func enqueueParked(ctx context.Context, tx *sqlx.Tx, queue string, deliveryIDs []string, now time.Time) error {
+	slices.Sort(deliveryIDs)
+	err := sqldb.SQL("UPDATE deliveries SET next_attempt_at = ? WHERE attempt_count > 0 AND ", now).InKeyRange("id", deliveryIDs).Run(ctx, tx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	// A first attempt may have been claimed before, and its own workflow have ended: the row says so.
-	return len(parked), sqldb.SQL(`INSERT INTO outbox (delivery_id, webhook_id, queue, kind, hold_until, leased, due_at, workflow_id)
+	return sqldb.SQL(`INSERT INTO outbox (delivery_id, webhook_id, queue, kind, hold_until, leased, due_at, workflow_id)
 		SELECT id, webhook_id, CAST(? AS text), CASE attempt_count WHEN 0 THEN `+sqlStart+` ELSE `+sqlRetry+` END,
 			CASE WHEN due_at > ? THEN due_at END, FALSE, COALESCE(next_attempt_at, due_at),
 			CASE WHEN attempt_count = 0 AND due_at <= ? THEN CAST(? AS text) || id ELSE '' END
-		FROM deliveries WHERE `, queueOf(w.WorkspaceID, w.ID), w.now, w.now, postrider.DeliveryWorkflowID("")).
-		InKeyRange("id", parked).Add(" ON CONFLICT (delivery_id) DO NOTHING").Run(ctx, w.tx)
+		FROM deliveries WHERE `, queue, now, now, postrider.DeliveryWorkflowID("")).
+		InKeyRange("id", deliveryIDs).Add(" ON CONFLICT (delivery_id) DO NOTHING").Run(ctx, tx)
 }
 
 // unfinished finds unfinished deliveries without reading through the finished ones: they are

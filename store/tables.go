@@ -23,6 +23,8 @@ var (
 	newEventsTable         = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow]().Except(sqldb.ColumnsOf[eventOptions]().Names()...), "")
 	optionedEventsTable    = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow](), "")
 	newDeliveriesTable     = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(append(nullAtFirst(), unusualColumns()...)...), "")
+	replaysTable           = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow](), "")
+	actionsTable           = sqldb.NewTable("delivery_actions", sqldb.ColumnsOf[actionRow](), "")
 	unusualDeliveriesTable = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...), "")
 	expiriesTable          = sqldb.NewTable("expiries", sqldb.ColumnsOf[expiryRow](),
 		"ON CONFLICT (delivery_id) DO UPDATE SET due_at = excluded.due_at")
@@ -64,6 +66,8 @@ var (
 		", " + workflowOrCarrier + " FROM deliveries d WHERE "
 	selectAttempts              = "SELECT " + sqldb.ColumnsOf[attemptRow]().List() + " FROM attempts WHERE "
 	selectAttemptsWithoutBodies = "SELECT " + sqldb.ColumnsOf[attemptRow]().Except("response_excerpt").List() + " FROM attempts WHERE "
+	selectActions               = "SELECT " + sqldb.ColumnsOf[actionRow]().Of("a") + " FROM delivery_actions a WHERE "
+	selectOutbox                = "SELECT " + sqldb.ColumnsOf[outboxRow]().List() + " FROM outbox WHERE "
 	selectAPIKeys               = "SELECT " + sqldb.ColumnsOf[apiKeyRow]().List() + " FROM api_keys WHERE "
 	selectWorkspaces            = "SELECT " + sqldb.ColumnsOf[workspaceRow]().List() + " FROM workspaces WHERE "
 	selectWebhooks              = "SELECT " + sqldb.ColumnsOf[storedWebhook]().Of("w") + ", w.deleted_at, " +

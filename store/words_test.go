@@ -79,9 +79,10 @@ func TestWordsAreThoseOfTheSchema(t *testing.T) {
 			states = append(states, string(state))
 		}
 		want := map[string][]string{
-			"deliveries.state":      states,
-			"idempotency_keys.kind": store.KeyKinds(),
-			"outbox.kind":           store.OutboxKinds(),
+			"deliveries.state":        states,
+			"delivery_actions.action": store.ActionKinds(),
+			"idempotency_keys.kind":   store.KeyKinds(),
+			"outbox.kind":             store.OutboxKinds(),
 			"webhooks.status": {
 				string(postrider.WebhookActive), string(postrider.WebhookPaused), string(postrider.WebhookDisabled),
 			},

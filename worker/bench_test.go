@@ -57,6 +57,7 @@ type temporal struct {
 	attempt func(workflowID string, a activities.Arrival)     // nil: a test ends the attempts
 	retries func(context.Context, postrider.Handover) error   // nil: every start succeeds
 	cancel  func(ctx context.Context, cancellation int) error // by the number of earlier cancellations
+	tell    func(ctx context.Context, notice int) error       // by the number of earlier notices
 
 	mu        sync.Mutex
 	starts    []string // workflows, in the order of their starts
@@ -64,6 +65,26 @@ type temporal struct {
 	arrivals  []string // deliveries, in the order of their attempts
 	handovers []postrider.Handover
 	cancelled []string
+	told      []postrider.Notice
+}
+
+// Tell implements [worker.Starter].
+func (f *temporal) Tell(ctx context.Context, n postrider.Notice) error {
+	f.mu.Lock()
+	f.told = append(f.told, n)
+	notice := len(f.told) - 1
+	f.mu.Unlock()
+	if f.tell != nil {
+		return f.tell(ctx, notice)
+	}
+	return nil
+}
+
+// toldOf returns the notices that workflows were told, or would have been.
+func (f *temporal) toldOf() []postrider.Notice {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.told)
 }
 
 func (f *temporal) StartOwn(ctx context.Context, d postrider.Dispatch) error {

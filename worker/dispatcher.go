@@ -52,6 +52,12 @@ type Queue interface {
 	// Expire fails some of the deliveries whose time is over. It reports whether another step is
 	// due now.
 	Expire(ctx context.Context) (more bool, err error)
+	// ClaimNotices returns operators' actions that workflows have still to be told of.
+	ClaimNotices(ctx context.Context, limit int, lease time.Duration) ([]postrider.Notice, error)
+	// Noticed says that the workflow of a notice was told.
+	Noticed(ctx context.Context, n postrider.Notice) error
+	// WakeNotices gets a value when there is something to tell.
+	WakeNotices() <-chan struct{}
 }
 
 // Starter starts and cancels workflows. Each start returns [workflows.ErrAlreadyStarted] when
@@ -61,6 +67,8 @@ type Starter interface {
 	StartBatch(ctx context.Context, workflowID string, known []postrider.Dispatch, longest time.Duration) error
 	StartRetries(ctx context.Context, h postrider.Handover) error
 	Cancel(ctx context.Context, workflowID string) error
+	// Tell tells a workflow of operators' actions.
+	Tell(ctx context.Context, n postrider.Notice) error
 }
 
 // Timing of the dispatcher.
@@ -170,6 +178,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		d.inSteps(ctx, "deliveries of a large publication", d.Queue.FanOut, d.Queue.WakeFanOuts())
 	})
 	tasks.Go(func() { d.inSteps(ctx, "deliveries that expire", d.Queue.Expire, nil) })
+	tasks.Go(func() { d.inSteps(ctx, "workflows hear of operators' actions", d.tell, d.Queue.WakeNotices()) })
 	for ctx.Err() == nil {
 		d.releaseStranded(ctx, false)
 		if d.inflight.available() == 0 || d.queued.Load() > maxQueued {

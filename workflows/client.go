@@ -179,6 +179,17 @@ func (c *Client) History(ctx context.Context, workflowID, deliveryID string) (po
 	return history, err
 }
 
+// Tell tells the workflow that carried deliveries of operators' actions on them, by a signal. It
+// returns nil when the workflow has ended or is unknown.
+func (c *Client) Tell(ctx context.Context, n postrider.Notice) error {
+	err := c.temporal.SignalWorkflow(ctx, n.WorkflowID, "", signalActed, n.Acted)
+	var missing *serviceerror.NotFound
+	if errors.As(err, &missing) {
+		return nil
+	}
+	return err
+}
+
 // Report reports attempts to the running workflow whose activity made them, by a signal.
 func (c *Client) Report(ctx context.Context, workflowID, runID string, reports activities.Reports) error {
 	return c.temporal.SignalWorkflow(ctx, workflowID, runID, signalReport, reports)

@@ -60,6 +60,7 @@ type carrier struct {
 	// firsts are the reports of a batch. There are hundreds, so they are decoded only for a
 	// query, or when a delivery failed for good.
 	firsts firstReports
+	told   bool // of an operator's action
 }
 
 func newCarrier(in DeliveryInput, runID string) *carrier {
@@ -85,9 +86,10 @@ func (c *carrier) run(ctx workflow.Context) error {
 		return err
 	}
 	c.receiveReports(ctx)
+	c.receiveActions(ctx)
 	err := c.makeFirstAttempts(ctx)
 	for round := 1; err == nil && len(c.unfinished()) > 0; round++ {
-		if err = c.pause(ctx, round); err == nil {
+		if err = c.pause(ctx, round); err == nil && len(c.unfinished()) > 0 {
 			err = c.retry(ctx)
 		}
 	}
@@ -129,6 +131,35 @@ func (c *carrier) receiveReports(ctx workflow.Context) {
 			c.apply(received)
 		}
 	})
+}
+
+// receiveActions applies what operators did to deliveries. The database goes by it already: this is
+// for whoever looks at the workflow, and lets it end when none of its deliveries is left.
+func (c *carrier) receiveActions(ctx workflow.Context) {
+	actions := workflow.GetSignalChannel(ctx, signalActed)
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		for {
+			var received []postrider.Acted
+			actions.Receive(ctx, &received)
+			for _, acted := range received {
+				if m, found := c.byID[acted.DeliveryID]; found {
+					m.act(acted)
+				}
+			}
+			c.told = true
+		}
+	})
+}
+
+// wait is the workflow's single wait: for its timer, or for its activity, whose cancel function it
+// calls when operators have taken the last delivery out of the workflow meanwhile. Without their
+// signal it makes the commands that waiting for the future alone made in earlier versions.
+func (c *carrier) wait(ctx workflow.Context, future workflow.Future, cancel workflow.CancelFunc) (interrupted bool) {
+	err := workflow.Await(ctx, func() bool { return future.IsReady() || c.told && len(c.unfinished()) == 0 })
+	if interrupted = err == nil && !future.IsReady(); interrupted {
+		cancel()
+	}
+	return interrupted
 }
 
 func (c *carrier) apply(reports activities.Reports) {
@@ -201,7 +232,12 @@ func (c *carrier) pause(ctx workflow.Context, round int) error {
 	if next := earliest(c.unfinished()); next != nil {
 		wait = next.Sub(workflow.Now(ctx))
 	}
-	return workflow.Sleep(ctx, wait)
+	timing, cancel := workflow.WithCancel(ctx)
+	timer := workflow.NewTimer(timing, wait)
+	if c.wait(ctx, timer, cancel) {
+		return nil
+	}
+	return timer.Get(ctx, nil)
 }
 
 // earliest returns the earliest time at which a member is due; nil when no time is known.
@@ -220,25 +256,30 @@ func earliest(members []*member) *time.Time {
 // internal failures have used up Temporal's tries and attempts remain.
 func (c *carrier) retry(ctx workflow.Context) error {
 	open, policy := c.unfinished(), c.in.Policy
-	made := open[0].attempts()
-	in := activities.RetryInput{}
+	least := open[0].attempts()
+	in := activities.RetryInput{Policy: &policy}
 	for _, m := range open {
-		made = min(made, m.attempts())
+		least = min(least, m.attempts())
 		in.Members = append(in.Members, activities.RetryMember{DeliveryID: m.id, Known: m.attempts()})
 		m.history.NextAttemptAt = nil
 	}
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout: activities.RetryTimeout(policy.Timeout()),
 		RetryPolicy: &temporal.RetryPolicy{
-			InitialInterval:    policy.Backoff(made + 1),
+			InitialInterval:    policy.Backoff(least + 1),
 			BackoffCoefficient: 2,
 			MaximumInterval:    postrider.MaxBackoff,
-			MaximumAttempts:    int32(max(1+policy.MaxRetries-made, 1)),
+			MaximumAttempts:    int32(max(1+policy.MaxRetries-least, 1)),
 		},
 	})
 	var acts *activities.Activities
+	attempts, cancel := workflow.WithCancel(ctx)
+	made := workflow.ExecuteActivity(attempts, acts.Retry, in)
+	if c.wait(ctx, made, cancel) {
+		return nil
+	}
 	var reports activities.Reports
-	err := workflow.ExecuteActivity(ctx, acts.Retry, in).Get(ctx, &reports)
+	err := made.Get(ctx, &reports)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -17,6 +17,8 @@
 //     the current code.
 //   - A receiver's failure is counted by Temporal's retry policy. An internal failure uses up
 //     no attempt of the receiver's, and the workflow goes on after it.
+//   - An operator's action is in the database before the workflow hears of it (signal "acted"). It
+//     ends when that took its last delivery.
 //   - A cancelled workflow records the cancellation of its unfinished deliveries.
 //
 // A workflow does no I/O, reads no clock but workflow.Now, and imports no store; activities do

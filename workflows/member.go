@@ -40,6 +40,14 @@ func (m *member) apply(report activities.Report) {
 	m.history.NextAttemptAt = report.NextAttemptAt
 }
 
+// act applies an operator's action. What an attempt made of it meanwhile comes as a report.
+func (m *member) act(acted postrider.Acted) {
+	m.left = m.left || acted.Left
+	if acted.Kind == postrider.ActionCancel && !m.history.State.Finished() {
+		m.left, m.history.State, m.history.NextAttemptAt = false, postrider.StateCancelled, nil
+	}
+}
+
 // last returns the last known attempt; the zero attempt before the first one.
 func (m *member) last() postrider.Attempt {
 	if n := len(m.history.Attempts); n > 0 {

@@ -11,6 +11,7 @@ const (
 	nameBatch    = "Batch"
 	queryHistory = "history"
 	signalReport = "attempt-report"
+	signalActed  = "acted"
 
 	nameMaintenance = "Maintenance"
 	// suffixMaintenance follows the task queue in the ids of the schedule and its workflows.

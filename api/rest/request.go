@@ -57,6 +57,9 @@ func current(ctx context.Context) *request {
 // Workspace returns the id of the caller's workspace.
 func Workspace(ctx context.Context) string { return current(ctx).key.WorkspaceID }
 
+// Caller returns the id of the caller's key.
+func Caller(ctx context.Context) string { return current(ctx).key.ID }
+
 // Allows reports whether the caller's key has a scope.
 func Allows(ctx context.Context, scope postrider.Scope) bool { return current(ctx).key.Allows(scope) }
 

@@ -62,6 +62,7 @@ CASE
 END) STORED,
     trace_context text,
     shape_id text COLLATE "C",
+    held_at timestamptz,
     expires_at timestamptz,
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
     CONSTRAINT deliveries_state_check CHECK ((state = ANY (ARRAY['pending', 'delivering', 'retrying', 'parked', 'succeeded', 'failed', 'cancelled'])))
@@ -69,11 +70,35 @@ END) STORED,
 
 CREATE INDEX deliveries_event ON deliveries (event_key, id);
 
+CREATE INDEX deliveries_held ON deliveries (held_at) WHERE ((held_at IS NOT NULL) AND (trouble = 'parked'));
+
 CREATE INDEX deliveries_trouble ON deliveries (webhook_id, trouble, id) WHERE (trouble IS NOT NULL);
 
 CREATE INDEX deliveries_webhook ON deliveries (webhook_id, id);
 
+CREATE INDEX deliveries_workspace ON deliveries (workspace_id, id);
+
+CREATE INDEX deliveries_workspace_trouble ON deliveries (workspace_id, trouble, id) WHERE (trouble IS NOT NULL);
+
 CREATE TABLE deliveries_default PARTITION OF deliveries DEFAULT;
+
+CREATE TABLE delivery_actions (
+    delivery_id text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    at timestamptz NOT NULL,
+    action text COLLATE "C" NOT NULL,
+    actor text COLLATE "C" NOT NULL,
+    detail text NOT NULL,
+    attempt integer NOT NULL,
+    made text COLLATE "C",
+    workflow_id text COLLATE "C" NOT NULL,
+    left_it boolean NOT NULL,
+    tell_at timestamptz,
+    CONSTRAINT delivery_actions_action_check CHECK ((action = ANY (ARRAY['retry', 'cancel', 'pause', 'resume', 'skip', 'edit']))),
+    CONSTRAINT delivery_actions_pkey PRIMARY KEY (delivery_id, id)
+);
+
+CREATE INDEX delivery_actions_untold ON delivery_actions (tell_at) WHERE (tell_at IS NOT NULL);
 
 CREATE TABLE events (
     key text COLLATE "C" NOT NULL,

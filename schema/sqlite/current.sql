@@ -53,13 +53,36 @@ CREATE TABLE deliveries (
     trouble         TEXT GENERATED ALWAYS AS (
                         CASE WHEN state IN ('retrying', 'parked', 'failed', 'cancelled') OR (handed_over AND state = 'delivering')
                              THEN state END) STORED
-, trace_context TEXT, shape_id TEXT, expires_at TIMESTAMP);
+, trace_context TEXT, shape_id TEXT, held_at TIMESTAMP, expires_at TIMESTAMP);
 
 CREATE INDEX deliveries_event ON deliveries (event_key, id);
+
+CREATE INDEX deliveries_held ON deliveries (held_at) WHERE held_at IS NOT NULL AND trouble = 'parked';
 
 CREATE INDEX deliveries_trouble ON deliveries (webhook_id, trouble, id) WHERE trouble IS NOT NULL;
 
 CREATE INDEX deliveries_webhook ON deliveries (webhook_id, id);
+
+CREATE INDEX deliveries_workspace ON deliveries (workspace_id, id);
+
+CREATE INDEX deliveries_workspace_trouble ON deliveries (workspace_id, trouble, id) WHERE trouble IS NOT NULL;
+
+CREATE TABLE delivery_actions (
+    delivery_id TEXT NOT NULL,
+    id          TEXT NOT NULL,
+    at          TIMESTAMP NOT NULL,
+    action      TEXT NOT NULL CHECK (action IN ('retry', 'cancel', 'pause', 'resume', 'skip', 'edit')),
+    actor       TEXT NOT NULL,
+    detail      TEXT NOT NULL,
+    attempt     INTEGER NOT NULL, -- the attempt that was under way, or the next
+    made        TEXT, -- the delivery that sends the event again
+    workflow_id TEXT NOT NULL,
+    left_it     BOOLEAN NOT NULL, -- the workflow does not carry the delivery any more
+    tell_at     TIMESTAMP,
+    PRIMARY KEY (delivery_id, id)
+);
+
+CREATE INDEX delivery_actions_untold ON delivery_actions (tell_at) WHERE tell_at IS NOT NULL;
 
 CREATE TABLE events (
     key          TEXT PRIMARY KEY,

@@ -130,6 +130,7 @@ type Delivery struct {
 	NextAttemptAt *string   `json:"next_attempt_at"`
 	LastError     *string   `json:"last_error"`
 	WorkflowID    *string   `json:"workflow_id"`
+	ReplayOf      *string   `json:"replay_of"`
 	RunID         *string   `json:"run_id"`
 	Source        string    `json:"source"`
 	TemporalUIURL *string   `json:"temporal_ui_url"`

@@ -4,6 +4,7 @@ package storetest
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func neverLost(t *testing.T, b *Bundle) {
 		}
 		r.Repeat(map[string]func(*rapid.T){
 			"publish": m.publish, "claim": m.claim, "release": m.release, "record": m.record, "hand over": m.handOver, "leave": m.leave,
-			"keep": m.keep, "acquire": m.acquire, "cancel": m.cancel, "call off": m.callOff, "park": m.park,
+			"keep": m.keep, "act": m.act, "acquire": m.acquire, "cancel": m.cancel, "call off": m.callOff, "park": m.park,
 			"publish to all": m.publishToAll, "fan out": m.fanOut, "sweep": m.sweep,
 			"pause or resume": m.toggle, "delete": m.remove, "rotate": m.rotate,
 			"expire": m.expire, "restart": m.restart, "time passes": m.pass,
@@ -92,6 +93,9 @@ func (m *machine) check(*rapid.T) {
 	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &strange, `SELECT COUNT(*) FROM deliveries d WHERE finished_at IS NULL
 		AND (expires_at IS NOT NULL) <> EXISTS (SELECT 1 FROM expiries e WHERE e.delivery_id = d.id)`))
 	require.Zero(m.t, strange)
+	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &strange, `SELECT COUNT(*) FROM deliveries d JOIN outbox o ON o.delivery_id = d.id
+		WHERE d.held_at IS NOT NULL AND o.kind <> 'cancel' AND o.hold_until IS NOT NULL AND NOT o.leased AND o.workflow_id = ''`))
+	require.Zero(m.t, strange, "what is paused waits for no time")
 	for _, webhook := range slices.Concat(m.webhooks, m.deleted) {
 		m.checkDeliveries(webhook)
 	}
@@ -257,6 +261,9 @@ func (m *machine) record(r *rapid.T) {
 		if state == postrider.StateFailed && rapid.Bool().Draw(r, "gone") {
 			o.DisableWebhook = "the receiver answered 410"
 		}
+		if rapid.Bool().Draw(r, "by its policy") {
+			o.Policy = postrider.Policy{TimeoutMS: d.Policy.TimeoutMS, MaxRetries: 1, BackoffMS: d.Policy.BackoffMS}
+		}
 		o.WorkflowID, o.Leaves = m.carrier(id), state == postrider.StateRetrying && rapid.Bool().Draw(r, "leaves")
 		if rapid.Bool().Draw(r, "hands on") {
 			o.Successor = rapid.SampledFrom(m.leased).Draw(r, "successor")
@@ -271,6 +278,21 @@ func (m *machine) record(r *rapid.T) {
 func (m *machine) cancel(r *rapid.T) {
 	id := m.some(r)[0]
 	require.NoError(m.t, m.CancelDelivery(m.t.Context(), m.carrier(id), id))
+}
+
+// act lets an operator act on deliveries, also on some that a claim has not found yet.
+func (m *machine) act(r *rapid.T) {
+	if len(m.seen) == 0 {
+		r.Skip("nothing was published")
+	}
+	ids := rapid.SliceOfNDistinct(rapid.SampledFrom(slices.Sorted(maps.Keys(m.seen))), 1, 3, rapid.ID).Draw(r, "acted on")
+	edit := postrider.PolicyEdit{MaxRetries: ref(rapid.IntRange(0, 3).Draw(r, "max_retries"))}
+	request := postrider.ActionRequest{Kind: rapid.SampledFrom(postrider.ActionKinds()).Draw(r, "action"), DeliveryIDs: ids, Edit: edit}
+	for _, result := range m.actAs(m.t, request) {
+		if postrider.CodeOf(result.Err) != postrider.CodeConflict {
+			require.NoError(m.t, result.Err)
+		}
+	}
 }
 
 func (m *machine) sweep(*rapid.T) {

@@ -1,0 +1,83 @@
+package postrider
+
+import "time"
+
+// ActionKind is what an operator asks of a delivery.
+type ActionKind string
+
+// The kinds of actions.
+const (
+	ActionRetry  ActionKind = "retry"  // make the next attempt now; on a finished delivery, send its event again
+	ActionCancel ActionKind = "cancel" // make no more attempts
+	ActionPause  ActionKind = "pause"  // make no attempt until it is resumed
+	ActionResume ActionKind = "resume" // end a pause
+	ActionSkip   ActionKind = "skip"   // let the next delivery of an ordering go
+	ActionEdit   ActionKind = "edit"   // change the policy
+)
+
+// ActionKinds returns every kind.
+func ActionKinds() []ActionKind {
+	return []ActionKind{ActionRetry, ActionCancel, ActionPause, ActionResume, ActionSkip, ActionEdit}
+}
+
+// MaxActed is the most deliveries of one request for an action.
+const MaxActed = 500
+
+// Action is what an operator did to a delivery.
+type Action struct {
+	At     time.Time  `json:"at"`
+	Kind   ActionKind `json:"action" enum:"retry,cancel,pause,resume,edit"`
+	Actor  string     `json:"actor" doc:"Id of the API key."`
+	Detail string     `json:"detail" doc:"What it came to, in words."`
+}
+
+// ActionRequest asks for an action on deliveries of a workspace.
+type ActionRequest struct {
+	WorkspaceID string
+	Actor       string // id of the API key
+	Kind        ActionKind
+	DeliveryIDs []string
+	Edit        PolicyEdit // of an [ActionEdit]
+}
+
+// PolicyEdit changes the fields of a policy that are not nil.
+type PolicyEdit struct {
+	TimeoutMS, MaxRetries, BackoffMS *int
+}
+
+// Apply returns the policy with the changes.
+func (e PolicyEdit) Apply(p Policy) Policy {
+	for _, change := range []struct{ from, to *int }{
+		{e.TimeoutMS, &p.TimeoutMS}, {e.MaxRetries, &p.MaxRetries}, {e.BackoffMS, &p.BackoffMS},
+	} {
+		if change.from != nil {
+			*change.to = *change.from
+		}
+	}
+	return p
+}
+
+// ActionResult is what an action on one delivery came to.
+type ActionResult struct {
+	DeliveryID string // as it was asked for
+	// Delivery is the delivery after the action: for a retry of a finished one, the new one.
+	Delivery Delivery
+	// Err is nil, or an [Error] of [CodeNotFound] or [CodeConflict]: nothing was changed then.
+	Err error
+}
+
+// Notice tells a workflow of actions on deliveries that it carried.
+type Notice struct {
+	WorkflowID string
+	Acted      []Acted
+	ActionIDs  []string // the actions, for the database
+}
+
+// Acted is an action, as a workflow is told of it.
+type Acted struct {
+	DeliveryID string `json:"delivery_id"`
+	Action
+
+	// Left says that the workflow does not carry the delivery any more.
+	Left bool `json:"left,omitempty"`
+}

@@ -1,0 +1,208 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"postrider.dev/postrider"
+	"postrider.dev/postrider/store/sqldb"
+)
+
+// This file has one method for each kind of action, and what they do to a delivery's rows.
+
+// stuckAfter is how long after its time a retry is not taken for being about to be made: its
+// workflow has waited for a slot and a permit by then, and has said so, or is lost.
+const stuckAfter = 15 * time.Second
+
+// retry makes the next attempt due now. While it is under way, or due already, that one is it.
+func (a *acting) retry(ctx context.Context, x *acted) error {
+	switch {
+	case x.State.Finished():
+		return a.replay(ctx, x)
+	case x.HeldAt != nil:
+		x.refuse("it is paused; resume, cancel and a change of its policy are possible")
+		return nil
+	case x.onTheWire(a.now):
+		a.noteOnce(x, "attempt %d is under way", x.next())
+		return nil
+	case !x.webhook.active():
+		x.refuseInactive()
+		return nil
+	case a.isDue(x):
+		a.noteOnce(x, "attempt %d is due", x.next())
+		return nil
+	}
+	a.note(x, x.carried(), "attempt %d is made now", x.next())
+	if x.row == nil {
+		return a.enqueue(ctx, x)
+	}
+	return a.makeDue(ctx, x)
+}
+
+// refuseInactive refuses what the webhook's status forbids.
+func (x *acted) refuseInactive() {
+	x.refuse("its webhook is %s; resume the webhook, or cancel the delivery", x.webhook.Status)
+}
+
+// noteOnce notes a retry that changes nothing, unless the retry of this attempt is noted already.
+func (a *acting) noteOnce(x *acted, detail string, args ...any) {
+	if x.latest.Action != postrider.ActionRetry || x.latest.Attempt != x.next() {
+		a.note(x, false, detail, args...)
+	}
+}
+
+// isDue reports whether the next attempt is about to be made without anybody's doing.
+func (a *acting) isDue(x *acted) bool {
+	switch {
+	case x.row == nil || x.row.Leased: // parked, or its lease is over
+		return false
+	case x.row.Kind == kindStart:
+		return x.row.HoldUntil == nil
+	case x.NextAttemptAt == nil || x.NextAttemptAt.After(a.now):
+		return false
+	}
+	return !x.carried() || a.now.Sub(x.row.DueAt.Time) < stuckAfter
+}
+
+// makeDue makes the outbox row ready, and its attempt due now.
+func (a *acting) makeDue(ctx context.Context, x *acted) error {
+	due := "due_at"
+	if x.row.Kind == kindRetry {
+		due = "next_attempt_at"
+	}
+	if err := sqldb.SQL("UPDATE deliveries SET "+due+" = ? WHERE id = ?", a.now, x.ID).Run(ctx, a.tx); err != nil {
+		return err
+	}
+	return sqldb.SQL("UPDATE outbox SET "+makeReady+", due_at = ? WHERE delivery_id = ?", a.now, x.ID).Run(ctx, a.tx)
+}
+
+// enqueue puts a parked delivery back into the outbox.
+func (a *acting) enqueue(ctx context.Context, x *acted) error {
+	if err := sqldb.SQL(unpark+" AND id = ?", x.ID).Run(ctx, a.tx); err != nil {
+		return err
+	}
+	return enqueueParked(ctx, a.tx, queueOf(x.WorkspaceID, x.WebhookID), []string{x.ID}, a.now)
+}
+
+// replay sends the event of a finished delivery again: by a new delivery, under the policy that
+// the webhook has now. While that one is not finished, it is the answer to further calls.
+func (a *acting) replay(ctx context.Context, x *acted) error {
+	if x.latest.Made != nil {
+		open, err := sqldb.SQL("SELECT id FROM deliveries WHERE id = ? AND finished_at IS NULL", *x.latest.Made).Strings(ctx, a.tx)
+		if err != nil || len(open) > 0 {
+			x.shown = *x.latest.Made
+			return err
+		}
+	}
+	if x.webhook.Deleted || x.webhook.ID == "" {
+		x.refuse("its webhook is deleted, so that its event cannot be sent again")
+		return nil
+	}
+	var kept bool
+	err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM events WHERE key = ?)", x.EventKey).Get(ctx, a.tx, &kept)
+	if err == nil && !kept {
+		x.refuse("its event is past its retention, so that it cannot be sent again")
+	}
+	if err != nil || !kept {
+		return err
+	}
+	again := x.repeated(a.s.IDs.New(postrider.PrefixDelivery), sqldb.Time{Time: a.now})
+	x.shown = again.ID
+	a.note(x, false, "its event is sent again by %s", again.ID).Made = &again.ID
+	if _, err := replaysTable.Insert(ctx, a.tx, again); err != nil || again.State == postrider.StateParked {
+		return err
+	}
+	_, err = outboxTable.Insert(ctx, a.tx, outboxRow{
+		DeliveryID: again.ID, WebhookID: again.WebhookID, Queue: queueOf(again.WorkspaceID, again.WebhookID), Kind: kindStart, DueAt: again.DueAt,
+	})
+	return err
+}
+
+// repeated returns the row of a new delivery of the same event to the same webhook.
+func (x *acted) repeated(id string, now sqldb.Time) deliveryRow {
+	again := deliveryRow{
+		ID: id, WorkspaceID: x.WorkspaceID, WebhookID: x.WebhookID, EventID: x.EventID, EventKey: x.EventKey, EventType: x.EventType,
+		State: postrider.StateParked, Policy: x.webhook.Policy, ReplayOf: &x.ID, CreatedAt: now, DueAt: now,
+	}
+	if x.webhook.active() {
+		again.State = postrider.StatePending
+	}
+	return again
+}
+
+// cancel ends the delivery. An attempt that is under way ends as it ends, and is kept.
+func (a *acting) cancel(ctx context.Context, x *acted) error {
+	switch {
+	case x.State == postrider.StateCancelled:
+		return nil
+	case x.refuseIfFinished():
+		return nil
+	case x.onTheWire(a.now):
+		a.note(x, true, "attempt %d is under way and the last", x.next())
+	default:
+		a.note(x, true, "no more attempts are made")
+	}
+	cancelled, err := cancelDeliveries(ctx, a.tx, []string{x.ID}, a.now)
+	if err != nil {
+		return err
+	}
+	a.cancelled += len(cancelled)
+	return dropOutbox(ctx, a.tx, cancelled)
+}
+
+// pause parks the delivery, whatever its webhook does. An attempt that is under way ends as it
+// ends; when it fails the delivery is parked by its record, see [deliveryUpdate.decide].
+func (a *acting) pause(ctx context.Context, x *acted) error {
+	if x.refuseIfFinished() || x.HeldAt != nil {
+		return nil
+	}
+	if err := sqldb.SQL("UPDATE deliveries SET held_at = ? WHERE id = ?", a.now, x.ID).Run(ctx, a.tx); err != nil {
+		return err
+	}
+	if x.onTheWire(a.now) {
+		a.note(x, false, "attempt %d is under way; no other is made", x.next())
+		return nil
+	}
+	a.note(x, true, "attempt %d is not made before it is resumed", x.next())
+	if x.parked() {
+		return nil
+	}
+	return parkHeld(ctx, a.tx, []string{x.ID})
+}
+
+// parkHeld parks deliveries that are paused.
+func parkHeld(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) error {
+	if len(deliveryIDs) == 0 {
+		return nil
+	}
+	return parkDeliveries(ctx, tx, deliveryIDs, "TRUE")
+}
+
+// resume ends the pause of a delivery. Its next attempt is due at once, unless the event is to be
+// delivered later, or the webhook is not active.
+func (a *acting) resume(ctx context.Context, x *acted) error {
+	switch {
+	case x.refuseIfFinished():
+		return nil
+	case x.HeldAt == nil:
+		if x.parked() && !x.webhook.active() {
+			x.refuseInactive()
+		}
+		return nil
+	}
+	if err := sqldb.SQL("UPDATE deliveries SET held_at = NULL WHERE id = ?", x.ID).Run(ctx, a.tx); err != nil {
+		return err
+	}
+	switch {
+	case !x.parked():
+		a.note(x, false, "attempt %d is under way", x.next())
+		return nil
+	case !x.webhook.active():
+		a.note(x, false, "it goes on waiting for its webhook, which is %s", x.webhook.Status)
+		return nil
+	}
+	a.note(x, false, "attempt %d is made now", x.next())
+	return a.enqueue(ctx, x)
+}

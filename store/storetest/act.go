@@ -1,0 +1,557 @@
+//nolint:thelper // these are the tests, not helpers of one
+package storetest
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"postrider.dev/postrider"
+)
+
+func actTests() map[string]func(*testing.T, *Bundle) {
+	return map[string]func(*testing.T, *Bundle){
+		"an action does in each state what it says":               actStates,
+		"many retries at once are one attempt":                    actRetryOnce,
+		"a retry waits for no carrier that is lost":               actRetryLost,
+		"a pause holds while an attempt is under way":             actPauseUnderWay,
+		"a pause outlives an attempt that is lost":                actPauseLost,
+		"a paused delivery does not follow its webhook":           actPauseWebhook,
+		"what is paused for too long fails":                       actPauseTooLong,
+		"an attempt under way is judged by the new policy":        actEditUnderWay,
+		"a policy whose retries are used up ends the delivery":    actEditUsedUp,
+		"a retry of a finished delivery is a new one":             actReplay,
+		"an action on many deliveries says what each came to":     actMany,
+		"workflows are told of actions until they have heard":     actNotices,
+		"actions are kept as long as their deliveries":            actRetention,
+		"an action on another workspace's delivery finds nothing": actForeign,
+	}
+}
+
+const actor = "key_operator"
+
+// act makes an action on a delivery and returns what it came to.
+func (b *Bundle) act(t *testing.T, kind postrider.ActionKind, id string) postrider.ActionResult {
+	t.Helper()
+	return b.actAs(t, postrider.ActionRequest{Kind: kind, DeliveryIDs: []string{id}})[0]
+}
+
+func (b *Bundle) actAs(t *testing.T, request postrider.ActionRequest) []postrider.ActionResult {
+	t.Helper()
+	request.WorkspaceID, request.Actor = b.Workspace, actor
+	results, err := b.Act(t.Context(), request)
+	require.NoError(t, err)
+	return results
+}
+
+// done makes an action that is not refused, and returns the delivery after it.
+func (b *Bundle) done(t *testing.T, kind postrider.ActionKind, id string) postrider.Delivery {
+	t.Helper()
+	result := b.act(t, kind, id)
+	require.NoError(t, result.Err)
+	return result.Delivery
+}
+
+// editRetries changes a delivery's max_retries.
+func (b *Bundle) editRetries(t *testing.T, id string, maxRetries int) postrider.ActionResult {
+	t.Helper()
+	return b.actAs(t, postrider.ActionRequest{
+		Kind: postrider.ActionEdit, DeliveryIDs: []string{id}, Edit: postrider.PolicyEdit{MaxRetries: &maxRetries},
+	})[0]
+}
+
+// where says how a delivery stands: its state as it is stored, and its row of the outbox.
+func (b *Bundle) where(t *testing.T, id string) string {
+	t.Helper()
+	var found string
+	require.NoError(t, b.Raw(t).GetContext(t.Context(), &found, `SELECT d.state || CASE WHEN d.held_at IS NULL THEN '' ELSE ', paused' END ||
+		COALESCE((SELECT ', ' || o.kind || CASE WHEN o.leased THEN ' leased' WHEN o.hold_until IS NULL THEN ' ready' ELSE ' held' END
+			FROM outbox o WHERE o.delivery_id = d.id AND o.kind <> 'cancel'), '') FROM deliveries d WHERE d.id = $1`, id))
+	return found
+}
+
+// states bring a delivery of a new webhook into each state.
+func states() map[string]func(*testing.T, *Bundle, postrider.Webhook) string {
+	end := func(state postrider.DeliveryState) func(*testing.T, *Bundle, postrider.Webhook) string {
+		return func(t *testing.T, b *Bundle, w postrider.Webhook) string {
+			id := underWay(t, b, w)
+			require.NoError(t, b.Record(t.Context(), []postrider.Outcome{b.Outcome(t, id, 1, state)}))
+			return id
+		}
+	}
+	return map[string]func(*testing.T, *Bundle, postrider.Webhook) string{
+		"pending, start ready":           func(t *testing.T, b *Bundle, w postrider.Webhook) string { return b.PublishTo(t, w.ID, 1)[0] },
+		"pending, start held":            scheduled,
+		"pending, start leased":          underWay,
+		"retrying, retry ready":          func(t *testing.T, b *Bundle, w postrider.Webhook) string { return left(t, b, w.ID, 1, time.Hour)[0] },
+		"retrying, retry held":           carriedForAnHour,
+		"retrying, retry leased":         retriedNow,
+		"parked":                         waitingForWebhook,
+		"parked, paused":                 paused(carriedForAnHour),
+		"pending, paused, start leased":  paused(underWay),
+		"retrying, paused, retry leased": paused(retriedNow),
+		"succeeded":                      end(postrider.StateSucceeded),
+		"failed":                         end(postrider.StateFailed),
+		"cancelled": func(t *testing.T, b *Bundle, w postrider.Webhook) string {
+			id := carriedForAnHour(t, b, w)
+			b.done(t, postrider.ActionCancel, id)
+			return id
+		},
+	}
+}
+
+// scheduled is a delivery of an event that is to be delivered in an hour.
+func scheduled(t *testing.T, b *Bundle, w postrider.Webhook) string {
+	event := b.NewEventTo(w.ID)
+	event.DeliverAt = ref(b.Clock.Now().Add(time.Hour))
+	receipts, err := b.Publish(t.Context(), b.Publication(event))
+	require.NoError(t, err)
+	return receipts[0].DeliveryIDs[0]
+}
+
+// underWay is a delivery whose first attempt is under way.
+func underWay(t *testing.T, b *Bundle, w postrider.Webhook) string {
+	id := b.PublishTo(t, w.ID, 1)[0]
+	require.Contains(t, b.Claimed(t, 100)[w.ID], id)
+	return id
+}
+
+// carriedForAnHour is a delivery that a workflow of retries carries for an hour.
+func carriedForAnHour(t *testing.T, b *Bundle, w postrider.Webhook) string {
+	id := left(t, b, w.ID, 1, time.Hour)[0]
+	require.Contains(t, slices.Concat(members(b.handovers(t, 100))...), id)
+	return id
+}
+
+// retriedNow is a delivery whose retry is under way.
+func retriedNow(t *testing.T, b *Bundle, w postrider.Webhook) string {
+	id := carriedForAnHour(t, b, w)
+	require.True(t, b.permitted(t, b.read(t, id)))
+	return id
+}
+
+// waitingForWebhook is a delivery that is parked for its webhook.
+func waitingForWebhook(t *testing.T, b *Bundle, w postrider.Webhook) string {
+	id := b.PublishTo(t, w.ID, 1)[0]
+	_, err := b.PauseWebhook(t.Context(), b.Workspace, w.ID)
+	require.NoError(t, err)
+	b.SweepAll(t)
+	return id
+}
+
+// paused pauses a delivery.
+func paused(before func(*testing.T, *Bundle, postrider.Webhook) string) func(*testing.T, *Bundle, postrider.Webhook) string {
+	return func(t *testing.T, b *Bundle, w postrider.Webhook) string {
+		id := before(t, b, w)
+		b.done(t, postrider.ActionPause, id)
+		return id
+	}
+}
+
+const refused = "refused"
+
+// actStates guards what each action does in each state: how the delivery stands after it.
+func actStates(t *testing.T, b *Bundle) {
+	const retry, cancel, pause, resume = postrider.ActionRetry, postrider.ActionCancel, postrider.ActionPause, postrider.ActionResume
+	const same = "" // nothing changes
+	table := map[string]map[postrider.ActionKind]string{
+		"pending, start ready":   {retry: same, cancel: "cancelled", pause: "parked, paused", resume: same},
+		"pending, start held":    {retry: "pending, start ready", cancel: "cancelled", pause: "parked, paused", resume: same},
+		"pending, start leased":  {retry: same, cancel: "cancelled", pause: "pending, paused, start leased", resume: same},
+		"retrying, retry ready":  {retry: same, cancel: "cancelled", pause: "parked, paused", resume: same},
+		"retrying, retry held":   {retry: "retrying, retry ready", cancel: "cancelled", pause: "parked, paused", resume: same},
+		"retrying, retry leased": {retry: same, cancel: "cancelled", pause: "retrying, paused, retry leased", resume: same},
+		"parked":                 {retry: refused, cancel: "cancelled", pause: "parked, paused", resume: refused},
+		"parked, paused":         {retry: refused, cancel: "cancelled, paused", pause: same, resume: "retrying, retry ready"},
+		"pending, paused, start leased": {
+			retry: refused, cancel: "cancelled, paused", pause: same, resume: "pending, start leased",
+		},
+		"retrying, paused, retry leased": {
+			retry: refused, cancel: "cancelled, paused", pause: same, resume: "retrying, retry leased",
+		},
+		"succeeded": {retry: same, cancel: refused, pause: refused, resume: refused},
+		"failed":    {retry: same, cancel: refused, pause: refused, resume: refused},
+		"cancelled": {retry: same, cancel: same, pause: refused, resume: refused},
+	}
+	require.Len(t, table, len(states()))
+	for name, prepare := range states() {
+		require.Len(t, table[name], 4, name)
+		for kind, want := range table[name] {
+			id, cleanUp := b.prepared(t, prepare)
+			require.Equal(t, name, b.where(t, id))
+			result := b.act(t, kind, id)
+			about := string(kind) + " of " + name
+			if want == refused {
+				require.Equal(t, postrider.CodeConflict, postrider.CodeOf(result.Err), about)
+				require.ErrorContains(t, result.Err, "the delivery is "+string(b.State(t, id)), about)
+				want = same
+			} else {
+				require.NoError(t, result.Err, about)
+			}
+			if want == same {
+				want = name
+			}
+			require.Equal(t, want, b.where(t, id), about)
+			requireCode(t, postrider.CodeConflict, b.act(t, postrider.ActionSkip, id).Err)
+			cleanUp()
+		}
+		id, cleanUp := b.prepared(t, prepare)
+		result := b.editRetries(t, id, 7)
+		if b.State(t, id).Finished() {
+			requireCode(t, postrider.CodeConflict, result.Err)
+			cleanUp()
+			continue
+		}
+		require.NoError(t, result.Err)
+		require.Equal(t, 7, result.Delivery.Policy.MaxRetries)
+		if name == "retrying, retry held" { // its carrier goes by the policy that it had
+			require.Equal(t, "retrying, retry ready", b.where(t, id))
+			require.Equal(t, b.Clock.Now().Add(time.Hour), *result.Delivery.NextAttemptAt, "it keeps its time")
+		} else {
+			require.Equal(t, name, b.where(t, id))
+		}
+		cleanUp()
+	}
+}
+
+// prepared brings a delivery of a new webhook into a state. cleanUp keeps it out of the next one's way.
+func (b *Bundle) prepared(t *testing.T, prepare func(*testing.T, *Bundle, postrider.Webhook) string) (id string, cleanUp func()) {
+	w := b.NewWebhook(t)
+	return prepare(t, b, w), func() {
+		require.NoError(t, b.DeleteWebhook(t.Context(), b.Workspace, w.ID))
+		b.SweepAll(t)
+	}
+}
+
+func actRetryOnce(t *testing.T, b *Bundle) {
+	id := carriedForAnHour(t, b, b.NewWebhook(t))
+	carrier := b.read(t, id).WorkflowID
+	retryAll := func(n int) {
+		var calls sync.WaitGroup
+		for range n {
+			calls.Go(func() { b.done(t, postrider.ActionRetry, id) })
+		}
+		calls.Wait()
+	}
+	retryAll(60)
+	made := b.handovers(t, 100)
+	require.Equal(t, [][]string{{id}}, members(made))
+	require.Equal(t, b.Clock.Now(), *made[0].Deliveries[0].NextAttemptAt)
+	retryAll(20)
+	require.Empty(t, b.handovers(t, 100), "its carrier is about to make the attempt")
+	old := b.read(t, id)
+	old.WorkflowID = carrier
+	permit, err := b.AcquirePermit(t.Context(), asking(old))
+	require.NoError(t, err)
+	require.True(t, permit.Elsewhere, "who carried it stands back")
+	require.True(t, b.permitted(t, b.read(t, id)))
+	retryAll(20)
+	require.Equal(t, "retrying, retry leased", b.where(t, id))
+	require.NoError(t, b.Record(t.Context(), []postrider.Outcome{b.leaving(t, id, 2, time.Hour)}))
+	require.Equal(t, 2, b.read(t, id).AttemptCount)
+	actions, err := b.Actions(t.Context(), id)
+	require.NoError(t, err)
+	require.Len(t, actions, 1, "noted once")
+	noted := postrider.Action{At: b.Clock.Now(), Kind: postrider.ActionRetry, Actor: actor, Detail: "attempt 2 is made now"}
+	require.Equal(t, noted, actions[0])
+	b.done(t, postrider.ActionRetry, id)
+	actions, err = b.Actions(t.Context(), id)
+	require.NoError(t, err)
+	require.Len(t, actions, 2, "that is another attempt")
+}
+
+// A workflow may have been terminated: then nobody makes the attempt that is due.
+func actRetryLost(t *testing.T, b *Bundle) {
+	id := carriedForAnHour(t, b, b.NewWebhook(t))
+	b.Clock.Advance(time.Hour + 10*time.Second)
+	b.done(t, postrider.ActionRetry, id)
+	require.Equal(t, "retrying, retry held", b.where(t, id))
+	b.Clock.Advance(10 * time.Second)
+	b.done(t, postrider.ActionRetry, id)
+	require.Equal(t, "retrying, retry ready", b.where(t, id))
+}
+
+func actPauseUnderWay(t *testing.T, b *Bundle) {
+	for _, prepare := range []func(*testing.T, *Bundle, postrider.Webhook) string{paused(underWay), paused(retriedNow)} {
+		w := b.NewWebhook(t)
+		id := prepare(t, b, w)
+		failed := b.Outcome(t, id, b.read(t, id).AttemptCount+1, postrider.StateRetrying)
+		requireCode(t, postrider.CodeConflict, b.Record(t.Context(), []postrider.Outcome{failed})) // its workflow hears that it left
+		require.Equal(t, "parked, paused", b.where(t, id))
+		d := b.read(t, id)
+		require.Equal(t, failed.Attempt.Number, d.AttemptCount)
+		require.Nil(t, d.NextAttemptAt)
+		require.Empty(t, d.WorkflowID)
+		b.Clock.Advance(2 * time.Hour)
+		require.NotContains(t, b.Claimed(t, 100)[w.ID], id)
+		require.NotContains(t, slices.Concat(members(b.handovers(t, 100))...), id)
+		d = b.done(t, postrider.ActionResume, id)
+		require.Equal(t, b.Clock.Now(), *d.NextAttemptAt)
+		require.Equal(t, [][]string{{id}}, members(b.handovers(t, 100)))
+
+		id = prepare(t, b, w)
+		fine := b.Outcome(t, id, b.read(t, id).AttemptCount+1, postrider.StateSucceeded)
+		require.NoError(t, b.Record(t.Context(), []postrider.Outcome{fine}))
+		require.Equal(t, postrider.StateSucceeded, b.State(t, id))
+	}
+}
+
+func actPauseLost(t *testing.T, b *Bundle) {
+	first, second := paused(underWay)(t, b, b.NewWebhook(t)), paused(retriedNow)(t, b, b.NewWebhook(t))
+	b.Clock.Advance(3 * time.Hour)
+	require.Empty(t, b.Claimed(t, 100))
+	require.Empty(t, b.handovers(t, 100))
+	for _, id := range []string{first, second} {
+		require.Equal(t, "parked, paused", b.where(t, id))
+		b.done(t, postrider.ActionResume, id)
+	}
+	require.Equal(t, "pending, start ready", b.where(t, first))
+	require.Equal(t, "retrying, retry ready", b.where(t, second))
+}
+
+func actPauseWebhook(t *testing.T, b *Bundle) {
+	ctx, w := t.Context(), b.NewWebhook(t)
+	id, other := carriedForAnHour(t, b, w), b.PublishTo(t, w.ID, 1)[0]
+	_, err := b.PauseWebhook(ctx, b.Workspace, w.ID)
+	require.NoError(t, err)
+	b.SweepAll(t)
+	b.done(t, postrider.ActionPause, id)
+	_, err = b.ResumeWebhook(ctx, b.Workspace, w.ID)
+	require.NoError(t, err)
+	b.SweepAll(t)
+	require.Equal(t, "parked, paused", b.where(t, id))
+	require.Equal(t, "pending, start ready", b.where(t, other))
+
+	_, err = b.PauseWebhook(ctx, b.Workspace, w.ID)
+	require.NoError(t, err)
+	b.SweepAll(t)
+	b.done(t, postrider.ActionResume, id)
+	require.Equal(t, "parked", b.where(t, id), "it waits for its webhook from now on")
+	_, err = b.ResumeWebhook(ctx, b.Workspace, w.ID)
+	require.NoError(t, err)
+	b.SweepAll(t)
+	require.Equal(t, "retrying, retry ready", b.where(t, id))
+
+	b.done(t, postrider.ActionPause, id)
+	require.NoError(t, b.DeleteWebhook(ctx, b.Workspace, w.ID))
+	b.SweepAll(t)
+	require.Equal(t, postrider.StateCancelled, b.State(t, id))
+}
+
+func actPauseTooLong(t *testing.T, b *Bundle) {
+	short := b.NewWebhook(t, func(w *postrider.Webhook) { w.ParkSeconds = 60 })
+	id, resumed, long := paused(carriedForAnHour)(t, b, short), carriedForAnHour(t, b, short), paused(carriedForAnHour)(t, b, b.NewWebhook(t))
+	b.Clock.Advance(61 * time.Second)
+	b.done(t, postrider.ActionPause, resumed)
+	require.EqualValues(t, 1, b.retain(t, Start().Add(-day)).Parked)
+	d := b.read(t, id)
+	require.Equal(t, postrider.StateFailed, d.State)
+	require.Equal(t, ref("parked for too long"), d.LastError)
+	require.Equal(t, "parked, paused", b.where(t, resumed))
+	require.Equal(t, "parked, paused", b.where(t, long))
+	read, err := b.Webhook(t.Context(), b.Workspace, short.ID)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, read.Stats.FailedDeliveries)
+}
+
+// judged is an outcome as the activity makes it, by the policy that the delivery has now.
+func (b *Bundle) judged(t *testing.T, id string, number int) postrider.Outcome {
+	t.Helper()
+	policy := b.read(t, id).Policy
+	o := b.Outcome(t, id, number, postrider.StateFailed)
+	o.Policy = policy
+	return o.Judged(policy.Judge(o.Attempt, 0, 0.5))
+}
+
+func actEditUnderWay(t *testing.T, b *Bundle) {
+	ctx := t.Context()
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxRetries = 0 })
+	id := underWay(t, b, w)
+	last := b.judged(t, id, 1)
+	require.Equal(t, postrider.StateFailed, last.State)
+	require.NoError(t, b.editRetries(t, id, 2).Err)
+	requireCode(t, postrider.CodeConflict, b.Record(ctx, []postrider.Outcome{last}))
+	require.Equal(t, "retrying, retry ready", b.where(t, id), "it leaves the workflow with the old policy")
+	require.Equal(t, last.FinishedAt().Add(time.Second), *b.read(t, id).NextAttemptAt)
+
+	made := b.handovers(t, 10)
+	require.Equal(t, 2, made[0].Deliveries[0].Policy.MaxRetries)
+	require.True(t, b.permitted(t, b.read(t, id)))
+	more := b.judged(t, id, 2)
+	require.Equal(t, postrider.StateRetrying, more.State)
+	require.NoError(t, b.editRetries(t, id, 1).Err)
+	requireCode(t, postrider.CodeConflict, b.Record(ctx, []postrider.Outcome{more}))
+	require.Equal(t, postrider.StateFailed, b.State(t, id))
+	require.Equal(t, "failed", b.where(t, id))
+	read, err := b.Webhook(ctx, b.Workspace, w.ID)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, read.Stats.FailedDeliveries)
+
+	// A success is one under any policy.
+	id = underWay(t, b, w)
+	fine := b.Outcome(t, id, 1, postrider.StateSucceeded)
+	fine.Policy = b.read(t, id).Policy
+	require.NoError(t, b.editRetries(t, id, 5).Err)
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{fine}))
+	require.Equal(t, postrider.StateSucceeded, b.State(t, id))
+}
+
+func actEditUsedUp(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	for _, prepare := range []func(*testing.T, *Bundle, postrider.Webhook) string{carriedForAnHour, paused(carriedForAnHour)} {
+		id := prepare(t, b, w)
+		d := b.editRetries(t, id, 0).Delivery
+		require.Equal(t, postrider.StateFailed, d.State)
+		require.Contains(t, *d.LastError, "max_retries was changed to 0 after 1 attempts; the latest failed: ")
+		require.Equal(t, b.Clock.Now(), *d.FinishedAt)
+		require.Nil(t, d.NextAttemptAt)
+	}
+	waiting := b.PublishTo(t, w.ID, 1)[0]
+	require.Equal(t, postrider.StatePending, b.editRetries(t, waiting, 0).Delivery.State, "its first attempt is no retry")
+	actions, err := b.Actions(t.Context(), waiting)
+	require.NoError(t, err)
+	require.Equal(t, "max_retries from 3 to 0", actions[0].Detail)
+	require.NoError(t, b.editRetries(t, waiting, 0).Err)
+	actions, err = b.Actions(t.Context(), waiting)
+	require.NoError(t, err)
+	require.Len(t, actions, 1, "nothing changed")
+	read, err := b.Webhook(t.Context(), b.Workspace, w.ID)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, read.Stats.FailedDeliveries)
+}
+
+func actReplay(t *testing.T, b *Bundle) {
+	ctx, w := t.Context(), b.NewWebhook(t)
+	id := finish(t, b, w.ID, 1)[0]
+	_, err := b.UpdateWebhook(ctx, b.Workspace, w.ID, func(e *postrider.WebhookEdit) error {
+		e.Webhook.MaxRetries = 9
+		return nil
+	})
+	require.NoError(t, err)
+	again := b.done(t, postrider.ActionRetry, id)
+	require.Equal(t, &id, again.ReplayOf)
+	require.NotEqual(t, id, again.ID)
+	require.Equal(t, 9, again.Policy.MaxRetries, "the webhook's as it is now")
+	require.Equal(t, again.ID, b.done(t, postrider.ActionRetry, id).ID, "many calls are one while it is not finished")
+	require.Equal(t, []string{again.ID}, b.Claimed(t, 10)[w.ID])
+	targets, err := b.Targets(ctx, []string{id, again.ID})
+	require.NoError(t, err)
+	require.Equal(t, targets[0].Body, targets[1].Body)
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, again.ID, 1, postrider.StateSucceeded)}))
+
+	_, err = b.PauseWebhook(ctx, b.Workspace, w.ID)
+	require.NoError(t, err)
+	b.SweepAll(t)
+	third := b.done(t, postrider.ActionRetry, id)
+	require.NotEqual(t, again.ID, third.ID)
+	require.Equal(t, postrider.StateParked, third.State)
+	_, err = b.ResumeWebhook(ctx, b.Workspace, w.ID)
+	require.NoError(t, err)
+	b.SweepAll(t)
+	require.Equal(t, []string{third.ID}, b.Claimed(t, 10)[w.ID])
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, third.ID, 1, postrider.StateSucceeded)}))
+
+	_, err = b.Raw(t).ExecContext(ctx, "DELETE FROM events")
+	require.NoError(t, err)
+	require.ErrorContains(t, b.act(t, postrider.ActionRetry, id).Err, "past its retention")
+	require.NoError(t, b.DeleteWebhook(ctx, b.Workspace, w.ID))
+	require.ErrorContains(t, b.act(t, postrider.ActionRetry, id).Err, "its webhook is deleted")
+}
+
+func actMany(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.MaxInFlight = postrider.MaxMaxInFlight })
+	waiting, done := left(t, b, w.ID, 120, time.Hour), finish(t, b, w.ID, 1)[0]
+	b.handovers(t, 1000)
+	asked := append(slices.Clone(waiting), "dlv_unknown", done, waiting[0])
+	slices.Reverse(asked)
+	results := b.actAs(t, postrider.ActionRequest{Kind: postrider.ActionCancel, DeliveryIDs: asked})
+	require.Len(t, results, len(asked))
+	for i, result := range results {
+		require.Equal(t, asked[i], result.DeliveryID)
+		switch result.DeliveryID {
+		case done:
+			requireCode(t, postrider.CodeConflict, result.Err)
+		case "dlv_unknown":
+			requireCode(t, postrider.CodeNotFound, result.Err)
+		default:
+			require.NoError(t, result.Err)
+			require.Equal(t, postrider.StateCancelled, result.Delivery.State)
+		}
+	}
+	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM outbox"))
+	none := b.actAs(t, postrider.ActionRequest{Kind: postrider.ActionRetry})
+	require.Empty(t, none)
+}
+
+func actNotices(t *testing.T, b *Bundle) {
+	ctx := t.Context()
+	notices := func() []postrider.Notice {
+		t.Helper()
+		found, err := b.ClaimNotices(ctx, 10, time.Minute)
+		require.NoError(t, err)
+		return found
+	}
+	require.Empty(t, notices())
+	w := b.NewWebhook(t)
+	ids := left(t, b, w.ID, 2, time.Hour)
+	carrier := b.handovers(t, 10)[0].WorkflowID
+	b.done(t, postrider.ActionPause, underWay(t, b, b.NewWebhook(t))) // its own workflow goes on carrying it
+	require.Len(t, notices(), 1)
+	b.done(t, postrider.ActionRetry, ids[0])
+	b.done(t, postrider.ActionCancel, ids[1])
+	b.done(t, postrider.ActionPause, ids[0]) // no workflow carries it
+
+	told := notices()
+	require.Len(t, told, 1)
+	require.Equal(t, carrier, told[0].WorkflowID)
+	require.Equal(t, []postrider.Acted{
+		{DeliveryID: ids[0], Left: true, Action: postrider.Action{
+			At: b.Clock.Now(), Kind: postrider.ActionRetry, Actor: actor, Detail: "attempt 2 is made now",
+		}},
+		{DeliveryID: ids[1], Left: true, Action: postrider.Action{
+			At: b.Clock.Now(), Kind: postrider.ActionCancel, Actor: actor, Detail: "no more attempts are made",
+		}},
+	}, told[0].Acted)
+	require.Empty(t, notices(), "somebody is at it")
+	b.Clock.Advance(time.Minute)
+	require.Len(t, notices(), 2, "and was not heard of")
+	require.NoError(t, b.Noticed(ctx, told[0]))
+	b.Clock.Advance(time.Minute)
+	require.Len(t, notices(), 1)
+}
+
+func actRetention(t *testing.T, b *Bundle) {
+	w := b.NewWebhook(t)
+	old, open := finish(t, b, w.ID, 1)[0], b.PublishTo(t, w.ID, 1)[0]
+	again := b.done(t, postrider.ActionRetry, old).ID
+	b.done(t, postrider.ActionCancel, again)
+	b.done(t, postrider.ActionPause, open)
+	b.done(t, postrider.ActionResume, open)
+	actions, err := b.Actions(t.Context(), open)
+	require.NoError(t, err)
+	require.Equal(t, postrider.ActionPause, actions[0].Kind)
+	require.Equal(t, postrider.ActionResume, actions[1].Kind)
+	b.Clock.Advance(2 * day)
+	require.NoError(t, b.EnsurePartitions(t.Context(), b.Clock.Now()))
+	b.retain(t, b.Clock.Now())
+	require.Equal(t, 2, b.count(t.Context(), t, "SELECT COUNT(*) FROM delivery_actions WHERE delivery_id = '"+open+"'"))
+	b.done(t, postrider.ActionCancel, open)
+	b.retain(t, b.Clock.Now())
+	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM delivery_actions"))
+}
+
+func actForeign(t *testing.T, b *Bundle) {
+	id := b.PublishTo(t, b.NewWebhook(t).ID, 1)[0]
+	for _, kind := range postrider.ActionKinds() {
+		results, err := b.Act(t.Context(), postrider.ActionRequest{WorkspaceID: b.NewWorkspace(t), Kind: kind, DeliveryIDs: []string{id}})
+		require.NoError(t, err)
+		require.Equal(t, []postrider.ActionResult{{DeliveryID: id, Err: postrider.NotFound("delivery")}}, results)
+	}
+	require.Equal(t, "pending, start ready", b.where(t, id))
+	actions, err := b.Actions(t.Context(), id)
+	require.NoError(t, err)
+	require.Empty(t, actions)
+}
