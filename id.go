@@ -22,6 +22,7 @@ const (
 	PrefixAPIKey    = "key"
 	PrefixSecret    = "sec"
 	PrefixReplay    = "rpl"
+	PrefixAudit     = "aud" // entries of the audit log
 )
 
 // ticksPerMilli is the resolution of the time in an id. A UUIDv7 has 48 bits of milliseconds,

@@ -21,6 +21,7 @@ type Store interface {
 	eventStore
 	deliveryStore
 	adminStore
+	auditStore
 }
 
 // HistoryReader asks the workflow that carries a delivery for its history. Returns an error

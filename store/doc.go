@@ -36,6 +36,7 @@
 //   - sweep.go lets deliveries follow a webhook that was changed; fanout.go makes those of
 //     large publications.
 //   - record.go stores attempts; record_update.go has what they mean for deliveries and stats.
+//   - audit.go keeps who did what: a method that changes something for a caller ends its transaction with an entry.
 //   - writable.go tells readiness whether a write would succeed.
 //   - webhook.go, headers.go, secret.go, keyring.go, event.go, delivery.go, target.go, apikey.go and
 //     workspace.go are one resource each; list.go pages.

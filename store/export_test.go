@@ -62,6 +62,7 @@ func RowColumns() map[string][]string {
 		"sweeps":           sqldb.ColumnsOf[sweepRow]().Names(),
 		"fanouts":          sqldb.ColumnsOf[fanOutRow]().Names(),
 		"write_probe":      sqldb.ColumnsOf[probeRow]().Names(),
+		"audit":            sqldb.ColumnsOf[auditRow]().Names(),
 		"outbox":           sqldb.ColumnsOf[outboxRow]().Names(),
 	}
 }

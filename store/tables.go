@@ -24,6 +24,7 @@ var (
 	newOutboxTable       = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow]().Except("workflow_id"), "")
 	outboxTable          = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow](), "")
 	fanOutsTable         = sqldb.NewTable("fanouts", sqldb.ColumnsOf[fanOutRow](), "")
+	auditTable           = sqldb.NewTable("audit", sqldb.ColumnsOf[auditRow](), "")
 	idempotencyKeysTable = sqldb.NewTable("idempotency_keys", sqldb.ColumnsOf[idempotencyRow](),
 		"ON CONFLICT (workspace_id, kind, value) DO NOTHING")
 
@@ -53,6 +54,7 @@ var (
 	selectAttempts              = "SELECT " + sqldb.ColumnsOf[attemptRow]().List() + " FROM attempts WHERE "
 	selectAttemptsWithoutBodies = "SELECT " + sqldb.ColumnsOf[attemptRow]().Except("response_excerpt").List() + " FROM attempts WHERE "
 	selectAPIKeys               = "SELECT " + sqldb.ColumnsOf[apiKeyRow]().List() + " FROM api_keys WHERE "
+	selectAudit                 = "SELECT " + sqldb.ColumnsOf[auditRow]().List() + " FROM audit WHERE "
 	selectWorkspaces            = "SELECT " + sqldb.ColumnsOf[workspaceRow]().List() + " FROM workspaces WHERE "
 	selectWebhooks              = "SELECT " + sqldb.ColumnsOf[storedWebhook]().Of("w") + ", w.deleted_at, " +
 		sqldb.ColumnsOf[webhookStats]().Of("t") + " FROM webhooks w JOIN webhook_stats t ON t.webhook_id = w.id WHERE "

@@ -35,6 +35,25 @@ CREATE TABLE attempts (
 
 CREATE TABLE attempts_default PARTITION OF attempts DEFAULT;
 
+CREATE TABLE audit (
+    id text COLLATE "C" NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    actor text COLLATE "C" NOT NULL,
+    route text NOT NULL,
+    request_id text NOT NULL,
+    action text COLLATE "C" NOT NULL,
+    resource_id text COLLATE "C" NOT NULL,
+    changes text NOT NULL,
+    created_at timestamptz NOT NULL,
+    CONSTRAINT audit_pkey PRIMARY KEY (id)
+);
+
+CREATE INDEX audit_actor ON audit (workspace_id, actor, id);
+
+CREATE INDEX audit_resource ON audit (workspace_id, resource_id, id);
+
+CREATE INDEX audit_workspace ON audit (workspace_id, id);
+
 CREATE TABLE deliveries (
     id text COLLATE "C" NOT NULL,
     workspace_id text COLLATE "C" NOT NULL,

@@ -29,6 +29,24 @@ CREATE TABLE attempts (
     PRIMARY KEY (delivery_id, number)
 );
 
+CREATE TABLE audit (
+    id TEXT NOT NULL PRIMARY KEY,
+    workspace_id TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    route TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    action TEXT NOT NULL,
+    resource_id TEXT NOT NULL,
+    changes TEXT NOT NULL, -- JSON
+    created_at TIMESTAMP NOT NULL
+);
+
+CREATE INDEX audit_actor ON audit (workspace_id, actor, id);
+
+CREATE INDEX audit_resource ON audit (workspace_id, resource_id, id);
+
+CREATE INDEX audit_workspace ON audit (workspace_id, id);
+
 CREATE TABLE deliveries (
     id              TEXT PRIMARY KEY,
     workspace_id    TEXT NOT NULL,
