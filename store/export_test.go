@@ -62,6 +62,8 @@ func RowColumns() map[string][]string {
 		"sweeps":           sqldb.ColumnsOf[sweepRow]().Names(),
 		"fanouts":          sqldb.ColumnsOf[fanOutRow]().Names(),
 		"write_probe":      sqldb.ColumnsOf[probeRow]().Names(),
+		"rollup_minutes":   sqldb.ColumnsOf[rollupRow]().Names(),
+		"rollup_hours":     sqldb.ColumnsOf[rollupRow]().Names(),
 		"audit":            sqldb.ColumnsOf[auditRow]().Names(),
 		"outbox":           sqldb.ColumnsOf[outboxRow]().Names(),
 	}

@@ -26,6 +26,7 @@ type deliveryUpdate struct {
 	deliveryProgress
 	WorkspaceID string `db:"workspace_id"`
 	WebhookID   string `db:"webhook_id"`
+	EventType   string `db:"event_type"`
 
 	moved  bool // a new attempt says how the delivery goes on
 	leaves bool // it leaves its workflow, for another
@@ -38,7 +39,7 @@ type statsDelta struct {
 	lastError     *string
 }
 
-// apply moves a delivery and its webhook's stats on by an attempt that is new.
+// apply moves a delivery, its webhook's stats and its rollup on by an attempt that is new.
 func (r *recorder) apply(o postrider.Outcome) {
 	d := r.deliveries[o.DeliveryID]
 	stats := r.stats[d.WebhookID]
@@ -49,6 +50,7 @@ func (r *recorder) apply(o postrider.Outcome) {
 	if o.Attempt.Error != nil {
 		stats.lastError = o.Attempt.Error
 	}
+	rollup := r.rollups.countAttempt(d, o)
 	latest := o.Attempt.Number > d.AttemptCount
 	d.AttemptCount = max(d.AttemptCount, o.Attempt.Number)
 	if d.State.Finished() && d.State != o.State {
@@ -60,6 +62,7 @@ func (r *recorder) apply(o postrider.Outcome) {
 	d.move(o)
 	if o.State.Finished() && o.State != postrider.StateCancelled {
 		stats.count(o)
+		rollup.countFinished(o.State)
 	}
 }
 
@@ -109,7 +112,7 @@ func (r *recorder) updateDeliveries(ctx context.Context, changed []*deliveryUpda
 	return nil
 }
 
-// addStats adds the deltas, the webhooks in order: two transactions that wait for each
+// addStats adds the deltas and the rollups, each in order: two transactions that wait for each
 // other's webhooks would be a deadlock.
 func (r *recorder) addStats(ctx context.Context) error {
 	rows := make([]statsRow, 0, len(r.stats))
@@ -117,7 +120,7 @@ func (r *recorder) addStats(ctx context.Context) error {
 		delta := r.stats[id]
 		rows = append(rows, statsRow{id, webhookStats{delta.total, delta.failed, sqldb.NullTime(delta.lastAt), delta.lastError}})
 	}
-	_, err := webhookStatsTable.Insert(ctx, r.tx, rows...)
+	_, err := countedRows.Write(ctx, r.s.db, r.tx, rollupMinutesTable.Rows(r.rollups.rows()), webhookStatsTable.Rows(rows))
 	return err
 }
 

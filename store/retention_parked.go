@@ -72,11 +72,17 @@ func (r *retention) failIfParked(ctx context.Context, webhookID string, delivery
 		now, reason := r.now(), parkedTooLong
 		const fail = "UPDATE deliveries SET state = ?, finished_at = ?, last_error = ? WHERE state = " + sqlParked +
 			" AND EXISTS (SELECT 1 FROM webhooks w WHERE w.id = ? AND w.status <> " + sqlActive + ") AND id IN"
-		changed, err := sqldb.SQL(fail, postrider.StateFailed, now, reason, webhookID).In(deliveryIDs).Add(" RETURNING id").Strings(ctx, tx)
+		var changed []deliveryUpdate
+		err := sqldb.SQL(fail, postrider.StateFailed, now, reason, webhookID).In(deliveryIDs).
+			Add(" RETURNING "+sqldb.ColumnsOf[deliveryUpdate]().List()).Select(ctx, tx, &changed)
 		if failed = len(changed); err != nil || failed == 0 {
 			return err
 		}
-		_, err = webhookStatsTable.Insert(ctx, tx, statsRow{webhookID, webhookStats{int64(failed), int64(failed), sqldb.NullTime(&now), &reason}})
+		stats, counted := statsRow{webhookID, webhookStats{int64(failed), int64(failed), sqldb.NullTime(&now), &reason}}, rollups{}
+		for _, d := range changed {
+			counted.of(d.WorkspaceID, d.WebhookID, d.EventType, withoutAttempt, now, time.Minute).Failed++
+		}
+		_, err = countedRows.Write(ctx, r.db, tx, rollupMinutesTable.Rows(counted.rows()), webhookStatsTable.Rows([]statsRow{stats}))
 		return err
 	})
 	return failed, err

@@ -24,12 +24,17 @@ var (
 	newOutboxTable       = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow]().Except("workflow_id"), "")
 	outboxTable          = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow](), "")
 	fanOutsTable         = sqldb.NewTable("fanouts", sqldb.ColumnsOf[fanOutRow](), "")
+	rollupMinutesTable   = sqldb.NewTable("rollup_minutes", sqldb.ColumnsOf[rollupRow](), addToRollup("rollup_minutes"))
+	rollupHoursTable     = sqldb.NewTable("rollup_hours", sqldb.ColumnsOf[rollupRow](), addToRollup("rollup_hours"))
 	auditTable           = sqldb.NewTable("audit", sqldb.ColumnsOf[auditRow](), "")
 	idempotencyKeysTable = sqldb.NewTable("idempotency_keys", sqldb.ColumnsOf[idempotencyRow](),
 		"ON CONFLICT (workspace_id, kind, value) DO NOTHING")
 
 	// publicationRows writes all rows of a publish but its idempotency keys in one statement.
 	publicationRows = sqldb.NewBulk(eventsTable, newDeliveriesTable, newOutboxTable)
+	// countedRows adds to stats and rollups. PostgreSQL does what comes last first: a webhook's stats are
+	// the lock under which its rollups are added to.
+	countedRows     = sqldb.NewBulk(rollupMinutesTable, webhookStatsTable)
 	idempotencyRows = sqldb.NewBulk(idempotencyKeysTable)
 
 	// Beginnings with input, see sqldb.With, precede these. In SQLite, WHERE TRUE keeps ON

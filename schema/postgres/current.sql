@@ -171,6 +171,70 @@ CREATE INDEX outbox_retrying ON outbox (webhook_id, due_at) WHERE ((kind = 'retr
 
 CREATE INDEX outbox_scheduled ON outbox (webhook_id) WHERE ((hold_until IS NOT NULL) AND (kind = 'start') AND (NOT leased));
 
+CREATE TABLE rollup_hours (
+    webhook_id text COLLATE "C" NOT NULL,
+    at bigint NOT NULL,
+    event_type text COLLATE "C" NOT NULL,
+    result text COLLATE "C" NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    attempts integer NOT NULL,
+    delivered integer NOT NULL,
+    failed integer NOT NULL,
+    ms1 integer NOT NULL,
+    ms2 integer NOT NULL,
+    ms4 integer NOT NULL,
+    ms8 integer NOT NULL,
+    ms16 integer NOT NULL,
+    ms32 integer NOT NULL,
+    ms64 integer NOT NULL,
+    ms128 integer NOT NULL,
+    ms256 integer NOT NULL,
+    ms512 integer NOT NULL,
+    ms1024 integer NOT NULL,
+    ms2048 integer NOT NULL,
+    ms4096 integer NOT NULL,
+    ms8192 integer NOT NULL,
+    ms16384 integer NOT NULL,
+    ms32768 integer NOT NULL,
+    CONSTRAINT rollup_hours_pkey PRIMARY KEY (webhook_id, at, event_type, result)
+);
+
+CREATE INDEX rollup_hours_at ON rollup_hours (at);
+
+CREATE INDEX rollup_hours_workspace ON rollup_hours (workspace_id, at);
+
+CREATE TABLE rollup_minutes (
+    webhook_id text COLLATE "C" NOT NULL,
+    at bigint NOT NULL,
+    event_type text COLLATE "C" NOT NULL,
+    result text COLLATE "C" NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    attempts integer NOT NULL,
+    delivered integer NOT NULL,
+    failed integer NOT NULL,
+    ms1 integer NOT NULL,
+    ms2 integer NOT NULL,
+    ms4 integer NOT NULL,
+    ms8 integer NOT NULL,
+    ms16 integer NOT NULL,
+    ms32 integer NOT NULL,
+    ms64 integer NOT NULL,
+    ms128 integer NOT NULL,
+    ms256 integer NOT NULL,
+    ms512 integer NOT NULL,
+    ms1024 integer NOT NULL,
+    ms2048 integer NOT NULL,
+    ms4096 integer NOT NULL,
+    ms8192 integer NOT NULL,
+    ms16384 integer NOT NULL,
+    ms32768 integer NOT NULL,
+    CONSTRAINT rollup_minutes_pkey PRIMARY KEY (webhook_id, at, event_type, result)
+) WITH (fillfactor=50);
+
+CREATE INDEX rollup_minutes_at ON rollup_minutes (at);
+
+CREATE INDEX rollup_minutes_workspace ON rollup_minutes (workspace_id, at);
+
 CREATE TABLE secret_versions (
     secret_id text COLLATE "C" NOT NULL,
     number integer NOT NULL,
