@@ -62,6 +62,25 @@ type StatsQuery struct {
 	EventType string // "" for all
 }
 
+// Align rounds Since down and Until up to whole steps.
+func (q *StatsQuery) Align() {
+	last := q.Until.Add(-1)
+	q.Since = FloorTo(q.Since, q.Step)
+	q.Until = FloorTo(last, q.Step).Add(q.Step)
+}
+
+// Points returns how many steps there are from Since to Until.
+func (q *StatsQuery) Points() int64 {
+	return (q.Until.Unix() - q.Since.Unix()) / int64(q.Step/time.Second)
+}
+
+// FloorTo returns the beginning of the step that has the time. Steps are whole seconds, counted from the
+// Unix epoch.
+func FloorTo(t time.Time, step time.Duration) time.Time {
+	at, seconds := t.Unix(), int64(step/time.Second)
+	return time.Unix(at-(at%seconds+seconds)%seconds, 0).UTC()
+}
+
 // StatsPoint is what happened in one step of a series.
 type StatsPoint struct {
 	At        time.Time // when the step begins

@@ -49,6 +49,7 @@ func newServer(config Config) *server {
 	s.routeAdmin()
 	s.routeEvents()
 	s.routeDeliveries()
+	s.routeStats()
 	s.routeAudit()
 	s.routeHealth()
 	s.rest.HandleReference()
@@ -75,6 +76,7 @@ func document(version string) rest.Document {
 			{Name: tagSecrets, Description: "Signing secrets of webhooks."},
 			{Name: tagEvents, Description: "Publishing events, and what was published."},
 			{Name: tagDeliveries, Description: "One event on its way to one webhook."},
+			{Name: tagStats, Description: "What happened to deliveries over time."},
 			{Name: tagAudit, Description: "Who did what to which resource, and when."},
 			{Name: tagAdmin, Description: "Workspaces and API keys, for the scope admin."},
 		},

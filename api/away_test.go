@@ -102,6 +102,10 @@ func (s *awayStore) Workspaces(context.Context, postrider.Page) (postrider.List[
 
 func (s *awayStore) RevokeAPIKey(context.Context, string) error { return s.err() }
 
+func (s *awayStore) Stats(context.Context, string, postrider.StatsQuery) ([]postrider.StatsPoint, error) {
+	return nil, s.err()
+}
+
 func (s *awayStore) Audit(
 	context.Context, string, postrider.AuditFilter, postrider.Page,
 ) (postrider.List[postrider.AuditEntry], error) {

@@ -22,6 +22,7 @@ type Store interface {
 	deliveryStore
 	adminStore
 	auditStore
+	statsStore
 }
 
 // HistoryReader asks the workflow that carries a delivery for its history. Returns an error

@@ -80,19 +80,13 @@ const withoutAttempt postrider.Result = ""
 
 // of returns the rollup of a moment, in which the moment is counted.
 func (r rollups) of(workspaceID, webhookID, eventType string, result postrider.Result, at time.Time, step time.Duration) *rollupRow {
-	key := rollupKey{webhookID, floorTo(at.Unix(), step), eventType, result}
+	key := rollupKey{webhookID, postrider.FloorTo(at, step).Unix(), eventType, result}
 	row := r[key]
 	if row == nil {
 		row = &rollupRow{rollupKey: key, WorkspaceID: workspaceID}
 		r[key] = row
 	}
 	return row
-}
-
-// floorTo returns the beginning of the step that has the time, both as Unix seconds.
-func floorTo(at int64, step time.Duration) int64 {
-	seconds := int64(step / time.Second)
-	return at - (at%seconds+seconds)%seconds
 }
 
 // rows returns the rollups in the order of their keys, in which every transaction locks them.
@@ -124,7 +118,7 @@ func (c *rollupCounts) countFinished(state postrider.DeliveryState) {
 // CompactStats makes hours of the minutes that are older than a day, in steps. It calls progress after
 // each with how many minutes it has taken.
 func (s *Store) CompactStats(ctx context.Context, progress func(minutes int64)) error {
-	before := floorTo(s.now().Add(-postrider.MinutesKept).Unix(), time.Hour)
+	before := postrider.FloorTo(s.now().Add(-postrider.MinutesKept), time.Hour).Unix()
 	for total := 0; ; {
 		taken := 0
 		err := s.db.Write(ctx, "compact stats", func(tx *sqlx.Tx) (err error) {

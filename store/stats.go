@@ -23,7 +23,7 @@ func (s *Store) Stats(ctx context.Context, workspaceID string, q postrider.Stats
 	if q.Step%time.Hour == 0 {
 		tables = append(tables, "rollup_hours")
 	}
-	points := make([]postrider.StatsPoint, 0, q.Until.Sub(q.Since)/q.Step)
+	points := make([]postrider.StatsPoint, 0, q.Points())
 	for at := q.Since; at.Before(q.Until); at = at.Add(q.Step) {
 		points = append(points, postrider.StatsPoint{At: at, ByResult: map[postrider.Result]int64{}})
 	}
