@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"postrider.dev/postrider"
@@ -41,11 +42,11 @@ func (s *Store) Stats(ctx context.Context, workspaceID string, q postrider.Stats
 
 // sumsOf returns the statement that reads the sums of a table's rollups.
 func sumsOf(table, workspaceID string, q postrider.StatsQuery) *sqldb.Statement {
-	step, sums := int64(q.Step/time.Second), ""
-	for _, column := range sqldb.ColumnsOf[rollupCounts]().Names() {
-		sums += ", SUM(" + column + ") AS " + column
+	step, sums := int64(q.Step/time.Second), sqldb.ColumnsOf[rollupCounts]().Names()
+	for i, column := range sums {
+		sums[i] = "SUM(" + column + ") AS " + column
 	}
-	st := sqldb.SQL("SELECT at / ? * ? AS at, result"+sums+" FROM "+table+" WHERE ", step, step)
+	st := sqldb.SQL("SELECT at / ? * ? AS at, result, "+strings.Join(sums, ", ")+" FROM "+table+" WHERE ", step, step)
 	if q.WebhookID != "" {
 		// The workspace is compared as an expression, so that its index is not looked into.
 		st.PinnedTo("webhook_id", q.WebhookID).Add(" AND workspace_id || '' = ?", workspaceID)
