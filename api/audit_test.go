@@ -78,8 +78,8 @@ func TestAuditTellsWhatChanged(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	path := webhooksPath + "/" + w.webhook
-	w.do(http.MethodPatch, path, `{"max_retries":7,"name":"n","url":"https://example.com/b?token=hush","headers":{"X-Token":"hush"},"secret":"hushhush"}`).
-		object(http.StatusOK)
+	w.do(http.MethodPatch, path, `{"max_retries":7,"name":"n","url":"https://example.com/b?token=hush",
+		"headers":{"X-Token":"hush"},"secret":"hushhush"}`).object(http.StatusOK)
 	updated := w.audit("?action=webhook.update")
 	require.Len(t, updated, 1)
 	require.Equal(t, w.webhook, updated[0]["resource_id"])
@@ -143,11 +143,13 @@ func TestAuditHasNoSecrets(t *testing.T) {
 	const hush = "hush-hush-hush"
 	path := webhooksPath + "/" + w.do(http.MethodPost, webhooksPath, `{"events":["*"],"secret":"`+hush+`1","headers":{"X-A":"`+hush+
 		`2"},"url":"https://example.com/a?k=`+hush+`3"}`).text(http.StatusCreated, "id")
-	w.do(http.MethodPatch, path, `{"secret":"`+hush+`4","headers":{"X-B":"`+hush+`5"},"url":"https://example.com/a?k=`+hush+`6"}`).object(http.StatusOK)
+	w.do(http.MethodPatch, path, `{"secret":"`+hush+`4","headers":{"X-B":"`+hush+`5"},"url":"https://example.com/a?k=`+hush+`6"}`).
+		object(http.StatusOK)
 	w.do(http.MethodPost, path+"/secret/rotate", `{"secret":"`+hush+`7"}`).object(http.StatusOK)
 	revealed := w.do(http.MethodGet, path+"/secret", "").text(http.StatusOK, "secret")
 	require.Equal(t, hush+"7", revealed)
-	key := w.do(http.MethodPost, "/api/v1/admin/workspaces/"+w.workspace+"/keys", `{"name":"k","scopes":["read"]}`).text(http.StatusCreated, "key")
+	key := w.do(http.MethodPost, "/api/v1/admin/workspaces/"+w.workspace+"/keys", `{"name":"k","scopes":["read"]}`).
+		text(http.StatusCreated, "key")
 	log := string(w.do(http.MethodGet, auditPath, "").Body)
 	for _, action := range []string{"webhook.create", "webhook.update", "secret.rotate", "secret.reveal", "key.create"} {
 		require.Contains(t, log, action)

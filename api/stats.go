@@ -107,17 +107,24 @@ func (in *statsInput) query(now time.Time) (q postrider.StatsQuery, err error) {
 		return q, rest.BrokenField("query.since", "must be before until, which is now unless it is given", in.Since)
 	}
 	q.Align()
-	if q.Since.Year() < 1 || q.Until.Year() > 9999 { // which RFC 3339 cannot say
-		return q, rest.BrokenField("query.step", "must be so short that its multiples lie in the years 1 to 9999", in.Step)
-	}
-	if q.Step%time.Hour != 0 && q.Since.Before(now.Add(-postrider.MinutesKept).Truncate(time.Hour)) {
-		return q, rest.BrokenField("query.step", "must be whole hours when since is more than a day ago, of which no minutes are kept", in.Step)
-	}
-	if n := q.Points(); n > postrider.MaxStatsPoints {
-		return q, rest.BrokenField("query.step", fmt.Sprintf("must be longer: from since to until there are %d of it, and a series has at most %d points",
-			n, postrider.MaxStatsPoints), in.Step)
+	if rule := ruleForStep(q, now); rule != "" {
+		return q, rest.BrokenField("query.step", rule, in.Step)
 	}
 	return q, nil
+}
+
+// ruleForStep returns the rule that the step of a query breaks, or "".
+func ruleForStep(q postrider.StatsQuery, now time.Time) string {
+	switch points := q.Points(); {
+	case q.Since.Year() < 1 || q.Until.Year() > 9999: // which RFC 3339 cannot say
+		return "must be so short that its multiples lie in the years 1 to 9999"
+	case q.Step%time.Hour != 0 && q.Since.Before(postrider.FloorTo(now.Add(-postrider.MinutesKept), time.Hour)):
+		return "must be whole hours when since is more than a day ago, of which no minutes are kept"
+	case points > postrider.MaxStatsPoints:
+		return fmt.Sprintf("must be longer: there are %d of it from since to until, and a series has at most %d points",
+			points, postrider.MaxStatsPoints)
+	}
+	return ""
 }
 
 // stepOf returns the duration that a text of the pattern means.

@@ -38,7 +38,9 @@ type change struct {
 
 // changes returns each such method, to be called in this order.
 func changes(b *Bundle, webhookID, keyID, newWorkspaceID string) []change {
-	key := postrider.APIKey{ID: keyID, WorkspaceID: b.Workspace, Name: "key", Hash: "hash", Scopes: postrider.Scopes(), CreatedAt: b.Clock.Now()}
+	key := postrider.APIKey{
+		ID: keyID, WorkspaceID: b.Workspace, Name: "key", Hash: "hash", Scopes: postrider.Scopes(), CreatedAt: b.Clock.Now(),
+	}
 	w := b.Settings()
 	w.ID = webhookID
 	test := b.Publication(b.NewEvent(postrider.EventTypeTest))
@@ -152,7 +154,8 @@ func auditList(t *testing.T, b *Bundle) {
 	require.Equal(t, postrider.ActorSystem, paged[10].Actor)
 	require.Len(t, b.log(t, postrider.AuditFilter{Actor: "key_2"}, 100), 4)
 	require.Len(t, b.log(t, postrider.AuditFilter{Actor: "key_2", ResourceID: w.ID, Action: postrider.ActionPauseWebhook}, 100), 2)
-	require.Len(t, b.log(t, postrider.AuditFilter{ResourceID: w.ID, Since: Start().Add(2 * time.Minute), Until: Start().Add(4 * time.Minute)}, 100), 4)
+	period := postrider.AuditFilter{ResourceID: w.ID, Since: Start().Add(2 * time.Minute), Until: Start().Add(4 * time.Minute)}
+	require.Len(t, b.log(t, period, 100), 4)
 	other, err := b.Audit(t.Context(), b.NewWorkspace(t), postrider.AuditFilter{ResourceID: w.ID}, postrider.Page{})
 	require.NoError(t, err)
 	require.Empty(t, other.Items)

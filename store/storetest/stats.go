@@ -59,7 +59,11 @@ func statsOfAttempts(t *testing.T, b *Bundle) {
 		ends   time.Duration
 		took   int64
 		result postrider.Result
-	}{{0, 100, postrider.ResultServerError}, {59_999 * time.Millisecond, 30_000, postrider.ResultTimeout}, {time.Minute, 40_000, postrider.ResultDNS}} {
+	}{
+		{0, 100, postrider.ResultServerError},
+		{59_999 * time.Millisecond, 30_000, postrider.ResultTimeout},
+		{time.Minute, 40_000, postrider.ResultDNS},
+	} {
 		o := b.Outcome(t, id, i+1, postrider.StateRetrying)
 		o.Attempt.Result, o.Attempt.DurationMS = a.result, a.took
 		o.Attempt.StartedAt = at.Add(a.ends - time.Duration(a.took)*time.Millisecond)
