@@ -45,9 +45,10 @@ func TestLookupsUseIndexesOnSQLite(t *testing.T) {
 		{"o", sqldb.SQL(retrying, "wh_1", "")},
 		{"outbox", (&sweptWebhook{WorkspaceID: "wsp_1", ID: "wh_1"}).unfinished()},
 		{"deliveries", (&sweptWebhook{WorkspaceID: "wsp_1", ID: "wh_1"}).unfinished()},
-		{"rollup_minutes", sumsOf("rollup_minutes", "wsp_1", postrider.StatsQuery{Step: time.Minute, WebhookID: "wh_1"})},
-		{"rollup_hours", sumsOf("rollup_hours", "wsp_1", postrider.StatsQuery{Step: time.Minute})},
-		{"rollup_minutes", oldRollups("rollup_minutes", 0)},
+		{tableMinutes, sumsOf(tableMinutes, "wsp_1", postrider.StatsQuery{Step: time.Minute, WebhookID: "wh_1"})},
+		{tableMinutes, sumsOf(tableMinutes, "wsp_1", postrider.StatsQuery{Step: time.Minute})},
+		{tableHours, sumsOf(tableHours, "wsp_1", postrider.StatsQuery{Step: time.Minute})},
+		{tableMinutes, oldRollups(tableMinutes, 0)},
 	} {
 		st := lookup.st
 		var steps []struct {

@@ -50,7 +50,7 @@ func (r *recorder) apply(o postrider.Outcome) {
 	if o.Attempt.Error != nil {
 		stats.lastError = o.Attempt.Error
 	}
-	rollup := r.rollups.countAttempt(d, o)
+	r.rollups.add(r.s.process, d, o.Attempt.Result, o.FinishedAt(), countsOfAttempt(o.Attempt))
 	latest := o.Attempt.Number > d.AttemptCount
 	d.AttemptCount = max(d.AttemptCount, o.Attempt.Number)
 	if d.State.Finished() && d.State != o.State {
@@ -62,7 +62,7 @@ func (r *recorder) apply(o postrider.Outcome) {
 	d.move(o)
 	if o.State.Finished() && o.State != postrider.StateCancelled {
 		stats.count(o)
-		rollup.countFinished(o.State)
+		r.rollups.add(r.s.process, d, o.Attempt.Result, o.FinishedAt(), countsOfFinished(o.State))
 	}
 }
 

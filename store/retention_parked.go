@@ -80,7 +80,7 @@ func (r *retention) failIfParked(ctx context.Context, webhookID string, delivery
 		}
 		stats, counted := statsRow{webhookID, webhookStats{int64(failed), int64(failed), sqldb.NullTime(&now), &reason}}, rollups{}
 		for _, d := range changed {
-			counted.of(d.WorkspaceID, d.WebhookID, d.EventType, withoutAttempt, now, time.Minute).Failed++
+			counted.add(r.process, &d, withoutAttempt, now, countsOfFinished(postrider.StateFailed))
 		}
 		_, err = countedRows.Write(ctx, r.db, tx, rollupMinutesTable.Rows(counted.rows()), webhookStatsTable.Rows([]statsRow{stats}))
 		return err

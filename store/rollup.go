@@ -20,14 +20,14 @@ import (
 
 // rollupKey is the primary key of a rollup.
 type rollupKey struct {
-	WebhookID string `db:"webhook_id"`
+	Subject   string // a webhook, or a workspace, see rollups.add
 	At        int64  // the beginning of its minute or hour, in Unix seconds
 	EventType string `db:"event_type"`
 	Result    postrider.Result
 }
 
 func (k rollupKey) compare(other rollupKey) int {
-	return cmp.Or(strings.Compare(k.WebhookID, other.WebhookID), cmp.Compare(k.At, other.At),
+	return cmp.Or(strings.Compare(k.Subject, other.Subject), cmp.Compare(k.At, other.At),
 		strings.Compare(k.EventType, other.EventType), cmp.Compare(k.Result, other.Result))
 }
 
@@ -69,7 +69,7 @@ func addToRollup(table string) string {
 	for i, column := range sums {
 		sums[i] = column + " = " + table + "." + column + " + excluded." + column
 	}
-	return "ON CONFLICT (webhook_id, at, event_type, result) DO UPDATE SET " + strings.Join(sums, ", ")
+	return "ON CONFLICT (subject, at, event_type, result) DO UPDATE SET " + strings.Join(sums, ", ")
 }
 
 // rollups gathers what a transaction adds to rollups.
@@ -78,9 +78,8 @@ type rollups map[rollupKey]*rollupRow
 // withoutAttempt is the result of rollups that count deliveries which failed without an attempt.
 const withoutAttempt postrider.Result = ""
 
-// of returns the rollup of a moment, in which the moment is counted.
-func (r rollups) of(workspaceID, webhookID, eventType string, result postrider.Result, at time.Time, step time.Duration) *rollupRow {
-	key := rollupKey{webhookID, postrider.FloorTo(at, step).Unix(), eventType, result}
+// of returns the rollup of a moment.
+func (r rollups) of(workspaceID string, key rollupKey) *rollupRow {
 	row := r[key]
 	if row == nil {
 		row = &rollupRow{rollupKey: key, WorkspaceID: workspaceID}
@@ -88,6 +87,23 @@ func (r rollups) of(workspaceID, webhookID, eventType string, result postrider.R
 	}
 	return row
 }
+
+// add adds counts of a delivery to its webhook's minute and to its workspace's. The process, a name of its
+// own, is part of the workspace's subject: it makes one record at a time, so nobody waits for a row
+// that all of a workspace's records add to.
+func (r rollups) add(process string, d *deliveryUpdate, result postrider.Result, at time.Time, counts rollupCounts) {
+	minute := postrider.FloorTo(at, time.Minute).Unix()
+	for _, subject := range []string{d.WebhookID, d.WorkspaceID + subjectSeparator + process} {
+		r.of(d.WorkspaceID, rollupKey{subject, minute, d.EventType, result}).add(&counts)
+	}
+}
+
+// subjectSeparator stands between a workspace and a process. The character after it ends the range of a
+// workspace's subjects.
+const (
+	subjectSeparator = "/"
+	subjectEnd       = "0"
+)
 
 // rows returns the rollups in the order of their keys, in which every transaction locks them.
 func (r rollups) rows() []rollupRow {
@@ -98,21 +114,19 @@ func (r rollups) rows() []rollupRow {
 	return rows
 }
 
-// countAttempt counts an attempt that is new, in the minute in which it ended.
-func (r rollups) countAttempt(d *deliveryUpdate, o postrider.Outcome) *rollupRow {
-	row := r.of(d.WorkspaceID, d.WebhookID, d.EventType, o.Attempt.Result, o.FinishedAt(), time.Minute)
-	row.Attempts++
-	*row.latencies()[postrider.LatencyBucket(o.Attempt.DurationMS)]++
-	return row
+// countsOfAttempt returns what an attempt counts.
+func countsOfAttempt(a postrider.Attempt) rollupCounts {
+	counts := rollupCounts{Attempts: 1}
+	*counts.latencies()[postrider.LatencyBucket(a.DurationMS)]++
+	return counts
 }
 
-// countFinished counts a delivery that its attempt finished.
-func (c *rollupCounts) countFinished(state postrider.DeliveryState) {
+// countsOfFinished returns what a delivery counts that finished, and was not cancelled.
+func countsOfFinished(state postrider.DeliveryState) rollupCounts {
 	if state == postrider.StateFailed {
-		c.Failed++
-	} else {
-		c.Delivered++
+		return rollupCounts{Failed: 1}
 	}
+	return rollupCounts{Delivered: 1}
 }
 
 // CompactStats makes hours of the minutes that are older than a day, in steps. It calls progress after
@@ -140,14 +154,16 @@ func (s *Store) CompactStats(ctx context.Context, progress func(minutes int64)) 
 // compactMinutes makes hours of up to retainChunk minutes from before the given time, and returns how many.
 func (s *Store) compactMinutes(ctx context.Context, tx *sqlx.Tx, before int64) (int, error) {
 	var minutes []rollupRow
-	err := oldRollups("rollup_minutes", before).Add(" RETURNING "+sqldb.ColumnsOf[rollupRow]().List()).Select(ctx, tx, &minutes)
+	err := oldRollups(tableMinutes, before).Add(" RETURNING "+sqldb.ColumnsOf[rollupRow]().List()).Select(ctx, tx, &minutes)
 	if err != nil {
 		return 0, err
 	}
 	hours := rollups{}
 	for _, m := range minutes {
-		hour := hours.of(m.WorkspaceID, m.WebhookID, m.EventType, m.Result, time.Unix(m.At, 0), time.Hour)
-		hour.add(&m.rollupCounts)
+		key := m.rollupKey
+		key.Subject, _, _ = strings.Cut(m.Subject, subjectSeparator)
+		key.At = postrider.FloorTo(time.Unix(m.At, 0), time.Hour).Unix()
+		hours.of(m.WorkspaceID, key).add(&m.rollupCounts)
 	}
 	_, err = rollupHoursTable.Insert(ctx, tx, hours.rows()...)
 	return len(minutes), err
@@ -157,13 +173,13 @@ func (s *Store) compactMinutes(ctx context.Context, tx *sqlx.Tx, before int64) (
 // are removed.
 func (s *Store) RetainStats(ctx context.Context, before time.Time, progress func(removed int64)) error {
 	return s.deleteInSteps(ctx, "delete old stats", progress, func() *sqldb.Statement {
-		return oldRollups("rollup_hours", before.Unix())
+		return oldRollups(tableHours, before.Unix())
 	})
 }
 
 // oldRollups returns a statement that deletes up to retainChunk rows of a table from before the given time.
 func oldRollups(table string, before int64) *sqldb.Statement {
-	const key = "(webhook_id, at, event_type, result)"
-	return sqldb.SQL("DELETE FROM "+table+" WHERE "+key+" IN (SELECT webhook_id, at, event_type, result FROM "+table+
+	const key = "(subject, at, event_type, result)"
+	return sqldb.SQL("DELETE FROM "+table+" WHERE "+key+" IN (SELECT subject, at, event_type, result FROM "+table+
 		" WHERE at < ? ORDER BY at LIMIT ?)", before, retainChunk)
 }

@@ -9,6 +9,12 @@ import (
 	"postrider.dev/postrider/store/sqldb"
 )
 
+// The tables of rollups.
+const (
+	tableMinutes = "rollup_minutes"
+	tableHours   = "rollup_hours"
+)
+
 // rollupSum is what rollups of one result come to in a step of a series.
 type rollupSum struct {
 	At     int64
@@ -20,9 +26,9 @@ type rollupSum struct {
 // happened. What is older than [postrider.MinutesKept] is known by the hour, so a step that is no whole
 // number of hours finds nothing there.
 func (s *Store) Stats(ctx context.Context, workspaceID string, q postrider.StatsQuery) ([]postrider.StatsPoint, error) {
-	tables := []string{"rollup_minutes"}
+	tables := []string{tableMinutes}
 	if q.Step%time.Hour == 0 {
-		tables = append(tables, "rollup_hours")
+		tables = append(tables, tableHours)
 	}
 	points := make([]postrider.StatsPoint, 0, q.Points())
 	for at := q.Since; at.Before(q.Until); at = at.Add(q.Step) {
@@ -47,13 +53,15 @@ func sumsOf(table, workspaceID string, q postrider.StatsQuery) *sqldb.Statement 
 		sums[i] = "SUM(" + column + ") AS " + column
 	}
 	st := sqldb.SQL("SELECT at / ? * ? AS at, result, "+strings.Join(sums, ", ")+" FROM "+table+" WHERE ", step, step)
-	if q.WebhookID != "" {
-		// The workspace is compared as an expression, so that its index is not looked into.
-		st.PinnedTo("webhook_id", q.WebhookID).Add(" AND workspace_id || '' = ?", workspaceID)
-	} else {
-		st.PinnedTo("workspace_id", workspaceID)
+	switch {
+	case q.WebhookID != "":
+		st.PinnedTo("subject", q.WebhookID).Add(" AND workspace_id = ? AND at >= ? AND at < ?", workspaceID, q.Since.Unix(), q.Until.Unix())
+	case table == tableHours:
+		st.PinnedTo("subject", workspaceID).Add(" AND at >= ? AND at < ?", q.Since.Unix(), q.Until.Unix())
+	default: // each process's; the time is an expression, so that the index on it is not read through all workspaces
+		st.Add("subject > ? AND subject < ?", workspaceID+subjectSeparator, workspaceID+subjectEnd).
+			Add(" AND at + 0 >= ? AND at + 0 < ?", q.Since.Unix(), q.Until.Unix())
 	}
-	st.Add(" AND at >= ? AND at < ?", q.Since.Unix(), q.Until.Unix())
 	if q.EventType != "" {
 		st.Add(" AND event_type = ?", q.EventType)
 	}

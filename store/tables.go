@@ -24,8 +24,8 @@ var (
 	newOutboxTable       = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow]().Except("workflow_id"), "")
 	outboxTable          = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow](), "")
 	fanOutsTable         = sqldb.NewTable("fanouts", sqldb.ColumnsOf[fanOutRow](), "")
-	rollupMinutesTable   = sqldb.NewTable("rollup_minutes", sqldb.ColumnsOf[rollupRow](), addToRollup("rollup_minutes"))
-	rollupHoursTable     = sqldb.NewTable("rollup_hours", sqldb.ColumnsOf[rollupRow](), addToRollup("rollup_hours"))
+	rollupMinutesTable   = sqldb.NewTable(tableMinutes, sqldb.ColumnsOf[rollupRow](), addToRollup(tableMinutes))
+	rollupHoursTable     = sqldb.NewTable(tableHours, sqldb.ColumnsOf[rollupRow](), addToRollup(tableHours))
 	auditTable           = sqldb.NewTable("audit", sqldb.ColumnsOf[auditRow](), "")
 	idempotencyKeysTable = sqldb.NewTable("idempotency_keys", sqldb.ColumnsOf[idempotencyRow](),
 		"ON CONFLICT (workspace_id, kind, value) DO NOTHING")

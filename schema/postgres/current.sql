@@ -172,7 +172,7 @@ CREATE INDEX outbox_retrying ON outbox (webhook_id, due_at) WHERE ((kind = 'retr
 CREATE INDEX outbox_scheduled ON outbox (webhook_id) WHERE ((hold_until IS NOT NULL) AND (kind = 'start') AND (NOT leased));
 
 CREATE TABLE rollup_hours (
-    webhook_id text COLLATE "C" NOT NULL,
+    subject text COLLATE "C" NOT NULL,
     at bigint NOT NULL,
     event_type text COLLATE "C" NOT NULL,
     result text COLLATE "C" NOT NULL,
@@ -196,15 +196,13 @@ CREATE TABLE rollup_hours (
     ms8192 integer NOT NULL,
     ms16384 integer NOT NULL,
     ms32768 integer NOT NULL,
-    CONSTRAINT rollup_hours_pkey PRIMARY KEY (webhook_id, at, event_type, result)
+    CONSTRAINT rollup_hours_pkey PRIMARY KEY (subject, at, event_type, result)
 );
 
 CREATE INDEX rollup_hours_at ON rollup_hours (at);
 
-CREATE INDEX rollup_hours_workspace ON rollup_hours (workspace_id, at);
-
 CREATE TABLE rollup_minutes (
-    webhook_id text COLLATE "C" NOT NULL,
+    subject text COLLATE "C" NOT NULL,
     at bigint NOT NULL,
     event_type text COLLATE "C" NOT NULL,
     result text COLLATE "C" NOT NULL,
@@ -228,12 +226,10 @@ CREATE TABLE rollup_minutes (
     ms8192 integer NOT NULL,
     ms16384 integer NOT NULL,
     ms32768 integer NOT NULL,
-    CONSTRAINT rollup_minutes_pkey PRIMARY KEY (webhook_id, at, event_type, result)
+    CONSTRAINT rollup_minutes_pkey PRIMARY KEY (subject, at, event_type, result)
 ) WITH (fillfactor=50);
 
 CREATE INDEX rollup_minutes_at ON rollup_minutes (at);
-
-CREATE INDEX rollup_minutes_workspace ON rollup_minutes (workspace_id, at);
 
 CREATE TABLE secret_versions (
     secret_id text COLLATE "C" NOT NULL,

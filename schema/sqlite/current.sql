@@ -148,7 +148,7 @@ CREATE INDEX outbox_retrying ON outbox (webhook_id, due_at) WHERE kind = 'retry'
 CREATE INDEX outbox_scheduled ON outbox (webhook_id) WHERE hold_until IS NOT NULL AND kind = 'start' AND NOT leased;
 
 CREATE TABLE rollup_hours (
-    webhook_id TEXT NOT NULL,
+    subject TEXT NOT NULL,
     at INTEGER NOT NULL,
     event_type TEXT NOT NULL,
     result TEXT NOT NULL,
@@ -160,15 +160,13 @@ CREATE TABLE rollup_hours (
     ms16 INTEGER NOT NULL, ms32 INTEGER NOT NULL, ms64 INTEGER NOT NULL, ms128 INTEGER NOT NULL,
     ms256 INTEGER NOT NULL, ms512 INTEGER NOT NULL, ms1024 INTEGER NOT NULL, ms2048 INTEGER NOT NULL,
     ms4096 INTEGER NOT NULL, ms8192 INTEGER NOT NULL, ms16384 INTEGER NOT NULL, ms32768 INTEGER NOT NULL,
-    PRIMARY KEY (webhook_id, at, event_type, result)
+    PRIMARY KEY (subject, at, event_type, result)
 );
 
 CREATE INDEX rollup_hours_at ON rollup_hours (at);
 
-CREATE INDEX rollup_hours_workspace ON rollup_hours (workspace_id, at);
-
 CREATE TABLE rollup_minutes (
-    webhook_id TEXT NOT NULL,
+    subject TEXT NOT NULL,
     at INTEGER NOT NULL,
     event_type TEXT NOT NULL,
     result TEXT NOT NULL,
@@ -180,12 +178,10 @@ CREATE TABLE rollup_minutes (
     ms16 INTEGER NOT NULL, ms32 INTEGER NOT NULL, ms64 INTEGER NOT NULL, ms128 INTEGER NOT NULL,
     ms256 INTEGER NOT NULL, ms512 INTEGER NOT NULL, ms1024 INTEGER NOT NULL, ms2048 INTEGER NOT NULL,
     ms4096 INTEGER NOT NULL, ms8192 INTEGER NOT NULL, ms16384 INTEGER NOT NULL, ms32768 INTEGER NOT NULL,
-    PRIMARY KEY (webhook_id, at, event_type, result)
+    PRIMARY KEY (subject, at, event_type, result)
 );
 
 CREATE INDEX rollup_minutes_at ON rollup_minutes (at);
-
-CREATE INDEX rollup_minutes_workspace ON rollup_minutes (workspace_id, at);
 
 CREATE TABLE secret_versions (
     secret_id  TEXT NOT NULL REFERENCES secrets (id),
