@@ -20,6 +20,9 @@ func ActionKinds() []ActionKind {
 	return []ActionKind{ActionRetry, ActionCancel, ActionPause, ActionResume, ActionSkip, ActionEdit}
 }
 
+// Audited returns the action as the audit log names it.
+func (k ActionKind) Audited() AuditAction { return AuditAction("delivery." + string(k)) }
+
 // MaxActed is the most deliveries of one request for an action.
 const MaxActed = 500
 

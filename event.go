@@ -111,6 +111,8 @@ type Publication struct {
 	// TraceContext is the W3C trace context of a traced publish, as package tracing writes
 	// it; "" for a publish that is not traced.
 	TraceContext string
+	// Audit is stored with the publication; nil for a publish, which the audit log leaves out.
+	Audit *AuditEntry
 }
 
 // PublishedEvent is an event of a publication. RequestHash is the hash of its part of the

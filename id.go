@@ -23,6 +23,7 @@ const (
 	PrefixSecret    = "sec"
 	PrefixReplay    = "rpl"
 	PrefixAction    = "act" // what an operator did to a delivery
+	PrefixAudit     = "aud" // entries of the audit log
 )
 
 // ticksPerMilli is the resolution of the time in an id. A UUIDv7 has 48 bits of milliseconds,

@@ -8,6 +8,11 @@ type Removed struct {
 	IdempotencyKeys int64    `json:"idempotency_keys"`
 	// Parked deliveries failed because they had waited for a webhook for too long.
 	Parked int64 `json:"parked,omitempty"`
+	// AuditEntries and Stats (hours by webhook, type of event and result) have retentions of their own.
+	AuditEntries int64 `json:"audit_entries,omitempty"`
+	Stats        int64 `json:"stats,omitempty"`
+	// Compacted is how many minutes of stats became hours.
+	Compacted int64 `json:"compacted,omitempty"`
 	// Unfinished days are past their retention, and kept because they have deliveries that are
 	// not finished, parked ones of a webhook that is paused or disabled, or that were scheduled for
 	// a day which is not past its retention.

@@ -3,6 +3,7 @@ package activities_test
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,10 +22,37 @@ import (
 type keeper struct {
 	away   error
 	before []time.Time // times of the calls of Retain
+
+	minutes      int64 // that are made hours
+	compacted    int
+	stats, audit []time.Time // times of the calls of RetainStats and RetainAudit
 }
 
 // EnsurePartitions implements [activities.Keeper].
 func (k *keeper) EnsurePartitions(context.Context, time.Time) error { return k.away }
+
+// CompactStats implements [activities.Keeper].
+func (k *keeper) CompactStats(_ context.Context, progress func(int64)) error {
+	k.compacted++
+	if k.minutes > 0 {
+		progress(k.minutes)
+	}
+	return nil
+}
+
+// RetainStats implements [activities.Keeper].
+func (k *keeper) RetainStats(_ context.Context, before time.Time, progress func(int64)) error {
+	k.stats = append(k.stats, before)
+	progress(3)
+	return nil
+}
+
+// RetainAudit implements [activities.Keeper].
+func (k *keeper) RetainAudit(_ context.Context, before time.Time, progress func(int64)) error {
+	k.audit = append(k.audit, before)
+	progress(2)
+	return nil
+}
 
 // Retain implements [activities.Keeper].
 func (k *keeper) Retain(_ context.Context, before time.Time, progress func(postrider.Removed)) (postrider.Removed, error) {
@@ -36,26 +64,29 @@ func (k *keeper) Retain(_ context.Context, before time.Time, progress func(postr
 }
 
 // maintain runs the activity, and returns what it removed and its first heartbeat.
-func maintain(t *testing.T, k *keeper, retention time.Duration) (removed, beat postrider.Removed, err error) {
+func maintain(t *testing.T, k *keeper, change ...func(*activities.Maintenance)) (removed, beat postrider.Removed, err error) {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	env := suite.NewTestActivityEnvironment()
-	beats := make(chan postrider.Removed, 2)
+	beats := make(chan postrider.Removed, 8)
 	env.SetOnActivityHeartbeatListener(func(_ *activity.Info, details converter.EncodedValues) {
 		var told postrider.Removed
 		if details.Get(&told) == nil {
 			beats <- told
 		}
 	})
-	m := &activities.Maintenance{Keeper: k, Now: func() time.Time { return time.Unix(1_000_000, 0) }, Retention: retention}
+	m := &activities.Maintenance{Keeper: k, Now: func() time.Time { return time.Unix(1_000_000, 0) }}
+	for _, c := range change {
+		c(m)
+	}
 	env.RegisterActivity(m)
 	value, err := env.ExecuteActivity(m.Maintain)
 	if err != nil {
 		return removed, beat, err
 	}
 	require.NoError(t, value.Get(&removed))
-	if len(k.before) > 0 {
+	if len(k.before)+len(k.stats) > 0 {
 		beat = <-beats
 	}
 	return removed, beat, nil
@@ -65,7 +96,7 @@ func maintain(t *testing.T, k *keeper, retention time.Duration) (removed, beat p
 func TestMaintenanceHeartbeatsWhileItRemoves(t *testing.T) {
 	t.Parallel()
 	k := &keeper{}
-	removed, beat, err := maintain(t, k, time.Hour)
+	removed, beat, err := maintain(t, k, func(m *activities.Maintenance) { m.Retention = time.Hour })
 	require.NoError(t, err)
 	require.Equal(t, []string{"2026-03-01", "2026-03-02"}, removed.Days)
 	require.Equal(t, []string{"2026-03-01"}, beat.Days)
@@ -87,12 +118,33 @@ func TestMaintenanceRemovesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := &keeper{away: c.away}
-			removed, _, err := maintain(t, k, c.retention)
+			removed, _, err := maintain(t, k, func(m *activities.Maintenance) { m.Retention = c.retention })
 			require.Equal(t, c.away != nil, err != nil)
 			require.Zero(t, removed)
-			require.Empty(t, k.before)
+			require.Empty(t, slices.Concat(k.before, k.stats, k.audit))
 		})
 	}
+}
+
+// Guards what has a retention of its own: stats are compacted always, and they and the audit log go at their
+// own times.
+func TestMaintenanceKeepsBooks(t *testing.T) {
+	t.Parallel()
+	k := &keeper{minutes: 700}
+	removed, beat, err := maintain(t, k, func(m *activities.Maintenance) { m.StatsRetention, m.AuditRetention = time.Hour, time.Minute })
+	require.NoError(t, err)
+	require.Equal(t, postrider.Removed{Compacted: 700}, beat)
+	require.Equal(t, postrider.Removed{Compacted: 700, Stats: 3, AuditEntries: 2}, removed)
+	now := time.Unix(1_000_000, 0)
+	require.Equal(t, []time.Time{now.Add(-time.Hour)}, k.stats)
+	require.Equal(t, []time.Time{now.Add(-time.Minute)}, k.audit)
+	require.Empty(t, k.before, "events are kept for ever")
+
+	removed, _, err = maintain(t, k, func(m *activities.Maintenance) { m.Retention, m.AuditRetention = time.Hour, time.Minute })
+	require.NoError(t, err)
+	require.Len(t, k.stats, 1, "stats are kept for ever")
+	require.Equal(t, 2, k.compacted)
+	require.Equal(t, postrider.Removed{Compacted: 700, AuditEntries: 2, Days: []string{"2026-03-01", "2026-03-02"}}, removed)
 }
 
 // Guards alerts on rates: a series that appears with the first failure has no rate.

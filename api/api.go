@@ -55,6 +55,8 @@ func newServer(config Config) *server {
 	s.routeDeliveries()
 	s.routeExpressions()
 	s.routeDeliveryActions()
+	s.routeStats()
+	s.routeAudit()
 	s.routeHealth()
 	s.rest.HandleReference()
 	return s
@@ -83,6 +85,8 @@ func document(version string) rest.Document {
 			{Name: tagEvents, Description: "Publishing events, and what was published."},
 			{Name: tagExpressions, Description: "Filters and transforms, in CEL."},
 			{Name: tagDeliveries, Description: "One event on its way to one webhook."},
+			{Name: tagStats, Description: "What happened to deliveries over time."},
+			{Name: tagAudit, Description: "Who did what to which resource, and when."},
 			{Name: tagAdmin, Description: "Workspaces and API keys, for the scope admin."},
 		},
 	}

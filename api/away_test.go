@@ -114,6 +114,16 @@ func (s *awayStore) Workspaces(context.Context, postrider.Page) (postrider.List[
 
 func (s *awayStore) RevokeAPIKey(context.Context, string) error { return s.err() }
 
+func (s *awayStore) Stats(context.Context, string, postrider.StatsQuery) ([]postrider.StatsPoint, error) {
+	return nil, s.err()
+}
+
+func (s *awayStore) Audit(
+	context.Context, string, postrider.AuditFilter, postrider.Page,
+) (postrider.List[postrider.AuditEntry], error) {
+	return postrider.List[postrider.AuditEntry]{}, s.err()
+}
+
 // Guards the answer while the database is away: it asks the caller to try again and does not
 // say why. The log says why.
 func TestEveryRouteAnswers503WhenTheDatabaseIsAway(t *testing.T) {

@@ -22,6 +22,8 @@ type Store interface {
 	deliveryStore
 	actionStore
 	adminStore
+	auditStore
+	statsStore
 }
 
 // HistoryReader asks the workflow that carries a delivery for its history. Returns an error

@@ -286,8 +286,11 @@ func (c contract) conforms(tb testing.TB, value any, s *schema, place string) {
 			}
 		}
 	case []any:
-		require.True(tb, s.is("array"), "%s is no array", place)
+		require.True(tb, s.Type == nil || s.is("array"), "%s is no array", place)
 		for i, item := range v {
+			if s.Items == nil {
+				break
+			}
 			c.conforms(tb, item, s.Items, fmt.Sprintf("%s[%d]", place, i))
 		}
 	case string:

@@ -10,6 +10,8 @@
 //	event_decoder.go  the bodies of a publish, decoded the quick way or the thorough way
 //	deliveries.go     deliveries and their attempts, from the database
 //	history.go        a delivery's life, asked of its workflow
+//	stats.go          what happened over time, from rollups
+//	audit.go          the audit log; what it tells is written by the store, with what it tells of
 //	admin.go          workspaces and API keys
 //	health.go         /healthz and /readyz
 //

@@ -276,6 +276,7 @@ func (s *server) testWebhook(ctx context.Context, in *WebhookPath) (*rest.Output
 	}
 	accepted, err := s.Store.Publish(ctx, postrider.Publication{
 		WorkspaceID: event.WorkspaceID, Events: []postrider.PublishedEvent{{Event: event}}, TraceContext: tracing.Text(ctx),
+		Audit: &postrider.AuditEntry{WorkspaceID: event.WorkspaceID, Action: postrider.ActionTestWebhook, ResourceID: in.ID},
 	})
 	var unknown *postrider.EventError
 	if errors.As(err, &unknown) {

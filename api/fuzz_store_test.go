@@ -226,3 +226,18 @@ func (s *cannedStore) RevokeAPIKey(_ context.Context, id string) error {
 	_, err := only(0, id, s.world.key)
 	return err
 }
+
+func (s *cannedStore) Audit(
+	_ context.Context, id string, f postrider.AuditFilter, p postrider.Page,
+) (postrider.List[postrider.AuditEntry], error) {
+	takes(id, f)
+	return page(p, postrider.PrefixAudit, postrider.AuditEntry{Action: postrider.ActionUpdateWebhook, Changes: []postrider.FieldChange{}}), nil
+}
+
+func (s *cannedStore) Stats(_ context.Context, id string, q postrider.StatsQuery) ([]postrider.StatsPoint, error) {
+	takes(id, q.WebhookID, q.EventType)
+	if q.Points() < 1 || q.Points() > postrider.MaxStatsPoints {
+		panic("a series without bounds")
+	}
+	return []postrider.StatsPoint{{At: q.Since, Attempts: 1, ByResult: map[postrider.Result]int64{postrider.ResultSuccess: 1}}}, nil
+}

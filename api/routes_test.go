@@ -98,6 +98,11 @@ func TestNoRouteReachesIntoAnotherWorkspace(t *testing.T) {
 			theirs.problem(http.StatusNotFound)
 			require.Equal(t, string(nobody.call(o, "").Body), string(theirs.Body), route)
 			named++
+		case o.OperationID == "list-audit":
+			for _, entry := range first(stranger.call(o, "").items()) {
+				require.Contains(t, []any{"workspace.create", "key.create"}, entry["action"], "how the stranger came to be")
+				require.Equal(t, postrider.ActorSystem, entry["actor"])
+			}
 		case o.takes("cursor"):
 			require.Empty(t, first(stranger.call(o, "").items()), route)
 		}

@@ -62,9 +62,12 @@ func (s *Server) assembleWorker(poster *egress.Client) {
 			Now: s.clock.Now, Random: mathrand.Float64, Process: s.dispatcher,
 			Tracer: s.tracing.tracer, TraceReceivers: s.settings.TracesToReceivers,
 		}),
-		Maintenance: &activities.Maintenance{Keeper: s.store, Now: s.clock.Now, Retention: time.Duration(s.role.Worker.Retention)},
-		Drain:       s.settings.ShutdownTimeout,
-		Deployment:  s.role.Deployment.Name, Build: s.role.Deployment.Build(),
+		Maintenance: &activities.Maintenance{
+			Keeper: s.store, Now: s.clock.Now, Retention: time.Duration(s.role.Worker.Retention),
+			AuditRetention: time.Duration(s.role.Worker.AuditRetention), StatsRetention: time.Duration(s.role.Worker.StatsRetention),
+		},
+		Drain:      s.settings.ShutdownTimeout,
+		Deployment: s.role.Deployment.Name, Build: s.role.Deployment.Build(),
 	})
 	s.registry.MustRegister(worker.NewBacklog(s.store, s.clock.Now, logger), prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "postrider_recovered_deliveries_total",

@@ -73,10 +73,12 @@ func (s *APISettings) Validate() error {
 
 // WorkerSettings are the settings of a process that delivers.
 type WorkerSettings struct {
-	Retention   Days   `env:"POSTRIDER_RETENTION" default:"30d" help:"How long finished deliveries and their events are kept, in days (30d) or hours (720h), a day at least; 0 keeps them for ever. All workers must have the same."`
-	Batching    string `env:"POSTRIDER_BATCHING" default:"auto" enum:"auto,always,never" help:"When one workflow carries many deliveries: ${enum}. With auto, first attempts share one from three deliveries a second on, and retries of one webhook that are due about the same time always; with never, each delivery has a workflow to itself at any time, which costs many times the CPU."`
-	MaxPerHost  int    `env:"POSTRIDER_MAX_IN_FLIGHT_PER_HOST" name:"max-in-flight-per-host" default:"0" help:"Of these, how many go to one host and port at once, whichever webhooks they are of; 0 sets no limit."`
-	MaxInFlight int    `env:"POSTRIDER_MAX_IN_FLIGHT" default:"2000" help:"Attempts that go on at once in this process (1 to 2000)."`
+	Retention      Days   `env:"POSTRIDER_RETENTION" default:"30d" help:"How long finished deliveries and their events are kept, in days (30d) or hours (720h), a day at least; 0 keeps them for ever. All workers must have the same."`
+	AuditRetention Days   `env:"POSTRIDER_AUDIT_RETENTION" default:"90d" help:"How long the audit log is kept, in days or hours, a day at least; 0 keeps it for ever. All workers must have the same."`
+	StatsRetention Days   `env:"POSTRIDER_STATS_RETENTION" default:"90d" help:"How long stats are kept, in days or hours, a day at least; 0 keeps them for ever. They are by the minute for a day, and by the hour then. All workers must have the same."`
+	Batching       string `env:"POSTRIDER_BATCHING" default:"auto" enum:"auto,always,never" help:"When one workflow carries many deliveries: ${enum}. With auto, first attempts share one from three deliveries a second on, and retries of one webhook that are due about the same time always; with never, each delivery has a workflow to itself at any time, which costs many times the CPU."`
+	MaxPerHost     int    `env:"POSTRIDER_MAX_IN_FLIGHT_PER_HOST" name:"max-in-flight-per-host" default:"0" help:"Of these, how many go to one host and port at once, whichever webhooks they are of; 0 sets no limit."`
+	MaxInFlight    int    `env:"POSTRIDER_MAX_IN_FLIGHT" default:"2000" help:"Attempts that go on at once in this process (1 to 2000)."`
 }
 
 // Validate checks what flag parsing cannot. The error names the flag and the rule.
@@ -87,8 +89,17 @@ func (s *WorkerSettings) Validate() error {
 	if s.MaxPerHost < 0 {
 		return errors.New("--max-in-flight-per-host (POSTRIDER_MAX_IN_FLIGHT_PER_HOST): must not be negative")
 	}
-	if s.Retention != 0 && s.Retention < oneDay {
-		return errors.New("--retention (POSTRIDER_RETENTION): must be 1d or longer, or 0")
+	for _, retention := range []struct {
+		flag string
+		Days
+	}{
+		{"--retention (POSTRIDER_RETENTION)", s.Retention},
+		{"--audit-retention (POSTRIDER_AUDIT_RETENTION)", s.AuditRetention},
+		{"--stats-retention (POSTRIDER_STATS_RETENTION)", s.StatsRetention},
+	} {
+		if retention.Days != 0 && retention.Days < oneDay {
+			return errors.New(retention.flag + ": must be 1d or longer, or 0")
+		}
 	}
 	return nil
 }

@@ -40,6 +40,8 @@ func TestWorkerSettingsNameTheFlag(t *testing.T) {
 		"--max-in-flight (POSTRIDER_MAX_IN_FLIGHT)":                   func(s *WorkerSettings) { s.MaxInFlight = 0 },
 		"--max-in-flight-per-host (POSTRIDER_MAX_IN_FLIGHT_PER_HOST)": func(s *WorkerSettings) { s.MaxPerHost = -1 },
 		"--retention (POSTRIDER_RETENTION)":                           func(s *WorkerSettings) { s.Retention = oneDay - 1 },
+		"--audit-retention (POSTRIDER_AUDIT_RETENTION)":               func(s *WorkerSettings) { s.AuditRetention = oneDay - 1 },
+		"--stats-retention (POSTRIDER_STATS_RETENTION)":               func(s *WorkerSettings) { s.StatsRetention = oneDay - 1 },
 	} {
 		s := valid()
 		change(s)

@@ -88,7 +88,7 @@ type acting struct {
 
 	deliveries map[string]*acted // by id
 	notes      []actionRow
-	stats      []statsRow
+	failed     []deliveryUpdate // without another attempt
 	cancelled  int
 }
 
@@ -101,6 +101,8 @@ type acted struct {
 
 	shown string // the delivery that the answer shows
 	err   error  // why the action is refused
+
+	changes []postrider.FieldChange // of its policy
 }
 
 // actedWebhook is the webhook of a delivery that an action is on.
@@ -124,11 +126,26 @@ func (a *acting) run(ctx context.Context, deliveryIDs []string) error {
 			}
 		}
 	}
-	_, err := actionsTable.Insert(ctx, a.tx, a.notes...)
-	if err == nil {
-		_, err = webhookStatsTable.Insert(ctx, a.tx, a.stats...)
+	if _, err := actionsTable.Insert(ctx, a.tx, a.notes...); err != nil {
+		return err
 	}
-	return err
+	if err := a.s.countFailed(ctx, a.tx, a.failed, a.now); err != nil {
+		return err
+	}
+	return a.audit(ctx, deliveryIDs)
+}
+
+// audit says in the audit log what was not refused.
+func (a *acting) audit(ctx context.Context, deliveryIDs []string) error {
+	var entries []postrider.AuditEntry
+	for _, id := range deliveryIDs {
+		if x := a.deliveries[id]; x != nil && x.err == nil {
+			entries = append(entries, postrider.AuditEntry{
+				WorkspaceID: x.WorkspaceID, Action: a.request.Kind.Audited(), ResourceID: x.ID, Changes: x.changes,
+			})
+		}
+	}
+	return a.s.audit(ctx, a.tx, entries...)
 }
 
 // act makes the action on one delivery, or says why it is refused.

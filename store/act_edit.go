@@ -23,6 +23,7 @@ func (a *acting) edit(ctx context.Context, x *acted) error {
 		return err
 	}
 	detail := describeEdit(x.Policy, policy)
+	x.changes = postrider.Changes(x.Policy, policy)
 	switch {
 	case x.onTheWire(a.now):
 		a.note(x, false, "%s", detail)
@@ -66,6 +67,8 @@ func (a *acting) giveUp(ctx context.Context, x *acted, policy postrider.Policy) 
 	if err := sqldb.SQL(fail, postrider.StateFailed, a.now, reason, x.ID).Run(ctx, a.tx); err != nil {
 		return err
 	}
-	a.stats = append(a.stats, statsRow{x.WebhookID, webhookStats{1, 1, sqldb.NullTime(&a.now), &reason}})
+	a.failed = append(a.failed, deliveryUpdate{
+		deliveryProgress: deliveryProgress{ID: x.ID, LastError: &reason}, WorkspaceID: x.WorkspaceID, WebhookID: x.WebhookID, EventType: x.EventType,
+	})
 	return dropOutbox(ctx, a.tx, []string{x.ID})
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/store/sqldb"
 )
@@ -39,11 +41,19 @@ func (s *Store) CreateAPIKey(ctx context.Context, k postrider.APIKey) error {
 	if err != nil {
 		return sqldb.Failure("create an API key", err)
 	}
-	_, err = apiKeysTable.Insert(ctx, s.db.Writing, apiKeyRow{
+	row := apiKeyRow{
 		ID: k.ID, WorkspaceID: k.WorkspaceID, Name: k.Name, Hash: k.Hash, Scopes: string(scopes), CreatedAt: sqldb.TimeOf(k.CreatedAt),
 		ExpiresAt: sqldb.NullTime(k.ExpiresAt), RevokedAt: sqldb.NullTime(k.RevokedAt),
+	}
+	return s.db.Write(ctx, "create an API key", func(tx *sqlx.Tx) error {
+		if _, err := apiKeysTable.Insert(ctx, tx, row); err != nil {
+			return err
+		}
+		return s.audit(ctx, tx, postrider.AuditEntry{
+			WorkspaceID: k.WorkspaceID, Action: postrider.ActionCreateAPIKey, ResourceID: k.ID,
+			Changes: postrider.Changes(nil, map[string]any{"name": k.Name, "scopes": k.Scopes, "expires_at": k.ExpiresAt}),
+		})
 	})
-	return sqldb.Failure("create an API key", err)
 }
 
 // APIKeyByHash returns the key with the hash, also an expired or revoked one.
@@ -70,15 +80,25 @@ func (s *Store) APIKeys(ctx context.Context, workspaceID string, p postrider.Pag
 // are told, see [Store.Revocations]. Returns [postrider.CodeNotFound] when it is
 // unknown.
 func (s *Store) RevokeAPIKey(ctx context.Context, id string) error {
-	ended, err := sqldb.SQL("UPDATE api_keys SET revoked_at = COALESCE(revoked_at, ?) WHERE id = ?", s.now(), id).Affect(ctx, s.db.Writing)
-	switch {
-	case err != nil:
-		return sqldb.Failure("revoke an API key", err)
-	case ended == 0:
-		return postrider.NotFound("API key")
+	err := s.db.Write(ctx, "revoke an API key", func(tx *sqlx.Tx) error {
+		var key apiKeyRow
+		if err := sqldb.SQL(selectAPIKeys+"id = ?"+s.db.Lock("FOR UPDATE"), id).Get(ctx, tx, &key); err != nil {
+			return sqldb.OrNotFound("API key", err)
+		}
+		entry := postrider.AuditEntry{WorkspaceID: key.WorkspaceID, Action: postrider.ActionRevokeAPIKey, ResourceID: id}
+		if key.RevokedAt == nil {
+			now := s.now()
+			if err := sqldb.SQL("UPDATE api_keys SET revoked_at = ? WHERE id = ?", now, id).Run(ctx, tx); err != nil {
+				return err
+			}
+			entry.Changes = postrider.Changes(nil, map[string]any{"revoked_at": now})
+		}
+		return s.audit(ctx, tx, entry)
+	})
+	if err == nil {
+		s.revoked(ctx)
 	}
-	s.revoked(ctx)
-	return nil
+	return err
 }
 
 // UsedAPIKey notes that a key was used. A time before the noted one is ignored.

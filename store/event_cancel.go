@@ -28,6 +28,9 @@ func (s *Store) CancelEvent(ctx context.Context, workspaceID, id string) (cancel
 	if err != nil {
 		return 0, sqldb.Failure("cancel an event", err)
 	}
+	if err := s.auditCancelledEvent(ctx, event); err != nil {
+		return 0, err
+	}
 	// First what would make more of them.
 	if cancelled, err = s.cancelFanOuts(ctx, event); err != nil {
 		return cancelled, err
@@ -45,6 +48,14 @@ func (s *Store) CancelEvent(ctx context.Context, workspaceID, id string) (cancel
 		}
 	}
 	return cancelled, nil
+}
+
+// auditCancelledEvent says in the audit log that an event is called off. The steps that do it follow,
+// each a transaction of its own, so the entry comes before them all: nothing is done without it.
+func (s *Store) auditCancelledEvent(ctx context.Context, event eventRow) error {
+	return s.db.Write(ctx, "audit a cancelled event", func(tx *sqlx.Tx) error {
+		return s.audit(ctx, tx, postrider.AuditEntry{WorkspaceID: event.WorkspaceID, Action: postrider.ActionCancelEvent, ResourceID: event.ID})
+	})
 }
 
 // cancelFanOuts takes the event out of the fan-outs that have still to make deliveries of it, and

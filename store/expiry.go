@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -95,7 +94,7 @@ func (s *Store) expire(ctx context.Context, tx *sqlx.Tx, due []string) (failed i
 	if _, err := expiriesTable.Insert(ctx, tx, again...); err != nil {
 		return 0, err
 	}
-	return len(idle), failExpired(ctx, tx, idle, open, now)
+	return len(idle), s.failExpired(ctx, tx, idle, now)
 }
 
 // lockPerishables returns the deliveries that are not finished, by id.
@@ -129,27 +128,20 @@ func takeIdle(ctx context.Context, tx *sqlx.Tx, over []expiryRow, open map[strin
 	return append(taken, parked...), err
 }
 
-// failExpired makes deliveries failed that expired, and counts them in their webhooks' stats.
-func failExpired(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, known map[string]perishable, now time.Time) error {
+// failExpired makes deliveries failed that expired, and counts them.
+func (s *Store) failExpired(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, now time.Time) error {
 	if len(deliveryIDs) == 0 {
 		return nil
 	}
 	slices.Sort(deliveryIDs)
-	reason := postrider.Expired
 	const fail = "UPDATE deliveries SET state = ?, finished_at = ?, last_error = ?, next_attempt_at = NULL WHERE finished_at IS NULL AND "
-	if err := sqldb.SQL(fail, postrider.StateFailed, now, reason).InKeyRange("id", deliveryIDs).Run(ctx, tx); err != nil {
+	var failed []deliveryUpdate
+	err := sqldb.SQL(fail, postrider.StateFailed, now, postrider.Expired).InKeyRange("id", deliveryIDs).
+		Add(" RETURNING "+sqldb.ColumnsOf[deliveryUpdate]().List()).Select(ctx, tx, &failed)
+	if err != nil {
 		return err
 	}
-	byWebhook := map[string]int64{}
-	for _, id := range deliveryIDs {
-		byWebhook[known[id].WebhookID]++
-	}
-	rows := make([]statsRow, 0, len(byWebhook))
-	for _, id := range slices.Sorted(maps.Keys(byWebhook)) {
-		rows = append(rows, statsRow{id, webhookStats{byWebhook[id], byWebhook[id], sqldb.NullTime(&now), &reason}})
-	}
-	_, err := webhookStatsTable.Insert(ctx, tx, rows...)
-	return err
+	return s.countFailed(ctx, tx, failed, now)
 }
 
 // FailExpired fails a delivery whose attempt the workflow was to make now, and that has expired.
@@ -172,7 +164,7 @@ func (s *Store) FailExpired(ctx context.Context, workflowID, deliveryID string, 
 		if err := dropExpiries(ctx, tx, mine); err != nil {
 			return err
 		}
-		return failExpired(ctx, tx, mine, open, now)
+		return s.failExpired(ctx, tx, mine, now)
 	})
 	if failed && err == nil {
 		s.OnExpired(1)

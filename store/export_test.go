@@ -89,6 +89,9 @@ func RowColumns() map[string][]string {
 		"fanouts":          sqldb.ColumnsOf[fanOutRow]().Names(),
 		"delivery_actions": sqldb.ColumnsOf[actionRow]().Names(),
 		"write_probe":      sqldb.ColumnsOf[probeRow]().Names(),
+		"rollup_minutes":   sqldb.ColumnsOf[rollupRow]().Names(),
+		"rollup_hours":     sqldb.ColumnsOf[rollupRow]().Names(),
+		"audit":            sqldb.ColumnsOf[auditRow]().Names(),
 		"outbox":           sqldb.ColumnsOf[outboxRow]().Names(),
 	}
 }

@@ -44,6 +44,10 @@ func TestLookupsUseIndexesOnSQLite(t *testing.T) {
 		{"expiries", sqldb.SQL(selectExpiring, "", expireChunk)},
 		{"events", sqldb.SQL(selectNextKey, "")},
 		{"events", sqldb.SQL(selectSealedEvents, "", "", "newest", reencryptChunk)},
+		{tableMinutes, sumsOf(tableMinutes, "wsp_1", postrider.StatsQuery{Step: time.Minute, WebhookID: "wh_1"})},
+		{tableMinutes, sumsOf(tableMinutes, "wsp_1", postrider.StatsQuery{Step: time.Minute})},
+		{tableHours, sumsOf(tableHours, "wsp_1", postrider.StatsQuery{Step: time.Minute})},
+		{tableMinutes, oldRollups(tableMinutes, 0)},
 	} {
 		steps := planOnSQLite(t, s, lookup.st)
 		used := false

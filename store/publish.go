@@ -24,6 +24,9 @@ import (
 // for a publication that would make more than a million deliveries, and [postrider.CodeLimited]
 // while too many deliveries of the workspace have still to be made.
 func (s *Store) Publish(ctx context.Context, p postrider.Publication) ([]postrider.Receipt, error) {
+	if p.Audit != nil {
+		p.Audit.Caller = postrider.CallerOf(ctx) // the transaction is many callers'
+	}
 	receipts, err := s.publishJudged(ctx, p)
 	return receipts, sqldb.Failure("publish", err)
 }
@@ -51,6 +54,12 @@ func (s *Store) publishAll(ctx context.Context, publications []publication) ([]s
 			if err := answers[i].Err; err != nil && !isRefusal(err) {
 				return err
 			}
+			if p.Audit != nil && answers[i].Err == nil {
+				made.audited = append(made.audited, *p.Audit)
+			}
+		}
+		if err := s.insertAudit(ctx, tx, made.audited); err != nil {
+			return err
 		}
 		return made.save(ctx, s.db, tx)
 	})
@@ -77,6 +86,7 @@ type publishBatch struct {
 	outbox     []outboxRow
 	fanOuts    []fanOutRow
 	keys       []*idempotencyEntry
+	audited    []postrider.AuditEntry
 }
 
 // newPublishBatch returns a batch with room for the events, and for a delivery of each.

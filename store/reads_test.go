@@ -311,6 +311,16 @@ func (l *life) list(t *testing.T, w postrider.Webhook, deliveryID string) {
 	require.NoError(t, err)
 	_, err = l.Events(t.Context(), l.Workspace, postrider.EventFilter{}, postrider.Page{Limit: 5})
 	require.NoError(t, err)
+	for _, f := range []postrider.AuditFilter{{}, {ResourceID: w.ID}, {Actor: postrider.ActorSystem, Action: postrider.ActionCreateWebhook}} {
+		entries, err := l.Audit(t.Context(), l.Workspace, f, postrider.Page{Limit: 1})
+		require.NoError(t, err)
+		require.NotEmpty(t, entries.Items)
+	}
+	for _, id := range []string{"", w.ID} {
+		until := postrider.FloorTo(l.Clock.Now(), time.Hour).Add(time.Hour)
+		_, err := l.Stats(t.Context(), l.Workspace, postrider.StatsQuery{Since: until.Add(-time.Hour), Until: until, Step: time.Hour, WebhookID: id})
+		require.NoError(t, err)
+	}
 	for _, f := range []postrider.DeliveryFilter{
 		{WebhookID: w.ID},
 		{WebhookID: w.ID, EventType: d.EventType, Since: l.Clock.Now().Add(-time.Minute), Until: l.Clock.Now().Add(time.Minute)},

@@ -33,7 +33,7 @@ func (s *Store) recordAll(ctx context.Context, calls [][]postrider.Outcome) ([]s
 	var r *recorder
 	err := s.db.Delivering.Write(ctx, "record", func(tx *sqlx.Tx) error {
 		answers = make([]sqldb.Answer[struct{}], len(calls))
-		r = &recorder{s: s, tx: tx, stats: map[string]*statsDelta{}, recordedBy: map[attemptKey]int{}}
+		r = &recorder{s: s, tx: tx, stats: map[string]*statsDelta{}, rollups: rollups{}, recordedBy: map[attemptKey]int{}}
 		if err := r.load(ctx, calls); err != nil {
 			return err
 		}
@@ -94,9 +94,10 @@ type recorder struct {
 	tx          *sqlx.Tx
 	deliveries  map[string]*deliveryUpdate // by id
 	stats       map[string]*statsDelta     // by webhook
-	recordedBy  map[attemptKey]int         // the call whose attempt is stored and changes its delivery
-	leftRetries bool                       // retries were left to the dispatchers
-	disabled    bool                       // a webhook may have been disabled
+	rollups     rollups
+	recordedBy  map[attemptKey]int // the call whose attempt is stored and changes its delivery
+	leftRetries bool               // retries were left to the dispatchers
+	disabled    bool               // a webhook may have been disabled
 }
 
 func attemptKeyOf(o postrider.Outcome) attemptKey {

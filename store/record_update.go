@@ -26,6 +26,7 @@ type deliveryUpdate struct {
 	deliveryProgress
 	WorkspaceID string      `db:"workspace_id"`
 	WebhookID   string      `db:"webhook_id"`
+	EventType   string      `db:"event_type"`
 	ExpiresAt   *sqldb.Time `db:"expires_at"`
 	postrider.Policy
 	HeldAt *sqldb.Time `db:"held_at"`
@@ -41,7 +42,7 @@ type statsDelta struct {
 	lastError     *string
 }
 
-// apply moves a delivery and its webhook's stats on by an attempt that is new.
+// apply moves a delivery, its webhook's stats and its rollup on by an attempt that is new.
 func (r *recorder) apply(o postrider.Outcome) {
 	d := r.deliveries[o.DeliveryID]
 	stats := r.stats[d.WebhookID]
@@ -52,6 +53,7 @@ func (r *recorder) apply(o postrider.Outcome) {
 	if o.Attempt.Error != nil {
 		stats.lastError = o.Attempt.Error
 	}
+	r.rollups.add(r.s.process, d, o.Attempt.Result, o.FinishedAt(), countsOfAttempt(o.Attempt))
 	latest := o.Attempt.Number > d.AttemptCount
 	d.AttemptCount = max(d.AttemptCount, o.Attempt.Number)
 	if d.State.Finished() && d.State != o.State {
@@ -68,6 +70,7 @@ func (r *recorder) apply(o postrider.Outcome) {
 	d.move(o)
 	if o.State.Finished() && o.State != postrider.StateCancelled {
 		stats.count(o)
+		r.rollups.add(r.s.process, d, o.Attempt.Result, o.FinishedAt(), countsOfFinished(o.State))
 	}
 }
 
@@ -141,7 +144,7 @@ func (r *recorder) updateDeliveries(ctx context.Context, changed []*deliveryUpda
 	return nil
 }
 
-// addStats adds the deltas, the webhooks in order: two transactions that wait for each
+// addStats adds the deltas and the rollups, each in order: two transactions that wait for each
 // other's webhooks would be a deadlock.
 func (r *recorder) addStats(ctx context.Context) error {
 	rows := make([]statsRow, 0, len(r.stats))
@@ -149,7 +152,7 @@ func (r *recorder) addStats(ctx context.Context) error {
 		delta := r.stats[id]
 		rows = append(rows, statsRow{id, webhookStats{delta.total, delta.failed, sqldb.NullTime(delta.lastAt), delta.lastError}})
 	}
-	_, err := webhookStatsTable.Insert(ctx, r.tx, rows...)
+	_, err := countedRows.Write(ctx, r.s.db, r.tx, rollupMinutesTable.Rows(r.rollups.rows()), webhookStatsTable.Rows(rows))
 	return err
 }
 

@@ -78,13 +78,13 @@ func (r *retention) failIf(
 	err = r.db.Delivering.Write(ctx, "fail parked deliveries", func(tx *sqlx.Tx) error {
 		now, reason := r.now(), parkedTooLong
 		const fail = "UPDATE deliveries SET state = ?, finished_at = ?, last_error = ? WHERE state = " + sqlParked + " AND "
-		changed, err := sqldb.SQL(fail, postrider.StateFailed, now, reason).Append(condition).Add(" AND id IN").In(deliveryIDs).
-			Add(" RETURNING id").Strings(ctx, tx)
+		var changed []deliveryUpdate
+		err := sqldb.SQL(fail, postrider.StateFailed, now, reason).Append(condition).Add(" AND id IN").In(deliveryIDs).
+			Add(" RETURNING "+sqldb.ColumnsOf[deliveryUpdate]().List()).Select(ctx, tx, &changed)
 		if failed = len(changed); err != nil || failed == 0 {
 			return err
 		}
-		_, err = webhookStatsTable.Insert(ctx, tx, statsRow{webhookID, webhookStats{int64(failed), int64(failed), sqldb.NullTime(&now), &reason}})
-		return err
+		return r.countFailed(ctx, tx, changed, now)
 	})
 	return failed, err
 }

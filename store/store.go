@@ -35,6 +35,8 @@ type Store struct {
 	Options
 	db     *sqldb.DB
 	shared bool // other processes may use the database at the same time
+	// process is a name of this process's own, by which it counts, see [rollups.add].
+	process string
 
 	publishing  *sqldb.Group[publication, []postrider.Receipt]
 	recording   *sqldb.Group[[]postrider.Outcome, struct{}]
@@ -81,7 +83,7 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 		return nil, sqldb.Failure("open", err)
 	}
 	s := &Store{
-		Options: options, db: db, shared: db.Shared && !options.Alone,
+		Options: options, db: db, shared: db.Shared && !options.Alone, process: options.IDs.New("process"),
 		wake: make(chan struct{}, 1), wakeRetries: make(chan struct{}, 1), wakeSweeps: make(chan struct{}, 1),
 		wakeFanOuts: make(chan struct{}, 1), wakeNotices: make(chan struct{}, 1),
 		notifyRequests: make(chan struct{}, 1),

@@ -31,6 +31,9 @@ var (
 	newOutboxTable       = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow]().Except("workflow_id"), "")
 	outboxTable          = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow](), "")
 	fanOutsTable         = sqldb.NewTable("fanouts", sqldb.ColumnsOf[fanOutRow](), "")
+	rollupMinutesTable   = sqldb.NewTable(tableMinutes, sqldb.ColumnsOf[rollupRow](), addToRollup(tableMinutes))
+	rollupHoursTable     = sqldb.NewTable(tableHours, sqldb.ColumnsOf[rollupRow](), addToRollup(tableHours))
+	auditTable           = sqldb.NewTable("audit", sqldb.ColumnsOf[auditRow](), "")
 	idempotencyKeysTable = sqldb.NewTable("idempotency_keys", sqldb.ColumnsOf[idempotencyRow](),
 		"ON CONFLICT (workspace_id, kind, value) DO NOTHING")
 
@@ -41,6 +44,9 @@ var (
 	optionedEventRows   = sqldb.NewBulk(optionedEventsTable)
 	unusualDeliveryRows = sqldb.NewBulk(unusualDeliveriesTable, expiriesTable)
 	idempotencyRows     = sqldb.NewBulk(idempotencyKeysTable)
+	// countedRows adds to stats and rollups. PostgreSQL does what comes last first: a webhook's stats are
+	// the lock under which its rollups are added to.
+	countedRows = sqldb.NewBulk(rollupMinutesTable, webhookStatsTable)
 
 	// Beginnings with input, see sqldb.With, precede these. In SQLite, WHERE TRUE keeps ON
 	// CONFLICT from being read as the ON of a join.
@@ -69,6 +75,7 @@ var (
 	selectActions               = "SELECT " + sqldb.ColumnsOf[actionRow]().Of("a") + " FROM delivery_actions a WHERE "
 	selectOutbox                = "SELECT " + sqldb.ColumnsOf[outboxRow]().List() + " FROM outbox WHERE "
 	selectAPIKeys               = "SELECT " + sqldb.ColumnsOf[apiKeyRow]().List() + " FROM api_keys WHERE "
+	selectAudit                 = "SELECT " + sqldb.ColumnsOf[auditRow]().List() + " FROM audit WHERE "
 	selectWorkspaces            = "SELECT " + sqldb.ColumnsOf[workspaceRow]().List() + " FROM workspaces WHERE "
 	selectWebhooks              = "SELECT " + sqldb.ColumnsOf[storedWebhook]().Of("w") + ", w.deleted_at, " +
 		sqldb.ColumnsOf[webhookStats]().Of("t") + " FROM webhooks w JOIN webhook_stats t ON t.webhook_id = w.id WHERE "

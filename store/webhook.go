@@ -35,7 +35,10 @@ func (s *Store) CreateWebhook(ctx context.Context, w postrider.Webhook, secret s
 		if err := s.insertWebhook(ctx, tx, w); err != nil {
 			return err
 		}
-		return s.checkWebhooks(ctx, tx, w.WorkspaceID)
+		if err := s.checkWebhooks(ctx, tx, w.WorkspaceID); err != nil {
+			return err
+		}
+		return s.auditWebhook(ctx, tx, postrider.ActionCreateWebhook, nil, &w, secret != "")
 	})
 	if err != nil {
 		return postrider.Webhook{}, err
@@ -58,6 +61,17 @@ func (s *Store) checkWebhooks(ctx context.Context, tx *sqlx.Tx, workspaceID stri
 			"the workspace has %d webhooks, as many as it may have; delete one, or have the server's limit raised", s.MaxWebhooks)}
 	}
 	return err
+}
+
+// auditWebhook stores what a caller changed of a webhook; before is nil for a new one.
+func (s *Store) auditWebhook(
+	ctx context.Context, tx *sqlx.Tx, action postrider.AuditAction, before, after *postrider.Webhook, newSecret bool,
+) error {
+	changes := postrider.WebhookChanges(before, after)
+	if newSecret {
+		changes = append(changes, postrider.SecretChange())
+	}
+	return s.audit(ctx, tx, postrider.AuditEntry{WorkspaceID: after.WorkspaceID, Action: action, ResourceID: after.ID, Changes: changes})
 }
 
 func (s *Store) insertWebhook(ctx context.Context, tx *sqlx.Tx, w postrider.Webhook) error {
@@ -136,10 +150,14 @@ func (s *Store) UpdateWebhook(
 		if err != nil {
 			return err
 		}
-		if w, err = s.edited(ctx, tx, before, edit); err != nil {
+		var newSecret bool
+		if w, newSecret, err = s.edited(ctx, tx, before, edit); err != nil {
 			return err
 		}
-		return s.saveWebhook(ctx, tx, before, w)
+		if err := s.saveWebhook(ctx, tx, before, w); err != nil {
+			return err
+		}
+		return s.auditWebhook(ctx, tx, postrider.ActionUpdateWebhook, &before, &w, newSecret)
 	})
 	if err != nil {
 		return postrider.Webhook{}, err
@@ -155,34 +173,39 @@ func (s *Store) UpdateWebhook(
 // one stays as it is. What waits for it is parked soon, some before PauseWebhook returns; what
 // is retried is parked, too. Returns [postrider.CodeNotFound] if the webhook is unknown.
 func (s *Store) PauseWebhook(ctx context.Context, workspaceID, id string) (postrider.Webhook, error) {
-	return s.setStatus(ctx, workspaceID, id, postrider.WebhookPaused, "status = "+sqlActive)
+	return s.setStatus(ctx, workspaceID, id, postrider.ActionPauseWebhook, func(w *postrider.Webhook) {
+		if w.Status == postrider.WebhookActive {
+			w.Status = postrider.WebhookPaused
+		}
+	})
 }
 
 // ResumeWebhook makes a paused or disabled webhook active, and returns the webhook. An active
 // one stays as it is. What was parked is sent, in the order in which it was accepted. Returns
 // [postrider.CodeNotFound] if the webhook is unknown.
 func (s *Store) ResumeWebhook(ctx context.Context, workspaceID, id string) (postrider.Webhook, error) {
-	return s.setStatus(ctx, workspaceID, id, postrider.WebhookActive, "status <> "+sqlActive)
+	return s.setStatus(ctx, workspaceID, id, postrider.ActionResumeWebhook, func(w *postrider.Webhook) {
+		w.Status = postrider.WebhookActive
+	})
 }
 
-// setStatus changes the status of a webhook that meets the condition.
+// setStatus changes the status of a webhook by set.
 func (s *Store) setStatus(
-	ctx context.Context, workspaceID, id string, status postrider.WebhookStatus, condition string,
+	ctx context.Context, workspaceID, id string, action postrider.AuditAction, set func(*postrider.Webhook),
 ) (postrider.Webhook, error) {
 	var w postrider.Webhook
 	err := s.db.Write(ctx, "set a webhook's status", func(tx *sqlx.Tx) error {
-		now := s.now()
-		changed, err := sqldb.SQL("UPDATE webhooks SET status = ?, disabled_reason = NULL, inactive_since = ?, updated_at = ?", status,
-			sqldb.NullTime(inactiveSince(status, now)), now).
-			Add(" WHERE id = ? AND workspace_id = ? AND deleted_at IS NULL AND "+condition, id, workspaceID).Affect(ctx, tx)
-		if err != nil {
+		before, err := s.webhook(ctx, tx, workspaceID, id, s.db.Lock("FOR UPDATE OF w"))
+		if before, err = s.shown(ctx, before, err); err != nil {
 			return err
 		}
-		w, err = s.webhook(ctx, tx, workspaceID, id, "")
-		if w, err = s.shown(ctx, w, err); err != nil || changed == 0 {
-			return err
+		w = before
+		if set(&w); w.Status != before.Status {
+			if err := s.saveStatus(ctx, tx, &w); err != nil {
+				return err
+			}
 		}
-		return s.requestSweeps(ctx, tx, id)
+		return s.auditWebhook(ctx, tx, action, &before, &w, false)
 	})
 	if err != nil {
 		return postrider.Webhook{}, err
@@ -191,13 +214,25 @@ func (s *Store) setStatus(
 	return w, nil
 }
 
-// edited returns the webhook as edit wants it, its new secret stored.
+// saveStatus stores a status that is new, and lets the deliveries follow.
+func (s *Store) saveStatus(ctx context.Context, tx *sqlx.Tx, w *postrider.Webhook) error {
+	w.DisabledReason, w.UpdatedAt = nil, s.now()
+	w.InactiveSince = inactiveSince(w.Status, w.UpdatedAt)
+	err := sqldb.SQL("UPDATE webhooks SET status = ?, disabled_reason = NULL, inactive_since = ?, updated_at = ? WHERE id = ?",
+		w.Status, sqldb.NullTime(w.InactiveSince), w.UpdatedAt, w.ID).Run(ctx, tx)
+	if err != nil {
+		return err
+	}
+	return s.requestSweeps(ctx, tx, w.ID)
+}
+
+// edited returns the webhook as edit wants it, its new secret stored, and whether there is one.
 func (s *Store) edited(
 	ctx context.Context, tx *sqlx.Tx, before postrider.Webhook, edit func(*postrider.WebhookEdit) error,
-) (postrider.Webhook, error) {
+) (edited postrider.Webhook, newSecret bool, err error) {
 	secret, err := s.revealed(ctx, tx, before)
 	if err != nil && postrider.CodeOf(err) != postrider.CodeNotFound {
-		return before, err
+		return before, false, err
 	}
 	w := before
 	change := postrider.WebhookEdit{Webhook: &w, Secret: secret.Value}
@@ -205,7 +240,7 @@ func (s *Store) edited(
 		change.NextSecret = secret.Next.Value
 	}
 	if err := edit(&change); err != nil {
-		return before, err
+		return before, false, err
 	}
 	w.ID, w.WorkspaceID, w.SecretID = before.ID, before.WorkspaceID, before.SecretID
 	w.CreatedAt, w.UpdatedAt, w.Stats = before.CreatedAt, s.now(), before.Stats
@@ -215,11 +250,11 @@ func (s *Store) edited(
 	if change.NewSecret != "" {
 		id, err := s.replaceSecret(ctx, tx, w, postrider.Rotation{Value: change.NewSecret})
 		if err != nil {
-			return before, err
+			return before, false, err
 		}
 		w.SecretID = &id
 	}
-	return w, nil
+	return w, change.NewSecret != "", nil
 }
 
 func (s *Store) saveWebhook(ctx context.Context, tx *sqlx.Tx, before, w postrider.Webhook) error {
@@ -261,7 +296,10 @@ func (s *Store) DeleteWebhook(ctx context.Context, workspaceID, id string) error
 		if err := sqldb.SQL("DELETE FROM webhook_events WHERE webhook_id = ?", id).Run(ctx, tx); err != nil {
 			return err
 		}
-		return s.requestSweeps(ctx, tx, id)
+		if err := s.requestSweeps(ctx, tx, id); err != nil {
+			return err
+		}
+		return s.audit(ctx, tx, postrider.AuditEntry{WorkspaceID: workspaceID, Action: postrider.ActionDeleteWebhook, ResourceID: id})
 	})
 	if err == nil {
 		s.sweepSoon(ctx, id)
@@ -271,15 +309,23 @@ func (s *Store) DeleteWebhook(ctx context.Context, workspaceID, id string) error
 }
 
 // Secret returns a webhook's current secret, the one that is to take its place, and the times of
-// the earlier ones that still sign. Returns [postrider.CodeNotFound] when the webhook is unknown or has
-// no secret.
-func (s *Store) Secret(ctx context.Context, workspaceID, webhookID string) (postrider.Secret, error) {
-	w, err := s.Webhook(ctx, workspaceID, webhookID)
+// the earlier ones that still sign. It writes, since the audit log says who has seen a secret.
+// Returns [postrider.CodeNotFound] when the webhook is unknown or has no secret.
+func (s *Store) Secret(ctx context.Context, workspaceID, webhookID string) (secret postrider.Secret, err error) {
+	err = s.db.Write(ctx, "read a secret", func(tx *sqlx.Tx) error {
+		w, err := s.webhook(ctx, tx, workspaceID, webhookID, "")
+		if w, err = s.shown(ctx, w, err); err != nil {
+			return err
+		}
+		if secret, err = s.revealed(ctx, tx, w); err != nil {
+			return err
+		}
+		return s.audit(ctx, tx, postrider.AuditEntry{WorkspaceID: workspaceID, Action: postrider.ActionRevealSecret, ResourceID: webhookID})
+	})
 	if err != nil {
 		return postrider.Secret{}, err
 	}
-	secret, err := s.revealed(ctx, s.db.Reading, w)
-	return secret, sqldb.Failure("read a secret", err)
+	return secret, nil
 }
 
 // RotateSecret gives the webhook another current secret, at once or at the time that the rotation
@@ -304,8 +350,13 @@ func (s *Store) RotateSecret(
 			return err
 		}
 		w.SecretID = &id
-		revealed, err = s.revealed(ctx, tx, w)
-		return err
+		if revealed, err = s.revealed(ctx, tx, w); err != nil {
+			return err
+		}
+		return s.audit(ctx, tx, postrider.AuditEntry{
+			WorkspaceID: workspaceID, Action: postrider.ActionRotateSecret, ResourceID: webhookID,
+			Changes: []postrider.FieldChange{postrider.SecretChange()},
+		})
 	})
 	return revealed, err
 }

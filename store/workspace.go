@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 
+	"github.com/jmoiron/sqlx"
+
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/store/sqldb"
 )
@@ -10,8 +12,16 @@ import (
 // CreateWorkspace stores a workspace. Returns [postrider.CodeConflict] when its id
 // is taken.
 func (s *Store) CreateWorkspace(ctx context.Context, w postrider.Workspace) error {
-	_, err := workspacesTable.Insert(ctx, s.db.Writing, workspaceRow{ID: w.ID, Name: w.Name, CreatedAt: sqldb.TimeOf(w.CreatedAt)})
-	return sqldb.Failure("create a workspace", err)
+	return s.db.Write(ctx, "create a workspace", func(tx *sqlx.Tx) error {
+		row := workspaceRow{ID: w.ID, Name: w.Name, CreatedAt: sqldb.TimeOf(w.CreatedAt)}
+		if _, err := workspacesTable.Insert(ctx, tx, row); err != nil {
+			return err
+		}
+		return s.audit(ctx, tx, postrider.AuditEntry{
+			WorkspaceID: w.ID, Action: postrider.ActionCreateWorkspace, ResourceID: w.ID,
+			Changes: postrider.Changes(nil, map[string]any{"name": w.Name}),
+		})
+	})
 }
 
 // workspaceRow is a row of the table workspaces as the store reads and writes it; its

@@ -31,6 +31,12 @@ func (k *keeper) EnsurePartitions(context.Context, time.Time) error {
 	return nil
 }
 
+func (k *keeper) CompactStats(context.Context, func(int64)) error { return nil }
+
+func (k *keeper) RetainStats(context.Context, time.Time, func(int64)) error { return nil }
+
+func (k *keeper) RetainAudit(context.Context, time.Time, func(int64)) error { return nil }
+
 func (k *keeper) Retain(_ context.Context, before time.Time, progress func(postrider.Removed)) (postrider.Removed, error) {
 	k.until = before
 	removed := postrider.Removed{Days: []string{"2026-08-03"}}

@@ -84,13 +84,16 @@ func (a *API) operation(r Route, middlewares ...func(huma.Context, func(huma.Con
 	}
 }
 
-// register adds the operation. A handler's error becomes a problem document, and is kept for
-// the log line.
+// register adds the operation. What its handler changes is the caller's, see [postrider.WithCaller]. A
+// handler's error becomes a problem document, and is kept for the log line.
 func register[In, Out any](a *API, operation huma.Operation, handler func(context.Context, *In) (*Out, error)) {
+	route := operation.Method + " " + operation.Path
 	huma.Register(a.docs, operation, func(ctx context.Context, in *In) (*Out, error) {
+		this := current(ctx)
+		ctx = postrider.WithCaller(ctx, postrider.Caller{Actor: this.key.ID, Route: route, RequestID: this.id})
 		answer, err := handler(ctx, in)
 		if err != nil {
-			current(ctx).err = err
+			this.err = err
 			return nil, a.problemOf(err)
 		}
 		return answer, nil

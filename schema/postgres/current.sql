@@ -35,6 +35,25 @@ CREATE TABLE attempts (
 
 CREATE TABLE attempts_default PARTITION OF attempts DEFAULT;
 
+CREATE TABLE audit (
+    id text COLLATE "C" NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    actor text COLLATE "C" NOT NULL,
+    route text NOT NULL,
+    request_id text NOT NULL,
+    action text COLLATE "C" NOT NULL,
+    resource_id text COLLATE "C" NOT NULL,
+    changes text NOT NULL,
+    created_at timestamptz NOT NULL,
+    CONSTRAINT audit_pkey PRIMARY KEY (id)
+);
+
+CREATE INDEX audit_actor ON audit (workspace_id, actor, id);
+
+CREATE INDEX audit_resource ON audit (workspace_id, resource_id, id);
+
+CREATE INDEX audit_workspace ON audit (workspace_id, id);
+
 CREATE TABLE deliveries (
     id text COLLATE "C" NOT NULL,
     workspace_id text COLLATE "C" NOT NULL,
@@ -193,6 +212,66 @@ CREATE INDEX outbox_ready ON outbox (queue, delivery_id) WHERE ((hold_until IS N
 CREATE INDEX outbox_retrying ON outbox (webhook_id, due_at) WHERE ((kind = 'retry') AND (NOT leased));
 
 CREATE INDEX outbox_scheduled ON outbox (webhook_id) WHERE ((hold_until IS NOT NULL) AND (kind = 'start') AND (NOT leased));
+
+CREATE TABLE rollup_hours (
+    subject text COLLATE "C" NOT NULL,
+    at bigint NOT NULL,
+    event_type text COLLATE "C" NOT NULL,
+    result text COLLATE "C" NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    attempts integer NOT NULL,
+    delivered integer NOT NULL,
+    failed integer NOT NULL,
+    ms1 integer NOT NULL,
+    ms2 integer NOT NULL,
+    ms4 integer NOT NULL,
+    ms8 integer NOT NULL,
+    ms16 integer NOT NULL,
+    ms32 integer NOT NULL,
+    ms64 integer NOT NULL,
+    ms128 integer NOT NULL,
+    ms256 integer NOT NULL,
+    ms512 integer NOT NULL,
+    ms1024 integer NOT NULL,
+    ms2048 integer NOT NULL,
+    ms4096 integer NOT NULL,
+    ms8192 integer NOT NULL,
+    ms16384 integer NOT NULL,
+    ms32768 integer NOT NULL,
+    CONSTRAINT rollup_hours_pkey PRIMARY KEY (subject, at, event_type, result)
+);
+
+CREATE INDEX rollup_hours_at ON rollup_hours (at);
+
+CREATE TABLE rollup_minutes (
+    subject text COLLATE "C" NOT NULL,
+    at bigint NOT NULL,
+    event_type text COLLATE "C" NOT NULL,
+    result text COLLATE "C" NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    attempts integer NOT NULL,
+    delivered integer NOT NULL,
+    failed integer NOT NULL,
+    ms1 integer NOT NULL,
+    ms2 integer NOT NULL,
+    ms4 integer NOT NULL,
+    ms8 integer NOT NULL,
+    ms16 integer NOT NULL,
+    ms32 integer NOT NULL,
+    ms64 integer NOT NULL,
+    ms128 integer NOT NULL,
+    ms256 integer NOT NULL,
+    ms512 integer NOT NULL,
+    ms1024 integer NOT NULL,
+    ms2048 integer NOT NULL,
+    ms4096 integer NOT NULL,
+    ms8192 integer NOT NULL,
+    ms16384 integer NOT NULL,
+    ms32768 integer NOT NULL,
+    CONSTRAINT rollup_minutes_pkey PRIMARY KEY (subject, at, event_type, result)
+) WITH (fillfactor=50);
+
+CREATE INDEX rollup_minutes_at ON rollup_minutes (at);
 
 CREATE TABLE secret_versions (
     secret_id text COLLATE "C" NOT NULL,

@@ -29,6 +29,24 @@ CREATE TABLE attempts (
     PRIMARY KEY (delivery_id, number)
 );
 
+CREATE TABLE audit (
+    id TEXT NOT NULL PRIMARY KEY,
+    workspace_id TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    route TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    action TEXT NOT NULL,
+    resource_id TEXT NOT NULL,
+    changes TEXT NOT NULL, -- JSON
+    created_at TIMESTAMP NOT NULL
+);
+
+CREATE INDEX audit_actor ON audit (workspace_id, actor, id);
+
+CREATE INDEX audit_resource ON audit (workspace_id, resource_id, id);
+
+CREATE INDEX audit_workspace ON audit (workspace_id, id);
+
 CREATE TABLE deliveries (
     id              TEXT PRIMARY KEY,
     workspace_id    TEXT NOT NULL,
@@ -160,6 +178,42 @@ CREATE INDEX outbox_ready ON outbox (queue, delivery_id) WHERE hold_until IS NUL
 CREATE INDEX outbox_retrying ON outbox (webhook_id, due_at) WHERE kind = 'retry' AND NOT leased;
 
 CREATE INDEX outbox_scheduled ON outbox (webhook_id) WHERE hold_until IS NOT NULL AND kind = 'start' AND NOT leased;
+
+CREATE TABLE rollup_hours (
+    subject TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    event_type TEXT NOT NULL,
+    result TEXT NOT NULL,
+    workspace_id TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    delivered INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    ms1 INTEGER NOT NULL, ms2 INTEGER NOT NULL, ms4 INTEGER NOT NULL, ms8 INTEGER NOT NULL,
+    ms16 INTEGER NOT NULL, ms32 INTEGER NOT NULL, ms64 INTEGER NOT NULL, ms128 INTEGER NOT NULL,
+    ms256 INTEGER NOT NULL, ms512 INTEGER NOT NULL, ms1024 INTEGER NOT NULL, ms2048 INTEGER NOT NULL,
+    ms4096 INTEGER NOT NULL, ms8192 INTEGER NOT NULL, ms16384 INTEGER NOT NULL, ms32768 INTEGER NOT NULL,
+    PRIMARY KEY (subject, at, event_type, result)
+);
+
+CREATE INDEX rollup_hours_at ON rollup_hours (at);
+
+CREATE TABLE rollup_minutes (
+    subject TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    event_type TEXT NOT NULL,
+    result TEXT NOT NULL,
+    workspace_id TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    delivered INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    ms1 INTEGER NOT NULL, ms2 INTEGER NOT NULL, ms4 INTEGER NOT NULL, ms8 INTEGER NOT NULL,
+    ms16 INTEGER NOT NULL, ms32 INTEGER NOT NULL, ms64 INTEGER NOT NULL, ms128 INTEGER NOT NULL,
+    ms256 INTEGER NOT NULL, ms512 INTEGER NOT NULL, ms1024 INTEGER NOT NULL, ms2048 INTEGER NOT NULL,
+    ms4096 INTEGER NOT NULL, ms8192 INTEGER NOT NULL, ms16384 INTEGER NOT NULL, ms32768 INTEGER NOT NULL,
+    PRIMARY KEY (subject, at, event_type, result)
+);
+
+CREATE INDEX rollup_minutes_at ON rollup_minutes (at);
 
 CREATE TABLE secret_versions (
     secret_id  TEXT NOT NULL REFERENCES secrets (id),
