@@ -117,6 +117,9 @@ func (k *keeper) EnsurePartitions(context.Context, time.Time) error {
 	return nil
 }
 
+// CompactStats implements [activities.Keeper]: there are none.
+func (k *keeper) CompactStats(context.Context, func(int64)) error { return nil }
+
 // newWorker returns a worker on a fake of Temporal's server.
 func newWorker(t *testing.T, f *frontend, config worker.Config) *worker.Worker {
 	t.Helper()
