@@ -3,7 +3,7 @@ package postrider_test
 import (
 	"testing"
 
-	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"postrider.dev/postrider"
 )
@@ -25,9 +25,9 @@ func TestShapeOfAWebhook(t *testing.T) {
 		{webhook(postrider.FormatCloudEvents, nil), postrider.Shape{Format: postrider.FormatCloudEvents, Source: "urn:postrider:ws_1"}},
 		{webhook(postrider.FormatEnvelope, &transform), postrider.Shape{Transform: "event.data"}},
 	} {
-		assert.Equal(t, c.shape, c.webhook.Shape())
-		assert.Equal(t, c.shape == postrider.Shape{}, c.shape.ID() == "", "the envelope has no id, and nothing else has none")
+		require.Equal(t, c.shape, c.webhook.Shape())
+		require.Equal(t, c.shape == postrider.Shape{}, c.shape.ID() == "", "the envelope has no id, and nothing else has none")
 		ids[c.shape.ID()] = true
 	}
-	assert.Len(t, ids, len(postrider.Formats())+1, "each has another id")
+	require.Len(t, ids, len(postrider.Formats())+1, "each has another id")
 }

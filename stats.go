@@ -97,7 +97,7 @@ func (r Result) Sent() bool {
 	switch r {
 	case ResultSuccess, ResultRedirect, ResultClientError, ResultServerError, ResultTimeout, ResultProtocol:
 		return true
-	case ResultDNS, ResultConnect, ResultTLS, ResultBlocked, ResultCancelled:
+	case ResultDNS, ResultConnect, ResultTLS, ResultBlocked, ResultCancelled, ResultTransform:
 	}
 	return false
 }

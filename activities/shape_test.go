@@ -19,7 +19,8 @@ func TestTransformedBodyIsSignedAndSentAlike(t *testing.T) {
 	b.answer(http.StatusInternalServerError)
 	id := b.publish()
 	require.Equal(t, postrider.StateRetrying, b.deliver(id).State)
-	b.retry(id)
+	_, failed := b.retry(id)
+	require.NotNil(t, failed)
 	require.GreaterOrEqual(t, len(b.requests), 2)
 	for _, r := range b.requests {
 		require.JSONEq(t, `{"n":{"n":1},"text":"call.ended happened"}`, string(r.body))

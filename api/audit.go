@@ -34,7 +34,7 @@ type auditEntry struct {
 	ID         string                  `json:"id" example:"aud_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
 	At         time.Time               `json:"at"`
 	Actor      string                  `json:"actor" doc:"Id of the API key; system for what the operator did with a command." example:"key_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
-	Action     postrider.AuditAction        `json:"action" doc:"A kind of resource and a verb. Later versions have more." example:"webhook.update"`
+	Action     postrider.AuditAction   `json:"action" doc:"A kind of resource and a verb. Later versions have more." example:"webhook.update"`
 	Route      *string                 `json:"route" doc:"Method and path of the request; null for what was not done over the API." example:"PATCH /api/v1/webhooks/{id}"`
 	ResourceID string                  `json:"resource_id" doc:"Of the webhook, key or workspace; a secret has its webhook's." example:"wh_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
 	RequestID  *string                 `json:"request_id" doc:"X-Request-Id of the request; null for what was not done over the API."`
@@ -58,10 +58,10 @@ func optional(text string) *string {
 
 type listAuditInput struct {
 	rest.PageQuery
-	Since    string           `query:"since" format:"rfc3339" doc:"Only what was done at or after this time (RFC 3339)." example:"2026-08-01T00:00:00Z"`
-	Until    string           `query:"until" format:"rfc3339" doc:"Only what was done before this time (RFC 3339)." example:"2026-08-02T00:00:00Z"`
-	Actor    string           `query:"actor" doc:"Only what was done with this API key, by its id; system for what the operator did with a command."`
-	Resource string           `query:"resource" doc:"Only what was done to the resource with this id."`
+	Since    string                `query:"since" format:"rfc3339" doc:"Only what was done at or after this time (RFC 3339)." example:"2026-08-01T00:00:00Z"`
+	Until    string                `query:"until" format:"rfc3339" doc:"Only what was done before this time (RFC 3339)." example:"2026-08-02T00:00:00Z"`
+	Actor    string                `query:"actor" doc:"Only what was done with this API key, by its id; system for what the operator did with a command."`
+	Resource string                `query:"resource" doc:"Only what was done to the resource with this id."`
 	Action   postrider.AuditAction `query:"action" doc:"Only this action." example:"webhook.update"`
 }
 

@@ -68,8 +68,8 @@ func cloudEvent(body []byte, source string) ([]byte, error) {
 		Source          string          `json:"source"`
 		Type            string          `json:"type"`
 		Time            time.Time       `json:"time"`
-		PersonaID       *string         `json:"personaid,omitempty"` //nolint:tagliatelle // the specification's rule for names
-		DataContentType string          `json:"datacontenttype"`     //nolint:tagliatelle // the specification's name
+		PersonaID       *string         `json:"personaid,omitempty"`
+		DataContentType string          `json:"datacontenttype"`
 		Data            json.RawMessage `json:"data"`
 	}{"1.0", in.ID, source, in.Type, in.Timestamp, in.PersonaID, "application/json", in.Data})
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"postrider.dev/postrider"
@@ -92,7 +91,7 @@ func TestFilters(t *testing.T) {
 		} else {
 			require.NoError(t, err, c.filter)
 		}
-		assert.Equal(t, c.matches, matches, c.filter)
+		require.Equal(t, c.matches, matches, c.filter)
 	}
 }
 
@@ -112,16 +111,16 @@ func TestMistakesNameTheirPlace(t *testing.T) {
 	} {
 		rule := shaper.CheckFilter(filter)
 		if message == "" {
-			assert.Empty(t, rule, filter)
+			require.Empty(t, rule, filter)
 		} else {
-			assert.Contains(t, rule, message, filter)
+			require.Contains(t, rule, message, filter)
 		}
 	}
 	deep := "lists and maps may be in each other, or made of each other, 24 times"
-	assert.Contains(t, shaper.CheckTransform("[1]"+strings.Repeat(".map(a, {'x': [[a]]})", 20)), deep)
-	assert.Contains(t, shaper.CheckTransform(strings.Repeat("[", 30)+strings.Repeat("]", 30)), deep)
-	assert.Empty(t, shaper.CheckTransform(`{"sum": 1 + 1}`))
-	assert.Equal(t, "must have 1 to 8192 characters", shaper.CheckTransform(strings.Repeat("a", 8193)))
+	require.Contains(t, shaper.CheckTransform("[1]"+strings.Repeat(".map(a, {'x': [[a]]})", 20)), deep)
+	require.Contains(t, shaper.CheckTransform(strings.Repeat("[", 30)+strings.Repeat("]", 30)), deep)
+	require.Empty(t, shaper.CheckTransform(`{"sum": 1 + 1}`))
+	require.Equal(t, "must have 1 to 8192 characters", shaper.CheckTransform(strings.Repeat("a", 8193)))
 }
 
 // What would take for ever, or all memory, is cut off.
@@ -141,8 +140,8 @@ func TestCostsAreBounded(t *testing.T) {
 		require.Empty(t, shaper.CheckFilter(filter))
 		matches, err := shaper.Matches(filter, event)
 		require.Error(t, err)
-		assert.False(t, matches)
-		assert.Equal(t, reason, shaping.Reason(err))
+		require.False(t, matches)
+		require.Equal(t, reason, shaping.Reason(err))
 	}
 }
 
@@ -165,13 +164,13 @@ func TestTransforms(t *testing.T) {
 		require.Empty(t, shaper.CheckTransform(transform), transform)
 		got, err := shaper.Transform(transform, event)
 		require.NoError(t, err, transform)
-		assert.True(t, json.Valid(got), string(got))
+		require.True(t, json.Valid(got), string(got))
 		if body != "" {
-			assert.Equal(t, body, string(got), transform)
+			require.Equal(t, body, string(got), transform)
 		}
 		again, err := shaping.New().Transform(transform, eventOf(t, orderData))
 		require.NoError(t, err)
-		assert.Equal(t, got, again, "the same bytes each time")
+		require.Equal(t, got, again, "the same bytes each time")
 	}
 }
 
@@ -190,7 +189,7 @@ func TestTransformsThatFail(t *testing.T) {
 		require.Empty(t, shaper.CheckTransform(transform), transform)
 		_, err := shaper.Transform(transform, event)
 		require.Error(t, err, transform)
-		assert.Equal(t, reason, shaping.Reason(err), transform)
+		require.Equal(t, reason, shaping.Reason(err), transform)
 	}
 }
 
@@ -211,8 +210,8 @@ func TestFormats(t *testing.T) {
 	} {
 		body, contentType, err := shaper.Body(shape, envelope)
 		require.NoError(t, err)
-		assert.Equal(t, want.body, string(body))
-		assert.Equal(t, want.contentType, contentType)
+		require.Equal(t, want.body, string(body))
+		require.Equal(t, want.contentType, contentType)
 	}
 }
 

@@ -67,13 +67,13 @@ func (r *retention) failParkedOf(ctx context.Context, w idleWebhook) error {
 
 // failIfParked fails those of the deliveries that are still parked for the webhook.
 func (r *retention) failIfParked(ctx context.Context, webhookID string, deliveryIDs []string) (failed int, err error) {
-	return r.failIf(ctx, webhookID, deliveryIDs,
+	return r.failIf(ctx, deliveryIDs,
 		sqldb.SQL("EXISTS (SELECT 1 FROM webhooks w WHERE w.id = ? AND w.status <> "+sqlActive+")", webhookID))
 }
 
-// failIf fails those of a webhook's deliveries that are parked and meet the condition.
+// failIf fails those of the deliveries that are parked and meet the condition.
 func (r *retention) failIf(
-	ctx context.Context, webhookID string, deliveryIDs []string, condition *sqldb.Statement,
+	ctx context.Context, deliveryIDs []string, condition *sqldb.Statement,
 ) (failed int, err error) {
 	err = r.db.Delivering.Write(ctx, "fail parked deliveries", func(tx *sqlx.Tx) error {
 		now, reason := r.now(), parkedTooLong
@@ -117,7 +117,7 @@ func (r *retention) failHeld(ctx context.Context) error {
 			}
 		}
 		for _, webhookID := range slices.Sorted(maps.Keys(tooLong)) {
-			failed, err := r.failIf(ctx, webhookID, tooLong[webhookID], sqldb.SQL("held_at IS NOT NULL"))
+			failed, err := r.failIf(ctx, tooLong[webhookID], sqldb.SQL("held_at IS NOT NULL"))
 			if err != nil {
 				return err
 			}

@@ -2,7 +2,7 @@
 package storetest
 
 import (
-	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -108,7 +108,7 @@ func filterFanOut(t *testing.T, b *Bundle) {
 	odd := b.filtered(t, "event.data % 2 == 1")
 	p := postrider.Publication{WorkspaceID: b.Workspace}
 	for i := range 50 {
-		p.Events = append(p.Events, b.eventWith(t, fmt.Sprint(i)))
+		p.Events = append(p.Events, b.eventWith(t, strconv.Itoa(i)))
 	}
 	receipts, err := b.Publish(t.Context(), p)
 	require.NoError(t, err)
