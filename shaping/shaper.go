@@ -129,7 +129,10 @@ func (s *Shaper) program(key programKey) (cel.Program, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.programs) >= maxPrograms {
-		clear(s.programs)
+		for any := range s.programs { // all would be compiled again at once, were they all forgotten
+			delete(s.programs, any)
+			break
+		}
 	}
 	s.programs[key] = compiled
 	return compiled, nil

@@ -110,6 +110,7 @@ type actedWebhook struct {
 	ID      string
 	Status  postrider.WebhookStatus
 	Deleted bool
+	ShapeID *string `db:"shape_id"`
 	postrider.Policy
 }
 
@@ -179,6 +180,10 @@ func (a *acting) load(ctx context.Context, deliveryIDs []string) error {
 	if err != nil {
 		return err
 	}
+	// Claims and permits read rows and write them later: they stay off until the commit.
+	if _, err := a.s.lockPaces(ctx, a.tx, true, webhookIDs...); err != nil {
+		return err
+	}
 	var rows []deliveryRow
 	err = sqldb.SQL(selectStored+ofWorkspace+" AND ", a.request.WorkspaceID).InKeyRange("id", deliveryIDs).
 		Add(" ORDER BY id"+a.s.db.Lock("FOR UPDATE")).Select(ctx, a.tx, &rows)
@@ -214,7 +219,7 @@ func (a *acting) loadLatest(ctx context.Context, deliveryIDs []string) error {
 // loadWebhooks reads webhooks. Their status may change before the commit: claims look at it again,
 // and what is parked for one that is not active now is swept.
 func (a *acting) loadWebhooks(ctx context.Context, webhookIDs []string) (map[string]actedWebhook, error) {
-	const selectActed = "SELECT id, status, deleted_at IS NOT NULL AS deleted, timeout_ms, max_retries, backoff_ms FROM webhooks WHERE id IN"
+	const selectActed = "SELECT id, status, deleted_at IS NOT NULL AS deleted, shape_id, timeout_ms, max_retries, backoff_ms FROM webhooks WHERE id IN"
 	var found []actedWebhook
 	if err := sqldb.SQL(selectActed).In(webhookIDs).Select(ctx, a.tx, &found); err != nil {
 		return nil, err

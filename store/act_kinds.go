@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -120,11 +121,13 @@ func (a *acting) replay(ctx context.Context, x *acted) error {
 	return err
 }
 
-// repeated returns the row of a new delivery of the same event to the same webhook.
+// repeated returns the row of a new delivery of the same event to the same webhook, as that is now.
+// It does not expire: somebody wants it although its time may be over.
 func (x *acted) repeated(id string, now sqldb.Time) deliveryRow {
 	again := deliveryRow{
 		ID: id, WorkspaceID: x.WorkspaceID, WebhookID: x.WebhookID, EventID: x.EventID, EventKey: x.EventKey, EventType: x.EventType,
 		State: postrider.StateParked, Policy: x.webhook.Policy, ReplayOf: &x.ID, CreatedAt: now, DueAt: now,
+		ShapeID: x.webhook.ShapeID,
 	}
 	if x.webhook.active() {
 		again.State = postrider.StatePending
@@ -169,15 +172,26 @@ func (a *acting) pause(ctx context.Context, x *acted) error {
 	if x.parked() {
 		return nil
 	}
-	return parkHeld(ctx, a.tx, []string{x.ID})
+	return a.s.parkHeld(ctx, a.tx, []string{x.ID})
 }
 
-// parkHeld parks deliveries that are paused.
-func parkHeld(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) error {
+// lockHeld locks those of the deliveries that are paused and not finished, and returns them.
+func (s *Store) lockHeld(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) ([]string, error) {
 	if len(deliveryIDs) == 0 {
-		return nil
+		return nil, nil
 	}
-	return parkDeliveries(ctx, tx, deliveryIDs, "TRUE")
+	slices.Sort(deliveryIDs)
+	return sqldb.SQL("SELECT id FROM deliveries WHERE held_at IS NOT NULL AND finished_at IS NULL AND ").
+		InKeyRange("id", deliveryIDs).Add(" ORDER BY id"+s.db.Lock("FOR UPDATE")).Strings(ctx, tx)
+}
+
+// parkHeld parks those of the deliveries that are paused.
+func (s *Store) parkHeld(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) error {
+	held, err := s.lockHeld(ctx, tx, deliveryIDs)
+	if err != nil || len(held) == 0 {
+		return err
+	}
+	return parkDeliveries(ctx, tx, held, "TRUE")
 }
 
 // resume ends the pause of a delivery. Its next attempt is due at once, unless the event is to be

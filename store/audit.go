@@ -119,7 +119,7 @@ func (s *Store) RetainAudit(ctx context.Context, before time.Time, progress func
 func (s *Store) deleteInSteps(ctx context.Context, name string, progress func(removed int64), step func() *sqldb.Statement) error {
 	for total := int64(0); ; {
 		var gone int64
-		err := s.db.Write(ctx, name, func(tx *sqlx.Tx) (err error) {
+		err := s.db.Delivering.Write(ctx, name, func(tx *sqlx.Tx) (err error) {
 			gone, err = step().Affect(ctx, tx)
 			return err
 		})

@@ -57,14 +57,19 @@ func (s *Store) walkEvent(ctx context.Context, l *listing, workspaceID string, f
 	return nil
 }
 
-// walkWebhook makes the list go along a webhook's deliveries: those of a state that is one of the
-// [troubleStates], or all. Returns [postrider.CodeNotFound] if the workspace never had the
-// webhook, so that nobody walks along the deliveries of others.
-func (s *Store) walkWebhook(ctx context.Context, l *listing, workspaceID string, f postrider.DeliveryFilter) error {
+// hadWebhook returns [postrider.CodeNotFound] if the workspace never had the webhook, so that nobody
+// walks along the deliveries of others.
+func (s *Store) hadWebhook(ctx context.Context, workspaceID, webhookID string) error {
 	var known int
-	err := sqldb.SQL("SELECT 1 FROM webhooks WHERE id = ? AND workspace_id = ?", f.WebhookID, workspaceID).Get(ctx, s.db.Reading, &known)
-	if err != nil {
-		return sqldb.OrNotFound("webhook", err)
+	err := sqldb.SQL("SELECT 1 FROM webhooks WHERE id = ? AND workspace_id = ?", webhookID, workspaceID).Get(ctx, s.db.Reading, &known)
+	return sqldb.OrNotFound("webhook", err)
+}
+
+// walkWebhook makes the list go along a webhook's deliveries: those of a state that is one of the
+// [troubleStates], or all.
+func (s *Store) walkWebhook(ctx context.Context, l *listing, workspaceID string, f postrider.DeliveryFilter) error {
+	if err := s.hadWebhook(ctx, workspaceID, f.WebhookID); err != nil {
+		return err
 	}
 	l.walk, l.order = (&sqldb.Statement{}).PinnedTo("d.webhook_id", f.WebhookID), []string{"d.webhook_id", "d.id"}
 	if slices.Contains(troubleStates(), f.State) {

@@ -26,6 +26,14 @@ func (s *Store) searchDeliveries(
 	ctx context.Context, workspaceID string, f postrider.DeliverySearch, p postrider.Page,
 ) (list postrider.List[postrider.Delivery], err error) {
 	list.Items = []postrider.Delivery{}
+	if f.WebhookID != "" {
+		if err := s.hadWebhook(ctx, workspaceID, f.WebhookID); err != nil {
+			if postrider.CodeOf(err) == postrider.CodeNotFound {
+				err = nil
+			}
+			return list, err
+		}
+	}
 	search := newSearch(workspaceID, f, p)
 	looked, err := search.candidates().Strings(ctx, s.db.Reading)
 	if err != nil || len(looked) == 0 {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/shaping"
-	"postrider.dev/postrider/store/sqldb"
 )
 
 // Filters are evaluated outside the transaction that others' publications share: an expression may
@@ -52,11 +52,26 @@ func (s *Store) publishJudged(ctx context.Context, p postrider.Publication) ([]p
 	return nil, &postrider.Error{Code: postrider.CodeUnavailable, Message: "the webhooks' filters keep changing"}
 }
 
+// maxJudging is how long the filters of one publication may take together.
+const maxJudging = 2 * time.Second
+
 // judge evaluates filters on the publication's events. A filter that fails on an event does not
-// match it.
+// match it. A process judges one publication at a time for each two of its cores, so that costly
+// filters leave it the others.
 func (s *Store) judge(ctx context.Context, p *publication, filters []string) error {
 	if len(filters) == 0 {
 		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, maxJudging, &postrider.Error{
+		Code:    postrider.CodeUnavailable,
+		Message: "the webhooks' filters take longer than two seconds for these events; publish fewer at once, or try again later",
+	})
+	defer cancel()
+	select {
+	case s.judging <- struct{}{}:
+		defer func() { <-s.judging }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	events := make([]*shaping.Event, len(p.Events))
 	for i, e := range p.Events {
@@ -69,8 +84,8 @@ func (s *Store) judge(ctx context.Context, p *publication, filters []string) err
 	for _, filter := range filters {
 		through := make([]bool, len(events))
 		for i, event := range events {
-			if err := ctx.Err(); err != nil {
-				return sqldb.Failure("filter", err)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
 			through[i], _ = s.shaper.Matches(filter, event) // it failed: no match
 		}

@@ -209,7 +209,15 @@ type cachedMatch struct {
 	filters    []string // of the webhooks
 }
 
-func (m cachedMatch) size() int { return 1 + len(m.webhooks) }
+func (m cachedMatch) size() int {
+	size := 1 + len(m.webhooks)
+	for _, w := range m.webhooks {
+		if w.filters() {
+			size += len(*w.Filter) / 200 // a webhook without one takes some 200 bytes
+		}
+	}
+	return size
+}
 
 // cached fills in the webhooks that the cache has and returns the other keys.
 func (c *matchCache) cached(found matches, generations map[string]string) (unknown []matchKey) {

@@ -290,7 +290,7 @@ func (c *claim) leasePart(ctx context.Context, part []claimedRow) error {
 		}
 		byGroup[group] = append(byGroup[group], d.ID)
 	}
-	if err := parkHeld(ctx, c.tx, held); err != nil {
+	if err := c.s.parkHeld(ctx, c.tx, held); err != nil {
 		return err
 	}
 	for group, deliveryIDs := range byGroup {

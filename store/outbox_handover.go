@@ -34,6 +34,9 @@ func (s *Store) ClaimRetries(ctx context.Context, request postrider.HandoverRequ
 	if err != nil {
 		return nil, err
 	}
+	if err := s.parkFound(ctx, h.held); err != nil {
+		return nil, errors.Join(err, s.Release(ctx, h.handedOver()))
+	}
 	s.retries.ended(h.shares, h.claimed == request.Limit)
 	attempts, err := s.AttemptsOf(ctx, h.handedOver())
 	if err != nil {
@@ -54,6 +57,7 @@ type handover struct {
 	shares  []*webhookShare
 	claimed int
 	made    []postrider.Handover
+	held    []string // deliveries that operators have paused
 }
 
 func (h *handover) run(ctx context.Context) error {
@@ -76,6 +80,26 @@ func (h *handover) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// parkFound parks deliveries that a hand-over found paused. It is a transaction of its own, because
+// a hand-over locks the outbox first.
+func (s *Store) parkFound(ctx context.Context, deliveryIDs []string) error {
+	if len(deliveryIDs) == 0 {
+		return nil
+	}
+	return s.db.Delivering.Write(ctx, "park paused deliveries", func(tx *sqlx.Tx) error {
+		held, err := s.lockHeld(ctx, tx, deliveryIDs)
+		if err != nil || len(held) == 0 {
+			return err
+		}
+		ready, err := sqldb.SQL("SELECT delivery_id FROM outbox WHERE "+isRetry+" AND hold_until IS NULL AND delivery_id IN").In(held).
+			Add(" ORDER BY delivery_id"+s.db.Lock("FOR UPDATE")).Strings(ctx, tx)
+		if err != nil || len(ready) == 0 {
+			return err
+		}
+		return parkDeliveries(ctx, tx, ready, "TRUE")
+	})
 }
 
 // handedOver returns the deliveries that were handed over.
@@ -143,9 +167,7 @@ func (h *handover) handOver(ctx context.Context, wanted []string) error {
 		}
 		waiting = append(waiting, d)
 	}
-	if err := parkHeld(ctx, h.tx, held); err != nil {
-		return err
-	}
+	h.held = append(h.held, held...)
 	if len(stale) > 0 {
 		if err := dropOutbox(ctx, h.tx, stale); err != nil {
 			return err

@@ -193,7 +193,7 @@ func (r *recorder) settle(ctx context.Context, changed []*deliveryUpdate) error 
 			r.leftRetries = r.leftRetries || d.leaves
 		default:
 			finished = append(finished, d.ID)
-			if d.ExpiresAt != nil {
+			if d.ExpiresAt != nil && d.State.Finished() { // or it was paused meanwhile, and is parked
 				perishable = append(perishable, d.ID)
 			}
 		}

@@ -162,12 +162,12 @@ func (r *retention) deleteDeliveries(ctx context.Context) error {
 func (r *retention) deleteActions(ctx context.Context) error {
 	const acted = "SELECT DISTINCT delivery_id FROM delivery_actions WHERE delivery_id > ? AND delivery_id < ? ORDER BY delivery_id LIMIT ?"
 	for after := ""; ; {
-		old, err := sqldb.SQL(acted, after, postrider.IDFloor(postrider.PrefixDelivery, r.end), retainChunk).Strings(ctx, r.db.Reading)
+		old, err := sqldb.SQL(acted, after, postrider.IDFloor(postrider.PrefixDelivery, r.end), retainChunk).Strings(ctx, r.db.Delivering.Reading)
 		if err != nil || len(old) == 0 {
 			return err
 		}
 		after = old[len(old)-1]
-		err = r.db.Write(ctx, "delete actions", func(tx *sqlx.Tx) error {
+		err = r.db.Delivering.Write(ctx, "delete actions", func(tx *sqlx.Tx) error {
 			return sqldb.SQL("DELETE FROM delivery_actions WHERE delivery_id IN").In(old).
 				Add(" AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = delivery_actions.delivery_id AND ").InKeyRange("d.id", old).Add(")").
 				Run(ctx, tx)

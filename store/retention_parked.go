@@ -105,7 +105,7 @@ func (r *retention) failHeld(ctx context.Context) error {
 	last := heldDelivery{}
 	for {
 		var page []heldDelivery
-		err := sqldb.SQL(held, last.HeldAt, last.ID, retainChunk).Select(ctx, r.db.Reading, &page)
+		err := sqldb.SQL(held, last.HeldAt, last.ID, retainChunk).Select(ctx, r.db.Delivering.Reading, &page)
 		if err != nil || len(page) == 0 {
 			return err
 		}

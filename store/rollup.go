@@ -161,7 +161,7 @@ func (s *Store) CompactStats(ctx context.Context, progress func(minutes int64)) 
 	before := postrider.FloorTo(s.now().Add(-postrider.MinutesKept), time.Hour).Unix()
 	for total := 0; ; {
 		taken := 0
-		err := s.db.Write(ctx, "compact stats", func(tx *sqlx.Tx) (err error) {
+		err := s.db.Delivering.Write(ctx, "compact stats", func(tx *sqlx.Tx) (err error) {
 			taken, err = s.compactMinutes(ctx, tx, before)
 			return err
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,7 @@ type Store struct {
 	recovered      atomic.Int64
 
 	shaper          *shaping.Shaper
+	judging         chan struct{} // a token for each publication whose filters are evaluated
 	writes          writeProbe
 	matches         matchCache
 	starts, retries rounds // where the latest claims ended
@@ -88,6 +90,7 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 		wakeFanOuts: make(chan struct{}, 1), wakeNotices: make(chan struct{}, 1),
 		notifyRequests: make(chan struct{}, 1),
 		shaper:         shaping.New(),
+		judging:        make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)),
 		matches:        matchCache{known: map[matchKey]cachedMatch{}},
 		starts:         rounds{queues: map[string]string{}}, retries: rounds{queues: map[string]string{}},
 	}

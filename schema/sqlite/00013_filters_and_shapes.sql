@@ -26,10 +26,12 @@ END;
 -- +goose StatementEnd
 
 -- +goose Down
--- The version before sends the envelope to all, and filters nothing: no webhook may want more.
+-- The version before sends the envelope to all, and filters nothing: no webhook may want more, and
+-- no delivery that is not finished.
 CREATE TABLE filters_and_shapes_to_remove_before (waiting INTEGER CHECK (waiting = 0));
 INSERT INTO filters_and_shapes_to_remove_before
     SELECT COUNT(*) FROM webhooks WHERE deleted_at IS NULL AND (filter IS NOT NULL OR shape_id IS NOT NULL);
+INSERT INTO filters_and_shapes_to_remove_before SELECT COUNT(*) FROM deliveries WHERE shape_id IS NOT NULL AND finished_at IS NULL;
 DROP TABLE filters_and_shapes_to_remove_before;
 DROP TRIGGER webhooks_changed;
 -- +goose StatementBegin

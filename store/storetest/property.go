@@ -22,14 +22,20 @@ func propertyTests() map[string]func(*testing.T, *Bundle) {
 	}
 }
 
+// maxGames is how often the model is played: some seconds of a database.
+const maxGames = 25
+
 // neverLost plays dispatchers, workflows, operators, retention and restarts at random. At any time
 // every outbox row must be in one of the states of outbox.go, and every delivery must have come to
 // its state by a way that docs/states.md draws. In the end every accepted delivery must be finished,
 // parked, or claimable, for a first attempt or for a retry, once leases have run out and all carriers
 // are lost.
 func neverLost(t *testing.T, b *Bundle) {
-	raw := b.Raw(t)
+	raw, games := b.Raw(t), 0
 	rapid.Check(t, func(r *rapid.T) {
+		if games++; games > maxGames {
+			return
+		}
 		b.Workspace = b.NewWorkspace(t) // without the webhooks of the machine before
 		m := &machine{t: t, Bundle: b, raw: raw, seen: map[string]seen{}}
 		for range 3 {

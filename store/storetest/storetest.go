@@ -30,7 +30,7 @@ func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 		workspaceTests(), webhookTests(), secretTests(), headerTests(), publishTests(), matchTests(), idempotencyTests(), groupTests(),
 		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(),
 		sweepTests(), fanOutTests(), filterTests(), listTests(), expiryTests(), eventCancelTests(), eventHeaderTests(),
-		actTests(), searchTests(), auditTests(), statsTests(),
+		actTests(), searchTests(), auditTests(), statsTests(), seamTests(),
 		lifecycleTests(), propertyTests(),
 	} {
 		for name, test := range part {
@@ -105,8 +105,15 @@ func (b *Bundle) OpenWith(tb testing.TB, keys string, change func(*store.Options
 	return s
 }
 
-// Raw opens the database itself, to look at the stored rows.
+// Raw opens the database itself until the test ends, to look at the stored rows.
 func (b *Bundle) Raw(tb testing.TB) *sqlx.DB {
+	tb.Helper()
+	db := b.openRaw(tb)
+	tb.Cleanup(func() { require.NoError(tb, db.Close()) })
+	return db
+}
+
+func (b *Bundle) openRaw(tb testing.TB) *sqlx.DB {
 	tb.Helper()
 	driver, address := "sqlite", strings.TrimPrefix(b.URL, "sqlite:")
 	if strings.HasPrefix(b.URL, "postgres") {
@@ -114,7 +121,6 @@ func (b *Bundle) Raw(tb testing.TB) *sqlx.DB {
 	}
 	db, err := sqlx.Open(driver, address)
 	require.NoError(tb, err)
-	tb.Cleanup(func() { require.NoError(tb, db.Close()) })
 	return db
 }
 
@@ -264,8 +270,10 @@ func (b *Bundle) State(t *testing.T, deliveryID string) postrider.DeliveryState 
 // count returns the answer of a query for one number.
 func (b *Bundle) count(ctx context.Context, t *testing.T, query string) int {
 	t.Helper()
+	db := b.openRaw(t)
+	defer db.Close() // at once: a test may count thousands of times
 	var n int
-	require.NoError(t, b.Raw(t).GetContext(ctx, &n, query))
+	require.NoError(t, db.GetContext(ctx, &n, query))
 	return n
 }
 
