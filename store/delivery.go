@@ -42,6 +42,11 @@ func nullAtFirst() []string {
 // writes the others.
 func unusualColumns() []string { return []string{"expires_at", "shape_id"} }
 
+// usualColumns are those that a publish writes of most deliveries.
+func usualColumns() sqldb.Columns[deliveryRow] {
+	return sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...).Except(unusualColumns()...)
+}
+
 // unusual reports whether one of [unusualColumns] is not null.
 func (r deliveryRow) unusual() bool { return r.ExpiresAt != nil || r.ShapeID != nil }
 

@@ -25,7 +25,7 @@ func (s *Store) deliveries(
 	if f.WebhookID == "" && f.EventID == "" {
 		return nothing, &postrider.Error{Code: postrider.CodeInvalid, Message: "a list of deliveries is one of a webhook or of an event"}
 	}
-	l := listing{rows: sqldb.SQL(selectDeliveries+"d.workspace_id = ? AND ", workspaceID), table: "deliveries d", filter: &sqldb.Statement{}}
+	l := listing{rows: sqldb.SQL(selectDeliveries+"d."+ofWorkspace+" AND ", workspaceID), table: "deliveries d", filter: &sqldb.Statement{}}
 	var err error
 	if f.EventID != "" { // it has fewer deliveries than a webhook
 		err = s.walkEvent(ctx, &l, workspaceID, f)

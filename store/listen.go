@@ -43,7 +43,7 @@ func (s *Store) Listen(ctx context.Context) error {
 		}
 	})
 	context.AfterFunc(ctx, func() { _ = listener.Close() })
-	for _, channel := range []string{revokeChannel, wakeChannel, actChannel} {
+	for _, channel := range []string{revokeChannel, actChannel, wakeChannel} {
 		if err := listener.Listen(channel); err != nil && ctx.Err() == nil {
 			return sqldb.Failure("listen", err)
 		}

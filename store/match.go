@@ -172,8 +172,9 @@ func readNamed(ctx context.Context, tx *sqlx.Tx, webhookIDs []string, found *sub
 }
 
 // matching returns the webhooks that get an event of the publication, each once, in the order of
-// ids. It adds the filters that were not evaluated to missing. Returns [postrider.CodeInvalid] for an event to a webhook that its workspace does not have, or that is
-// another persona's: one customer's data must not go to another by a slip of the publisher.
+// ids. It adds the filters that were not evaluated to missing. Returns [postrider.CodeInvalid] for an
+// event to a webhook that its workspace does not have, or that is another persona's: one customer's
+// data must not go to another by a slip of the publisher.
 func (f *subscribers) matching(p publication, event int, missing *[]string) ([]subscriber, error) {
 	e := p.Events[event].Event
 	if e.WebhookID == nil {

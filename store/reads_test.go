@@ -318,7 +318,8 @@ func (l *life) list(t *testing.T, w postrider.Webhook, deliveryID string) {
 	}
 	for _, id := range []string{"", w.ID} {
 		until := postrider.FloorTo(l.Clock.Now(), time.Hour).Add(time.Hour)
-		_, err := l.Stats(t.Context(), l.Workspace, postrider.StatsQuery{Since: until.Add(-time.Hour), Until: until, Step: time.Hour, WebhookID: id})
+		query := postrider.StatsQuery{Since: until.Add(-time.Hour), Until: until, Step: time.Hour, WebhookID: id}
+		_, err := l.Stats(t.Context(), l.Workspace, query)
 		require.NoError(t, err)
 	}
 	for _, f := range []postrider.DeliveryFilter{

@@ -73,7 +73,7 @@ func TestSQLiteCannotOpen(t *testing.T) {
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, []byte("this is no database, and long enough to be looked at as one"), 0o600))
-	options := store.Options{Keys: keys, Now: storetest.Start, IDs: &postrider.IDs{}, Logger: discard()}
+	options := store.Options{Keys: keys, Now: storetest.Start, IDs: postrider.NewIDs(storetest.Start, rand.Reader), Logger: discard()}
 	for _, path := range []string{filepath.Join(file, "inside"), filepath.Dir(file), file} {
 		_, err = store.Open(t.Context(), path, options)
 		require.Error(t, err, path)

@@ -22,7 +22,7 @@ var (
 	webhookStatsTable      = sqldb.NewTable("webhook_stats", sqldb.ColumnsOf[statsRow](), addToStats)
 	newEventsTable         = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow]().Except(sqldb.ColumnsOf[eventOptions]().Names()...), "")
 	optionedEventsTable    = sqldb.NewTable("events", sqldb.ColumnsOf[eventRow](), "")
-	newDeliveriesTable     = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(append(nullAtFirst(), unusualColumns()...)...), "")
+	newDeliveriesTable     = sqldb.NewTable("deliveries", usualColumns(), "")
 	replaysTable           = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow](), "")
 	actionsTable           = sqldb.NewTable("delivery_actions", sqldb.ColumnsOf[actionRow](), "")
 	unusualDeliveriesTable = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...), "")

@@ -192,7 +192,8 @@ func TestMatchedColumnsRenewTheGeneration(t *testing.T) {
 	require.Greater(t, len(matched), 7)
 
 	changes := map[string]string{
-		"filter": "'true'", "shape_id": "'0'", "status": "'paused'", "events": "'[]'", "scope_type": "'persona'", "persona_id": "'p'", "deleted_at": "created_at",
+		"filter": "'true'", "shape_id": "'0'", "status": "'paused'", "events": "'[]'", "scope_type": "'persona'",
+		"persona_id": "'p'", "deleted_at": "created_at",
 	}
 	onBoth(t, func(t *testing.T, b *storetest.Bundle) {
 		t.Helper()

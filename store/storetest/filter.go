@@ -159,7 +159,8 @@ func shapeKept(t *testing.T, b *Bundle) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, postrider.Shape{Transform: transform}, shape(first), "as when it was accepted")
-	require.Equal(t, postrider.Shape{Format: postrider.FormatCloudEvents, Source: "urn:postrider:" + b.Workspace}, shape(receipts[0].DeliveryIDs[0]))
+	cloudEvents := postrider.Shape{Format: postrider.FormatCloudEvents, Source: "urn:postrider:" + b.Workspace}
+	require.Equal(t, cloudEvents, shape(receipts[0].DeliveryIDs[0]))
 }
 
 func shapeStored(t *testing.T, b *Bundle) {
