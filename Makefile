@@ -171,7 +171,7 @@ licences: ## Check the licences of all modules that the code is made of; ARGS=--
 
 .PHONY: histories
 histories: ## Record the workflow histories that the replay tests read, after a change of workflow code
-	go -C standalone test ./e2e -run 'TestHistories|TestTraceStaysHere|TestBatch|TestFailedForGood|TestRetriesTogether' -count=1 -record $(CURDIR)/workflows/testdata
+	go -C standalone test ./e2e -run 'TestHistories|TestTraceStaysHere|TestBatch|TestFailedForGood|TestRetriesTogether|TestActions$$' -count=1 -record $(CURDIR)/workflows/testdata
 
 .PHONY: metrics
 metrics: ## Print how the code of each module reads in figures, and hold the first to its limits; ARGS=--list names the places

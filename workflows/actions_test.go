@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
 
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/workflows"
@@ -42,6 +43,19 @@ func TestCarrierGoesOnWithWhatIsLeft(t *testing.T) {
 	b.after(500*time.Millisecond, acted(postrider.ActionRetry, "dlv_1"), acted(postrider.ActionRetry, "dlv_unknown"))
 	require.NoError(t, b.run(policy))
 	require.Equal(t, [][]string{{"dlv_2"}}, b.members)
+}
+
+// Guards workflows that are under way in a rolling upgrade, as history acted_v2_unheard of a real server does: when
+// an action was signalled to a worker that did not listen, the workflow does what that worker began.
+func TestCarrierThatHeardOfNoActionStaysDeaf(t *testing.T) {
+	t.Parallel()
+	b := setupCarrier(t, map[string][]answer{"dlv_1": {left}})
+	began := b.Now()
+	b.OnGetVersion("acted", workflow.DefaultVersion, workflow.Version(1)).Return(workflow.DefaultVersion)
+	b.after(500*time.Millisecond, acted(postrider.ActionPause, "dlv_1"))
+	require.NoError(t, b.run(policy))
+	require.Equal(t, [][]string{{"dlv_1"}}, b.members, "its activity finds that it is gone")
+	require.Greater(t, b.Now().Sub(began), 500*time.Millisecond)
 }
 
 func TestCarrierOfCancelledDeliveriesIsCancelled(t *testing.T) {

@@ -134,13 +134,18 @@ func (c *carrier) receiveReports(ctx workflow.Context) {
 }
 
 // receiveActions applies what operators did to deliveries. The database goes by it already: this is
-// for whoever looks at the workflow, and lets it end when none of its deliveries is left.
+// for whoever looks at the workflow, and lets it end when none of its deliveries is left. A workflow
+// that was first signalled under a version that did not listen, as in a rolling upgrade, stays deaf:
+// it waits for its time, and its activity finds what it carries no more.
 func (c *carrier) receiveActions(ctx workflow.Context) {
 	actions := workflow.GetSignalChannel(ctx, signalActed)
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		for {
 			var received []postrider.Acted
 			actions.Receive(ctx, &received)
+			if workflow.GetVersion(ctx, changeActed, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+				continue
+			}
 			for _, acted := range received {
 				if m, found := c.byID[acted.DeliveryID]; found {
 					m.act(acted)
@@ -152,8 +157,8 @@ func (c *carrier) receiveActions(ctx workflow.Context) {
 }
 
 // wait is the workflow's single wait: for its timer, or for its activity, whose cancel function it
-// calls when operators have taken the last delivery out of the workflow meanwhile. Without their
-// signal it makes the commands that waiting for the future alone made in earlier versions.
+// calls when operators have taken the last delivery out of the workflow meanwhile. Unless it was
+// told, it makes the commands that waiting for the future alone made in earlier versions.
 func (c *carrier) wait(ctx workflow.Context, future workflow.Future, cancel workflow.CancelFunc) (interrupted bool) {
 	err := workflow.Await(ctx, func() bool { return future.IsReady() || c.told && len(c.unfinished()) == 0 })
 	if interrupted = err == nil && !future.IsReady(); interrupted {

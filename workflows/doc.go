@@ -18,7 +18,8 @@
 //   - A receiver's failure is counted by Temporal's retry policy. An internal failure uses up
 //     no attempt of the receiver's, and the workflow goes on after it.
 //   - An operator's action is in the database before the workflow hears of it (signal "acted"). It
-//     ends when that took its last delivery.
+//     ends when that took its last delivery, unless an older version, which did not listen, was
+//     running it when it first heard of one.
 //   - A cancelled workflow records the cancellation of its unfinished deliveries.
 //
 // A workflow does no I/O, reads no clock but workflow.Now, and imports no store; activities do

@@ -12,6 +12,7 @@ const (
 	queryHistory = "history"
 	signalReport = "attempt-report"
 	signalActed  = "acted"
+	changeActed  = "acted" // that the workflow goes by the signal
 
 	nameMaintenance = "Maintenance"
 	// suffixMaintenance follows the task queue in the ids of the schedule and its workflows.
