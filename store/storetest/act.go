@@ -448,7 +448,9 @@ func actEditUsedUp(t *testing.T, b *Bundle) {
 func actEditExpiry(t *testing.T, b *Bundle) {
 	for name, prepare := range states() {
 		id, cleanUp := b.prepared(t, prepare)
-		expiries := func() int { return b.count(t.Context(), t, "SELECT COUNT(*) FROM expiries WHERE delivery_id = '"+id+"'") }
+		expiries := func() int {
+			return b.count(t.Context(), t, "SELECT COUNT(*) FROM expiries WHERE delivery_id = '"+id+"'")
+		}
 		later := postrider.Timestamp(b.Clock.Now().Add(30 * time.Minute))
 		result := b.editExpiry(t, id, later)
 		if b.State(t, id).Finished() {
