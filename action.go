@@ -12,7 +12,7 @@ const (
 	ActionPause  ActionKind = "pause"  // make no attempt until it is resumed
 	ActionResume ActionKind = "resume" // end a pause
 	ActionSkip   ActionKind = "skip"   // let the next delivery of an ordering go
-	ActionEdit   ActionKind = "edit"   // change the policy
+	ActionEdit   ActionKind = "edit"   // change the terms
 )
 
 // ActionKinds returns every kind.
@@ -40,24 +40,49 @@ type ActionRequest struct {
 	Actor       string // id of the API key
 	Kind        ActionKind
 	DeliveryIDs []string
-	Edit        PolicyEdit // of an [ActionEdit]
+	Edit        TermsEdit // of an [ActionEdit]
 }
 
-// PolicyEdit changes the fields of a policy that are not nil.
-type PolicyEdit struct {
+// Terms are what an operator can change of a delivery: how it is tried, and until when.
+type Terms struct {
+	Policy
+
+	ExpiresAt *time.Time `json:"expires_at"` // no attempt begins at or after it; nil means never
+}
+
+// Equal reports whether the terms say the same.
+func (t Terms) Equal(other Terms) bool {
+	if t.ExpiresAt == nil || other.ExpiresAt == nil {
+		return t.Policy == other.Policy && t.ExpiresAt == other.ExpiresAt
+	}
+	return t.Policy == other.Policy && t.ExpiresAt.Equal(*other.ExpiresAt)
+}
+
+// TermsEdit changes the fields of [Terms] that are not nil.
+type TermsEdit struct {
 	TimeoutMS, MaxRetries, BackoffMS *int
+
+	ExpiresAt *time.Time // the zero time means never
 }
 
-// Apply returns the policy with the changes.
-func (e PolicyEdit) Apply(p Policy) Policy {
+// Apply returns the terms with the changes.
+func (e TermsEdit) Apply(t Terms) Terms {
 	for _, change := range []struct{ from, to *int }{
-		{e.TimeoutMS, &p.TimeoutMS}, {e.MaxRetries, &p.MaxRetries}, {e.BackoffMS, &p.BackoffMS},
+		{e.TimeoutMS, &t.TimeoutMS}, {e.MaxRetries, &t.MaxRetries}, {e.BackoffMS, &t.BackoffMS},
 	} {
 		if change.from != nil {
 			*change.to = *change.from
 		}
 	}
-	return p
+	switch {
+	case e.ExpiresAt == nil:
+	case e.ExpiresAt.IsZero():
+		t.ExpiresAt = nil
+	default:
+		expires := Timestamp(*e.ExpiresAt)
+		t.ExpiresAt = &expires
+	}
+	return t
 }
 
 // ActionResult is what an action on one delivery came to.

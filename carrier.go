@@ -177,8 +177,8 @@ type Outcome struct {
 	NextAttempt *time.Time    // set when State is retrying
 	// Expired says that the delivery failed because its next attempt would come too late.
 	Expired bool
-	// Policy, RetryAfter and ExpiresAt are what State was judged by. If the delivery has another
-	// policy by the time of the record, it is judged anew.
+	// Policy, RetryAfter and ExpiresAt are what State was judged by. If the delivery has other
+	// terms by the time of the record, it is judged anew.
 	Policy     Policy
 	RetryAfter time.Duration
 	ExpiresAt  *time.Time

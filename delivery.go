@@ -85,6 +85,9 @@ type Delivery struct {
 	ShapeID string
 }
 
+// Terms returns what an operator can change of the delivery.
+func (d Delivery) Terms() Terms { return Terms{d.Policy, d.ExpiresAt} }
+
 // ExpiredBy reports whether it is too late for the delivery at the time.
 func (d Delivery) ExpiredBy(now time.Time) bool {
 	return expired(d.ExpiresAt, now)

@@ -1,6 +1,7 @@
 package activities_test
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ import (
 )
 
 // act makes an operator's action on a delivery.
-func (b *bench) act(kind postrider.ActionKind, id string, edit postrider.PolicyEdit) {
+func (b *bench) act(kind postrider.ActionKind, id string, edit postrider.TermsEdit) {
 	b.t.Helper()
 	results, err := b.db.Act(b.t.Context(), postrider.ActionRequest{
 		WorkspaceID: "ws_1", Actor: "key_1", Kind: kind, DeliveryIDs: []string{id}, Edit: edit,
@@ -23,16 +24,17 @@ func (b *bench) act(kind postrider.ActionKind, id string, edit postrider.PolicyE
 	require.NoError(b.t, results[0].Err)
 }
 
-func retries(n int) postrider.PolicyEdit { return postrider.PolicyEdit{MaxRetries: &n} }
+func retries(n int) postrider.TermsEdit { return postrider.TermsEdit{MaxRetries: &n} }
 
 // Guards against an attempt that is under way and decides by what holds no more: its workflow hears
 // what the database made of it, and that it carries the delivery no more.
 func TestActionDuringAnAttempt(t *testing.T) {
 	t.Parallel()
+	passed, ahead := time.Unix(1, 0), time.Now().AddDate(100, 0, 0)
 	for _, c := range []struct {
 		kind   postrider.ActionKind
 		before int // max_retries
-		edit   postrider.PolicyEdit
+		edit   postrider.TermsEdit
 		state  postrider.DeliveryState
 		left   bool
 		failed float64 // deliveries that the metrics count as failed
@@ -41,10 +43,12 @@ func TestActionDuringAnAttempt(t *testing.T) {
 		{kind: postrider.ActionPause, before: 0, state: postrider.StateFailed, failed: 1},
 		{kind: postrider.ActionEdit, before: 0, edit: retries(2), state: postrider.StateRetrying, left: true},
 		{kind: postrider.ActionEdit, before: 2, edit: retries(0), state: postrider.StateFailed, failed: 1},
+		{kind: postrider.ActionEdit, before: 3, edit: postrider.TermsEdit{ExpiresAt: &passed}, state: postrider.StateFailed, failed: 1},
+		{kind: postrider.ActionEdit, before: 2, edit: postrider.TermsEdit{ExpiresAt: &ahead}, state: postrider.StateRetrying, left: true},
 		{kind: postrider.ActionRetry, before: 3, state: postrider.StateRetrying},
 		{kind: postrider.ActionCancel, before: 3, state: postrider.StateCancelled},
 	} {
-		t.Run(string(c.kind)+" "+string(c.state), func(t *testing.T) {
+		t.Run(fmt.Sprint(c.kind, " ", c.state, " of ", c.before), func(t *testing.T) {
 			t.Parallel()
 			b := setup(t, func(w *postrider.Webhook) { w.MaxRetries = c.before })
 			id := b.publish()
@@ -95,7 +99,7 @@ func TestPausedDeliveryIsParkedAndNotAttempted(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	id := b.publish()
-	b.act(postrider.ActionPause, id, postrider.PolicyEdit{})
+	b.act(postrider.ActionPause, id, postrider.TermsEdit{})
 	report := b.deliver(id)
 	require.Equal(t, postrider.StateParked, report.State)
 	require.True(t, report.Left)

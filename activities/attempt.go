@@ -100,7 +100,7 @@ func (a *Activities) superseded(ctx context.Context, target postrider.Target, ou
 		return Report{DeliveryID: outcome.DeliveryID, Left: true}, err
 	}
 	delivery := targets[0].Delivery
-	changed := delivery.Policy != target.Delivery.Policy || delivery.State == postrider.StateParked
+	changed := !delivery.Terms().Equal(target.Delivery.Terms()) || delivery.State == postrider.StateParked
 	report, err := a.storedReport(ctx, delivery)
 	report.Left = changed && !delivery.State.Finished()
 	if slices.ContainsFunc(report.Attempts, func(stored postrider.Attempt) bool { return isSame(stored, outcome.Attempt) }) {

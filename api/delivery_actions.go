@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -58,7 +59,7 @@ func (s *server) routeDeliveryActions() {
 		Method: http.MethodPatch, Path: "/api/v1/deliveries/{id}", ID: "update-delivery",
 		Tag: tagDeliveries, Scope: postrider.ScopeManage, Status: http.StatusAccepted,
 		Summary: "Update Delivery", Errors: []int{http.StatusNotFound, http.StatusConflict},
-		Description: "Changes how a delivery that is not finished is tried, from its next attempt on. " +
+		Description: "Changes how, and until when, a delivery that is not finished is tried, from its next attempt on. " +
 			"An attempt that is under way is judged by the new values. " +
 			"A delivery that has used up its new `max_retries` fails at once.",
 	}, rest.PatchBody[updateDelivery](s.rest), s.updateDelivery)
@@ -73,6 +74,8 @@ func (s *server) routeDeliveryActions() {
 // updateDelivery is the body of a PATCH of a delivery; every field is optional.
 type updateDelivery struct {
 	postrider.Policy
+
+	ExpiresAt *string `json:"expires_at" nullable:"true" format:"date-time" doc:"No request is made from then on (RFC 3339): in the future, at most 30 days ahead. Null for never."`
 }
 
 // TransformSchema implements huma.SchemaTransformer.
@@ -84,17 +87,44 @@ func (updateDelivery) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Sch
 func (s *server) updateDelivery(
 	ctx context.Context, in *deliveryInput, patch rest.Patch[updateDelivery],
 ) (*rest.Output[deliveryWithAttempts], error) {
+	expires, err := expiresAt(patch, s.Now())
+	if err != nil {
+		return nil, err
+	}
 	sent := func(field string, value *int) *int {
 		if patch.Has(field) {
 			return value
 		}
 		return nil
 	}
-	return s.actOnOne(ctx, in.ID, postrider.ActionRequest{Kind: postrider.ActionEdit, Edit: postrider.PolicyEdit{
+	return s.actOnOne(ctx, in.ID, postrider.ActionRequest{Kind: postrider.ActionEdit, Edit: postrider.TermsEdit{
 		TimeoutMS:  sent("timeout_ms", &patch.Values.TimeoutMS),
 		MaxRetries: sent("max_retries", &patch.Values.MaxRetries),
 		BackoffMS:  sent("backoff_ms", &patch.Values.BackoffMS),
+		ExpiresAt:  expires,
 	}})
+}
+
+// expiresAt returns when the patch lets a delivery expire, as a [postrider.TermsEdit] says it.
+func expiresAt(patch rest.Patch[updateDelivery], now time.Time) (*time.Time, error) {
+	const location = "body.expires_at"
+	switch {
+	case !patch.Has("expires_at"):
+		return nil, nil
+	case patch.IsNull("expires_at"):
+		return &time.Time{}, nil
+	}
+	text := *patch.Values.ExpiresAt
+	at, err := rest.ParseTime(location, text)
+	switch {
+	case err != nil:
+		return nil, err
+	case !at.After(now):
+		return nil, rest.BrokenField(location, "must be in the future", text)
+	case at.After(now.Add(postrider.MaxTTLSeconds * time.Second)):
+		return nil, rest.BrokenField(location, "must be at most 30 days ahead", text)
+	}
+	return &at, nil
 }
 
 // act makes the caller's action on deliveries.

@@ -73,7 +73,7 @@ func TestUpdateDelivery(t *testing.T) {
 	require.Equal(t, map[string]any{"timeout_ms": 5000.0, "max_retries": 7.0, "backoff_ms": 100.0}, history["policy"])
 	action := history["actions"].([]any)[0].(map[string]any)
 	require.Equal(t, "edit", action["action"])
-	require.Equal(t, "max_retries from 3 to 7, backoff_ms from 1000 to 100", action["detail"])
+	require.Equal(t, "backoff_ms from 1000 to 100, max_retries from 3 to 7", action["detail"])
 	require.Equal(t, []string{"body.max_retries", "body.timeout_ms"},
 		b.do(http.MethodPatch, path, `{"max_retries":11,"timeout_ms":1,"backoff_ms":200}`).locations())
 	require.Equal(t, []string{"body.max_retries"}, b.do(http.MethodPatch, path, `{"max_retries":null}`).locations())
@@ -82,6 +82,47 @@ func TestUpdateDelivery(t *testing.T) {
 	b.act(id, "cancel").object(http.StatusAccepted)
 	require.Contains(t, b.do(http.MethodPatch, path, `{"max_retries":1}`).problem(http.StatusConflict).Detail, "the delivery is cancelled")
 	b.do(http.MethodPatch, deliveriesPath+"/dlv_unknown", `{}`).problem(http.StatusNotFound)
+}
+
+func TestUpdateWhenADeliveryExpires(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.newWebhook("")
+	path := deliveriesPath + "/" + b.publish(`{"type":"a","data":1}`)
+	patch := func(expires string) answer { return b.do(http.MethodPatch, path, `{"expires_at":`+expires+`}`) }
+	require.Equal(t, "2026-08-03T12:00:01Z", patch(`"2026-08-03T14:00:01+02:00"`).text(http.StatusAccepted, "expires_at"))
+	require.Equal(t, "2026-09-02T12:00:00Z", patch(`"2026-09-02T12:00:00Z"`).text(http.StatusAccepted, "expires_at"))
+	for value, rule := range map[string]string{
+		`"2026-08-03T12:00:00Z"`:        "must be in the future",
+		`"1999-12-31T12:00:00Z"`:        "must be in the future",
+		`"0001-01-01T00:00:00Z"`:        "must be in the future",
+		`"2026-09-02T12:00:00.000001Z"`: "must be at most 30 days ahead",
+		`"9999-12-31T23:59:59Z"`:        "must be at most 30 days ahead",
+		`"2026-08-04"`:                  "",
+		`"tomorrow"`:                    "",
+		`""`:                            "",
+		`1785844800`:                    "",
+		`{}`:                            "",
+	} {
+		problem := patch(value).problem(http.StatusUnprocessableEntity)
+		require.Len(t, problem.Errors, 1, value)
+		require.Equal(t, "body.expires_at", problem.Errors[0].Location, value)
+		require.Contains(t, problem.Errors[0].Message, rule, value)
+	}
+	both := `{"max_retries":5,"expires_at":"1999-12-31T12:00:00Z"}`
+	require.Equal(t, []string{"body.expires_at"}, b.do(http.MethodPatch, path, both).locations())
+	kept := b.do(http.MethodPatch, path, `{"max_retries":5}`).object(http.StatusAccepted)
+	require.Equal(t, "2026-09-02T12:00:00Z", kept["expires_at"], "what is not sent stays")
+	require.Nil(t, patch("null").object(http.StatusAccepted)["expires_at"])
+	history := b.do(http.MethodGet, path+"/history", "").object(http.StatusOK)
+	var details []string
+	for _, each := range history["actions"].([]any) {
+		details = append(details, each.(map[string]any)["detail"].(string))
+	}
+	require.Equal(t, []string{
+		"expires_at from null to 2026-08-03T12:00:01Z", "expires_at from 2026-08-03T12:00:01Z to 2026-09-02T12:00:00Z",
+		"max_retries from 3 to 5", "expires_at from 2026-09-02T12:00:00Z to null",
+	}, details)
 }
 
 func TestActOnManyDeliveries(t *testing.T) {

@@ -102,7 +102,7 @@ type acted struct {
 	shown string // the delivery that the answer shows
 	err   error  // why the action is refused
 
-	changes []postrider.FieldChange // of its policy
+	changes []postrider.FieldChange // of its terms
 }
 
 // actedWebhook is the webhook of a delivery that an action is on.
@@ -168,8 +168,8 @@ func (a *acting) act(ctx context.Context, x *acted) error {
 	return nil
 }
 
-// load locks the deliveries and their outbox rows, in this order and each in the order of ids,
-// after the sweeps of webhooks for which the action may leave something parked.
+// load locks the deliveries, what an edit changes of their expiries, and their outbox rows, in this
+// order and each in the order of ids, after the sweeps of webhooks for which the action may leave something parked.
 func (a *acting) load(ctx context.Context, deliveryIDs []string) error {
 	webhookIDs, err := sqldb.SQL("SELECT DISTINCT webhook_id FROM deliveries WHERE "+ofWorkspace+" AND ", a.request.WorkspaceID).
 		InKeyRange("id", deliveryIDs).Strings(ctx, a.tx)
@@ -197,6 +197,11 @@ func (a *acting) load(ctx context.Context, deliveryIDs []string) error {
 	}
 	if err := a.loadLatest(ctx, known); err != nil {
 		return err
+	}
+	if a.request.Edit.ExpiresAt != nil {
+		if err := lockExpiries(ctx, a.tx, a.s.db.Lock("FOR UPDATE"), known); err != nil {
+			return err
+		}
 	}
 	var waiting []outboxRow
 	err = sqldb.SQL(selectOutbox+"kind <> "+sqlCancel+" AND delivery_id IN").In(known).

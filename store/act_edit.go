@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -9,52 +10,64 @@ import (
 	"postrider.dev/postrider/store/sqldb"
 )
 
-// edit changes the delivery's policy, from its next attempt on. A workflow that carries it leaves
-// it, because that has the policy that it was started with. An attempt that is under way is judged
-// by the new policy, see [deliveryUpdate.decide].
+// edit changes the delivery's terms, from its next attempt on. A workflow that carries it leaves it
+// when the policy changes, because that has the policy that it was started with; when the delivery
+// expires is asked for before each attempt. An attempt that is under way is judged by the new
+// terms, see [deliveryUpdate.decide].
 func (a *acting) edit(ctx context.Context, x *acted) error {
-	policy := a.request.Edit.Apply(x.Policy)
-	if x.refuseIfFinished() || policy == x.Policy {
+	before := postrider.Terms{Policy: x.Policy, ExpiresAt: x.ExpiresAt.Pointer()}
+	after := a.request.Edit.Apply(before)
+	if x.refuseIfFinished() || after.Equal(before) {
 		return nil
 	}
-	const change = "UPDATE deliveries SET timeout_ms = ?, max_retries = ?, backoff_ms = ? WHERE id = ?"
-	err := sqldb.SQL(change, policy.TimeoutMS, policy.MaxRetries, policy.BackoffMS, x.ID).Run(ctx, a.tx)
-	if err != nil {
+	if err := a.setTerms(ctx, x, after); err != nil {
 		return err
 	}
-	detail := describeEdit(x.Policy, policy)
-	x.changes = postrider.Changes(x.Policy, policy)
+	x.changes = postrider.Changes(before, after)
+	detail, leaves := describeEdit(x.changes), x.carried() && after.Policy != before.Policy
 	switch {
 	case x.onTheWire(a.now):
 		a.note(x, false, "%s", detail)
 		return nil
-	case x.AttemptCount > policy.MaxRetries:
+	case x.AttemptCount > after.MaxRetries:
 		a.note(x, true, "%s: no attempt is left", detail)
-		return a.giveUp(ctx, x, policy)
+		return a.giveUp(ctx, x, after.Policy)
 	}
-	a.note(x, x.carried(), "%s", detail)
-	if !x.carried() {
+	a.note(x, leaves, "%s", detail)
+	if !leaves {
 		return nil
 	}
 	return sqldb.SQL("UPDATE outbox SET "+makeReady+" WHERE delivery_id = ?", x.ID).Run(ctx, a.tx)
 }
 
-// describeEdit says what changed.
-func describeEdit(before, after postrider.Policy) string {
-	var changes []string
-	for _, field := range []struct {
-		name     string
-		from, to int
-	}{
-		{"timeout_ms", before.TimeoutMS, after.TimeoutMS},
-		{"max_retries", before.MaxRetries, after.MaxRetries},
-		{"backoff_ms", before.BackoffMS, after.BackoffMS},
-	} {
-		if field.from != field.to {
-			changes = append(changes, fmt.Sprintf("%s from %d to %d", field.name, field.from, field.to))
-		}
+// setTerms gives the delivery other terms. When it expires is looked for in a table of its own.
+func (a *acting) setTerms(ctx context.Context, x *acted, terms postrider.Terms) error {
+	const change = "UPDATE deliveries SET timeout_ms = ?, max_retries = ?, backoff_ms = ?, expires_at = ? WHERE id = ?"
+	expires := sqldb.NullTime(terms.ExpiresAt)
+	err := sqldb.SQL(change, terms.TimeoutMS, terms.MaxRetries, terms.BackoffMS, expires, x.ID).Run(ctx, a.tx)
+	switch {
+	case err != nil || a.request.Edit.ExpiresAt == nil:
+		return err
+	case expires == nil:
+		return dropExpiries(ctx, a.tx, []string{x.ID})
 	}
-	return strings.Join(changes, ", ")
+	_, err = expiriesTable.Insert(ctx, a.tx, expiryRow{x.ID, *expires})
+	return err
+}
+
+// describeEdit says what changed.
+func describeEdit(changes []postrider.FieldChange) string {
+	value := func(v json.RawMessage) string {
+		if v == nil {
+			return "null"
+		}
+		return strings.Trim(string(v), `"`)
+	}
+	said := make([]string, len(changes))
+	for i, c := range changes {
+		said[i] = c.Field + " from " + value(c.Old) + " to " + value(c.New)
+	}
+	return strings.Join(said, ", ")
 }
 
 // giveUp fails a delivery whose attempts are used up under its new policy.

@@ -172,7 +172,14 @@ func (s *Store) FailExpired(ctx context.Context, workflowID, deliveryID string, 
 	return failed, err
 }
 
-// dropExpiries forgets when deliveries expire, because they are finished.
+// lockExpiries locks the rows that there are of deliveries, which are locked before.
+func lockExpiries(ctx context.Context, tx *sqlx.Tx, forUpdate string, deliveryIDs []string) error {
+	_, err := sqldb.SQL("SELECT delivery_id FROM expiries WHERE delivery_id IN").In(deliveryIDs).
+		Add(" ORDER BY delivery_id"+forUpdate).Strings(ctx, tx)
+	return err
+}
+
+// dropExpiries forgets when deliveries expire, because they are finished or expire no more.
 func dropExpiries(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) error {
 	return sqldb.SQL("DELETE FROM expiries WHERE delivery_id IN").In(deliveryIDs).Run(ctx, tx)
 }

@@ -100,6 +100,14 @@ func deliverOne(ctx context.Context, t *testing.T, b *storetest.Bundle) error {
 	}})
 }
 
+// waiting returns how many sessions of the database wait for a lock.
+func waiting(t *testing.T, raw *sqlx.DB) (n int) {
+	t.Helper()
+	const query = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+	require.NoError(t, raw.GetContext(t.Context(), &n, query))
+	return n
+}
+
 // Guards against a read that its caller has given up, and that goes on in the database.
 func TestReadsEndInTheDatabase(t *testing.T) {
 	t.Parallel()
@@ -110,21 +118,16 @@ func TestReadsEndInTheDatabase(t *testing.T) {
 	defer held.Rollback() //nolint:errcheck // it only locks
 	_, err = held.ExecContext(t.Context(), "LOCK TABLE attempts IN ACCESS EXCLUSIVE MODE")
 	require.NoError(t, err)
-	waiting := func() (n int) {
-		const query = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-		require.NoError(t, raw.GetContext(t.Context(), &n, query))
-		return n
-	}
 	ctx, giveUp := context.WithCancel(t.Context())
 	failure := make(chan error)
 	go func() {
 		_, err := b.Attempts(ctx, b.IDs.New(postrider.PrefixDelivery))
 		failure <- err
 	}()
-	require.Eventually(t, func() bool { return waiting() == 1 }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return waiting(t, raw) == 1 }, time.Minute, time.Millisecond)
 	giveUp()
 	require.Error(t, <-failure)
-	require.Eventually(t, func() bool { return waiting() == 0 }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return waiting(t, raw) == 0 }, time.Minute, time.Millisecond)
 	require.NoError(t, held.Rollback())
 	_, err = b.Attempts(t.Context(), b.IDs.New(postrider.PrefixDelivery))
 	require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"postrider.dev/postrider"
@@ -124,6 +125,49 @@ func TestPlans(t *testing.T) {
 		require.Contains(t, plan, index, query)
 		require.NotRegexp(t, `(?m)^\s*(->\s*)?Sort$`, plan, query)
 	}
+}
+
+// Guards against a retention that reads all that came after a day to find what sends its events again.
+func TestReplaysAreFoundByTheirEvents(t *testing.T) {
+	t.Parallel()
+	b := storetest.NewBundle(t, postgres.NewDatabase(t))
+	plan := planOf(t, b, "SELECT 1 FROM deliveries WHERE event_key >= 'evt_1' AND event_key < 'evt_2' AND id >= 'dlv_1' AND finished_at IS NULL")
+	require.Contains(t, plan, "event_key_id_idx")
+	require.NotContains(t, plan, "pkey")
+	require.NotContains(t, plan, "Seq Scan")
+}
+
+// Guards against minutes that are read, become hours, and are read again as these.
+func TestStatsBesideACompaction(t *testing.T) {
+	t.Parallel()
+	ctx, b := t.Context(), storetest.NewBundle(t, postgres.NewDatabase(t))
+	w := b.NewWebhook(t)
+	id := b.PublishTo(t, w.ID, 1)[0]
+	b.Claimed(t, 1)
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, id, 1, postrider.StateSucceeded)}))
+	raw := b.Raw(t)
+	compaction, err := raw.BeginTxx(ctx, nil)
+	require.NoError(t, err)
+	defer compaction.Rollback() //nolint:errcheck // it is committed
+	_, err = compaction.ExecContext(ctx, "LOCK TABLE rollup_hours IN ACCESS EXCLUSIVE MODE")
+	require.NoError(t, err)
+	delivered := make(chan int64)
+	go func() {
+		since := postrider.FloorTo(b.Clock.Now(), time.Hour)
+		points, err := b.Stats(ctx, b.Workspace, postrider.StatsQuery{
+			WebhookID: w.ID, Since: since, Until: since.Add(time.Hour), Step: time.Hour,
+		})
+		if assert.NoError(t, err) {
+			delivered <- points[0].Delivered
+		}
+		close(delivered)
+	}()
+	require.Eventually(t, func() bool { return waiting(t, raw) == 1 }, time.Minute, time.Millisecond)
+	const move = "WITH moved AS (DELETE FROM rollup_minutes WHERE subject = $1 RETURNING *) INSERT INTO rollup_hours SELECT * FROM moved"
+	_, err = compaction.ExecContext(ctx, move, w.ID)
+	require.NoError(t, err)
+	require.NoError(t, compaction.Commit())
+	require.EqualValues(t, 1, <-delivered)
 }
 
 func TestUnavailable(t *testing.T) {

@@ -180,10 +180,10 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (re
 	return released, err
 }
 
-// settle drops the outbox rows of deliveries that are finished, and makes the rows of the
+// settle drops the outbox rows of deliveries that are finished or parked, and makes the rows of the
 // others retries.
 func (r *recorder) settle(ctx context.Context, changed []*deliveryUpdate) error {
-	var finished, perishable []string
+	var gone, perishable []string
 	var retries []outboxRow
 	for _, d := range changed {
 		switch {
@@ -192,8 +192,8 @@ func (r *recorder) settle(ctx context.Context, changed []*deliveryUpdate) error 
 			retries = append(retries, r.retryRow(d))
 			r.leftRetries = r.leftRetries || d.leaves
 		default:
-			finished = append(finished, d.ID)
-			if d.ExpiresAt != nil && d.State.Finished() { // or it was paused meanwhile, and is parked
+			gone = append(gone, d.ID)
+			if d.ExpiresAt != nil && d.State.Finished() { // what is parked expires still
 				perishable = append(perishable, d.ID)
 			}
 		}
@@ -203,7 +203,7 @@ func (r *recorder) settle(ctx context.Context, changed []*deliveryUpdate) error 
 			return err
 		}
 	}
-	for part := range slices.Chunk(finished, sqldb.ChunkSize) {
+	for part := range slices.Chunk(gone, sqldb.ChunkSize) {
 		if err := sqldb.SQL("DELETE FROM outbox WHERE kind <> "+sqlCancel+" AND delivery_id IN").In(part).Run(ctx, r.tx); err != nil {
 			return err
 		}

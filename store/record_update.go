@@ -78,11 +78,12 @@ func (r *recorder) apply(o postrider.Outcome) {
 const noJitter = 0.5
 
 // decide returns the outcome as operators want it who acted while the attempt was under way: under
-// the policy that the delivery has by now, and not retried while it is paused. The workflow that
+// the terms that the delivery has by now, and not retried while it is paused. The workflow that
 // made the attempt carries on with neither.
 func (d *deliveryUpdate) decide(o postrider.Outcome) postrider.Outcome {
-	if o.Policy != d.Policy && o.Policy != (postrider.Policy{}) {
-		o.ExpiresAt = d.ExpiresAt.Pointer()
+	terms := postrider.Terms{Policy: d.Policy, ExpiresAt: d.ExpiresAt.Pointer()}
+	if !terms.Equal(postrider.Terms{Policy: o.Policy, ExpiresAt: o.ExpiresAt}) && o.Policy != (postrider.Policy{}) {
+		o.ExpiresAt = terms.ExpiresAt
 		o = o.Judged(d.Judge(o.Attempt, o.RetryAfter, noJitter))
 		o.Leaves = o.State == postrider.StateRetrying
 	}

@@ -24,7 +24,7 @@ const spill = time.Hour
 // deliveries that were accepted, or due, before the day of the given time, if they are
 // finished, with their attempts. It removes events without deliveries and idempotency keys of
 // that time too. Unfinished deliveries stay. On PostgreSQL whole days go at once, by dropping
-// their partitions; a day with an unfinished delivery is kept as a whole. It calls progress
+// their partitions; a day with an unfinished delivery, or whose event has one, is kept as a whole. It calls progress
 // with how far it has come. A run that was interrupted goes on with the next call.
 func (s *Store) Retain(ctx context.Context, before time.Time, progress func(postrider.Removed)) (postrider.Removed, error) {
 	r := &retention{Store: s, end: before.UTC().Truncate(24 * time.Hour), progress: progress}
@@ -98,11 +98,16 @@ func daysOf(partitions []string) []time.Time {
 }
 
 // unfinished reports whether an event of the day has a delivery that is not finished, or one that
-// was scheduled for a time which is not past its retention.
+// was scheduled for a time which is not past its retention. A delivery that sends an old event again
+// has an id of a later day: for those the index on events is read, beginning with that day.
 func (r *retention) unfinished(ctx context.Context, day time.Time) (bool, error) {
+	const query = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE id >= ? AND id < ? AND (finished_at IS NULL OR due_at >= ?))" +
+		" OR EXISTS (SELECT 1 FROM deliveries WHERE event_key >= ? AND event_key < ? AND id >= ? AND finished_at IS NULL)"
+	next := day.AddDate(0, 0, 1)
+	later := postrider.IDFloor(postrider.PrefixDelivery, next.Add(spill))
 	var open bool
-	err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM deliveries WHERE id >= ? AND id < ? AND (finished_at IS NULL OR due_at >= ?))",
-		postrider.IDFloor(postrider.PrefixDelivery, day), postrider.IDFloor(postrider.PrefixDelivery, day.AddDate(0, 0, 1).Add(spill)), r.end).
+	err := sqldb.SQL(query, postrider.IDFloor(postrider.PrefixDelivery, day), later, r.end,
+		postrider.IDFloor(postrider.PrefixEvent, day), postrider.IDFloor(postrider.PrefixEvent, next), later).
 		Get(ctx, r.db.Delivering.Reading, &open)
 	return open, err
 }

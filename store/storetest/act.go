@@ -2,7 +2,9 @@
 package storetest
 
 import (
+	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +25,8 @@ func actTests() map[string]func(*testing.T, *Bundle) {
 		"what is paused for too long fails":                       actPauseTooLong,
 		"an attempt under way is judged by the new policy":        actEditUnderWay,
 		"a policy whose retries are used up ends the delivery":    actEditUsedUp,
+		"a delivery expires when an operator says":                actEditExpiry,
+		"an attempt under way is judged by the new expiry":        actEditExpiryUnderWay,
 		"a retry of a finished delivery is a new one":             actReplay,
 		"an action on many deliveries says what each came to":     actMany,
 		"workflows are told of actions until they have heard":     actNotices,
@@ -59,7 +63,15 @@ func (b *Bundle) done(t *testing.T, kind postrider.ActionKind, id string) postri
 func (b *Bundle) editRetries(t *testing.T, id string, maxRetries int) postrider.ActionResult {
 	t.Helper()
 	return b.actAs(t, postrider.ActionRequest{
-		Kind: postrider.ActionEdit, DeliveryIDs: []string{id}, Edit: postrider.PolicyEdit{MaxRetries: &maxRetries},
+		Kind: postrider.ActionEdit, DeliveryIDs: []string{id}, Edit: postrider.TermsEdit{MaxRetries: &maxRetries},
+	})[0]
+}
+
+// editExpiry changes when a delivery expires; the zero time means never.
+func (b *Bundle) editExpiry(t *testing.T, id string, at time.Time) postrider.ActionResult {
+	t.Helper()
+	return b.actAs(t, postrider.ActionRequest{
+		Kind: postrider.ActionEdit, DeliveryIDs: []string{id}, Edit: postrider.TermsEdit{ExpiresAt: &at},
 	})[0]
 }
 
@@ -296,6 +308,15 @@ func actPauseUnderWay(t *testing.T, b *Bundle) {
 		fine := b.Outcome(t, id, b.read(t, id).AttemptCount+1, postrider.StateSucceeded)
 		require.NoError(t, b.Record(t.Context(), []postrider.Outcome{fine}))
 		require.Equal(t, postrider.StateSucceeded, b.State(t, id))
+
+		id = prepare(t, b, w)
+		require.NoError(t, b.editExpiry(t, id, b.Clock.Now().Add(time.Hour)).Err)
+		failed = b.Outcome(t, id, b.read(t, id).AttemptCount+1, postrider.StateRetrying)
+		requireCode(t, postrider.CodeConflict, b.Record(t.Context(), []postrider.Outcome{failed}))
+		require.Equal(t, "parked, paused", b.where(t, id))
+		b.Clock.Advance(time.Hour)
+		b.ExpireAll(t)
+		b.requireExpired(t, id, failed.Attempt.Number)
 	}
 }
 
@@ -357,13 +378,13 @@ func actPauseTooLong(t *testing.T, b *Bundle) {
 	require.EqualValues(t, 1, read.Stats.FailedDeliveries)
 }
 
-// judged is an outcome as the activity makes it, by the policy that the delivery has now.
+// judged is an outcome as the activity makes it, by the terms that the delivery has now.
 func (b *Bundle) judged(t *testing.T, id string, number int) postrider.Outcome {
 	t.Helper()
-	policy := b.read(t, id).Policy
+	d := b.read(t, id)
 	o := b.Outcome(t, id, number, postrider.StateFailed)
-	o.Policy = policy
-	return o.Judged(policy.Judge(o.Attempt, 0, 0.5))
+	o.Policy, o.ExpiresAt = d.Policy, d.ExpiresAt
+	return o.Judged(d.Policy.Judge(o.Attempt, 0, 0.5))
 }
 
 func actEditUnderWay(t *testing.T, b *Bundle) {
@@ -421,6 +442,98 @@ func actEditUsedUp(t *testing.T, b *Bundle) {
 	read, err := b.Webhook(t.Context(), b.Workspace, w.ID)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, read.Stats.FailedDeliveries)
+}
+
+// actEditExpiry guards the expiry of deliveries in each state, and that none leaves its carrier for it.
+func actEditExpiry(t *testing.T, b *Bundle) {
+	for name, prepare := range states() {
+		id, cleanUp := b.prepared(t, prepare)
+		expiries := func() int {
+			return b.count(t.Context(), t, "SELECT COUNT(*) FROM expiries WHERE delivery_id = '"+id+"'")
+		}
+		later := postrider.Timestamp(b.Clock.Now().Add(30 * time.Minute))
+		result := b.editExpiry(t, id, later)
+		if b.State(t, id).Finished() {
+			requireCode(t, postrider.CodeConflict, result.Err)
+			require.Zero(t, expiries())
+			cleanUp()
+			continue
+		}
+		require.NoError(t, result.Err, name)
+		require.Equal(t, &later, result.Delivery.ExpiresAt, name)
+		require.Equal(t, 1, expiries(), name)
+		require.Nil(t, b.editExpiry(t, id, time.Time{}).Delivery.ExpiresAt, name)
+		require.Zero(t, expiries(), name)
+		sooner := later.Add(-time.Minute)
+		require.NoError(t, b.editExpiry(t, id, later).Err)
+		require.NoError(t, b.editExpiry(t, id, sooner).Err)
+		require.Equal(t, name, b.where(t, id))
+		details := b.requireDetails(t, id, 4)
+		require.Equal(t, "expires_at from null to "+later.Format(time.RFC3339Nano), details[0])
+		require.Equal(t, "expires_at from "+later.Format(time.RFC3339Nano)+" to null", details[1])
+
+		b.Clock.Advance(30*time.Minute - time.Minute)
+		b.ExpireAll(t)
+		if result.Delivery.State == postrider.StateDelivering || strings.Contains(name, "leased") {
+			require.Equal(t, name, b.where(t, id), "its attempt is under way")
+		} else {
+			b.requireExpired(t, id, result.Delivery.AttemptCount)
+		}
+		cleanUp()
+	}
+	b.requireAuditedExpiry(t)
+}
+
+// requireDetails returns the details of a delivery's last n actions.
+func (b *Bundle) requireDetails(t *testing.T, id string, n int) []string {
+	t.Helper()
+	actions, err := b.Actions(t.Context(), id)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(actions), n)
+	details := make([]string, n)
+	for i, action := range actions[len(actions)-n:] {
+		details[i] = action.Detail
+	}
+	return details
+}
+
+func (b *Bundle) requireAuditedExpiry(t *testing.T) {
+	t.Helper()
+	id, at := b.PublishTo(t, b.NewWebhook(t).ID, 1)[0], postrider.Timestamp(b.Clock.Now().Add(time.Hour))
+	require.NoError(t, b.editExpiry(t, id, at).Err)
+	text, err := json.Marshal(at)
+	require.NoError(t, err)
+	entries := b.log(t, postrider.AuditFilter{ResourceID: id}, 1)
+	require.Equal(t, []postrider.FieldChange{{Field: "expires_at", Old: json.RawMessage("null"), New: text}}, entries[0].Changes)
+}
+
+func actEditExpiryUnderWay(t *testing.T, b *Bundle) {
+	ctx, w := t.Context(), b.NewWebhook(t)
+	id := underWay(t, b, w)
+	again := b.judged(t, id, 1)
+	require.Equal(t, postrider.StateRetrying, again.State)
+	require.NoError(t, b.editExpiry(t, id, *again.NextAttempt).Err)
+	requireCode(t, postrider.CodeConflict, b.Record(ctx, []postrider.Outcome{again}))
+	require.Equal(t, "failed", b.where(t, id), "its retry would come too late")
+	require.True(t, b.read(t, id).HasExpired())
+	require.Zero(t, b.count(ctx, t, "SELECT COUNT(*) FROM expiries"))
+
+	id = b.perishable(t, w.ID, 1, time.Millisecond)[0]
+	require.Contains(t, b.Claimed(t, 100)[w.ID], id)
+	last := b.judged(t, id, 1)
+	require.True(t, last.Expired)
+	require.NoError(t, b.editExpiry(t, id, time.Time{}).Err)
+	requireCode(t, postrider.CodeConflict, b.Record(ctx, []postrider.Outcome{last}))
+	require.Equal(t, "retrying, retry ready", b.where(t, id), "it leaves the workflow that believes it has failed")
+
+	id = underWay(t, b, w)
+	fine := b.judged(t, id, 1)
+	fine.State, fine.NextAttempt, fine.Attempt = postrider.StateSucceeded, nil, b.Outcome(t, id, 1, postrider.StateSucceeded).Attempt
+	require.NoError(t, b.editExpiry(t, id, b.Clock.Now().Add(time.Microsecond)).Err)
+	b.Clock.Advance(time.Second)
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{fine}), "a request that began in time counts")
+	require.Equal(t, postrider.StateSucceeded, b.State(t, id))
+	require.Zero(t, b.count(ctx, t, "SELECT COUNT(*) FROM expiries"))
 }
 
 func actReplay(t *testing.T, b *Bundle) {

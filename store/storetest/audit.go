@@ -50,7 +50,7 @@ func changes(b *Bundle, webhookID, keyID, newWorkspaceID string) []change {
 		return change{kind.Audited(), func(ctx context.Context) error {
 			retries := 7
 			results, err := b.Act(ctx, postrider.ActionRequest{
-				WorkspaceID: b.Workspace, Kind: kind, DeliveryIDs: tested.DeliveryIDs, Edit: postrider.PolicyEdit{MaxRetries: &retries},
+				WorkspaceID: b.Workspace, Kind: kind, DeliveryIDs: tested.DeliveryIDs, Edit: postrider.TermsEdit{MaxRetries: &retries},
 			})
 			if err == nil {
 				err = results[0].Err

@@ -292,7 +292,12 @@ func (m *machine) act(r *rapid.T) {
 		r.Skip("nothing was published")
 	}
 	ids := rapid.SliceOfNDistinct(rapid.SampledFrom(slices.Sorted(maps.Keys(m.seen))), 1, 3, rapid.ID).Draw(r, "acted on")
-	edit := postrider.PolicyEdit{MaxRetries: ref(rapid.IntRange(0, 3).Draw(r, "max_retries"))}
+	edit := postrider.TermsEdit{MaxRetries: ref(rapid.IntRange(0, 3).Draw(r, "max_retries"))}
+	if seconds := rapid.IntRange(-1, 60).Draw(r, "expires in"); seconds > 0 {
+		edit.ExpiresAt = ref(m.Clock.Now().Add(time.Duration(seconds) * time.Second))
+	} else if seconds == 0 {
+		edit.ExpiresAt = &time.Time{}
+	}
 	request := postrider.ActionRequest{Kind: rapid.SampledFrom(postrider.ActionKinds()).Draw(r, "action"), DeliveryIDs: ids, Edit: edit}
 	for _, result := range m.actAs(m.t, request) {
 		if postrider.CodeOf(result.Err) != postrider.CodeConflict {
@@ -386,7 +391,9 @@ func (m *machine) settle() {
 			require.NoError(m.t, m.Cancelled(m.t.Context(), []string{c.DeliveryID}))
 		}
 		m.SweepAll(m.t) // the claim may have ended leases of deliveries whose webhook is paused
-		again = n+len(called)+m.count(m.t.Context(), m.t, "SELECT COUNT(*) FROM sweeps") > 0
+		var sweeps int
+		require.NoError(m.t, m.raw.GetContext(m.t.Context(), &sweeps, "SELECT COUNT(*) FROM sweeps"))
+		again = n+len(called)+sweeps > 0
 	}
 	m.check(nil)
 	for id, d := range m.seen {

@@ -14,6 +14,7 @@ func retentionTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
 		"what is past its retention goes":         retainOld,
 		"what is not finished stays":              retainUnfinished,
+		"the event of what is sent again stays":   retainReplayed,
 		"old idempotency keys go":                 retainKeys,
 		"a retention is told how far it has come": retainProgress,
 	}
@@ -98,6 +99,46 @@ func retainUnfinished(t *testing.T, b *Bundle) {
 		_, err := b.Delivery(t.Context(), b.Workspace, id)
 		requireCode(t, postrider.CodeNotFound, err)
 	}
+}
+
+// retainReplayed guards the event of a delivery that was sent again long after it: it is kept until
+// that has ended, however it waits.
+func retainReplayed(t *testing.T, b *Bundle) {
+	ctx, w := t.Context(), b.NewWebhook(t)
+	old := finish(t, b, w.ID, 1)[0]
+	done := finish(t, b, b.NewWebhook(t).ID, 1)[0]
+	body := func(id string) []byte {
+		targets, err := b.Targets(ctx, []string{id})
+		require.NoError(t, err)
+		return targets[0].Body
+	}
+	want := body(old)
+	pass := func(days time.Duration) {
+		b.Clock.Advance(days * day)
+		require.NoError(t, b.EnsurePartitions(ctx, b.Clock.Now()))
+		b.retain(t, b.Clock.Now().Add(-30*day))
+	}
+	pass(29)
+	finish(t, b, b.NewWebhook(t).ID, 1) // of another day's event
+	again := b.done(t, postrider.ActionRetry, old).ID
+	pass(5)
+	require.Equal(t, want, body(again), "while it is ready")
+	b.done(t, postrider.ActionPause, again)
+	pass(1)
+	require.Equal(t, want, body(again), "while it is parked")
+	b.done(t, postrider.ActionResume, again)
+	require.Contains(t, b.Claimed(t, 10)[w.ID], again)
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, again, 1, postrider.StateSucceeded)}))
+	pass(1)
+	for _, id := range []string{old, done} {
+		_, err := b.Delivery(ctx, b.Workspace, id)
+		requireCode(t, postrider.CodeNotFound, err)
+	}
+	require.Equal(t, postrider.StateSucceeded, b.State(t, again))
+	pass(40)
+	_, err := b.Delivery(ctx, b.Workspace, again)
+	requireCode(t, postrider.CodeNotFound, err)
+	require.Zero(t, b.count(ctx, t, "SELECT COUNT(*) FROM events"))
 }
 
 func retainKeys(t *testing.T, b *Bundle) {
