@@ -130,7 +130,8 @@ func TestPlans(t *testing.T) {
 func TestReplaysAreFoundByTheirEvents(t *testing.T) {
 	t.Parallel()
 	b := storetest.NewBundle(t, postgres.NewDatabase(t))
-	plan := planOf(t, b, "SELECT 1 FROM deliveries WHERE event_key >= 'evt_1' AND event_key < 'evt_2' AND id >= 'dlv_1' AND finished_at IS NULL")
+	const later = " AND id >= 'dlv_1' AND finished_at IS NULL"
+	plan := planOf(t, b, "SELECT 1 FROM deliveries WHERE event_key >= 'evt_1' AND event_key < 'evt_2'"+later)
 	require.Contains(t, plan, "event_key_id_idx")
 	require.NotContains(t, plan, "pkey")
 	require.NotContains(t, plan, "Seq Scan")
