@@ -198,13 +198,18 @@ func (a *acting) load(ctx context.Context, deliveryIDs []string) error {
 	if err := a.loadLatest(ctx, known); err != nil {
 		return err
 	}
+	return a.loadWaiting(ctx, known)
+}
+
+// loadWaiting locks and reads the outbox rows of deliveries, after their expiries where these change.
+func (a *acting) loadWaiting(ctx context.Context, known []string) error {
 	if a.request.Edit.ExpiresAt != nil {
 		if err := lockExpiries(ctx, a.tx, a.s.db.Lock("FOR UPDATE"), known); err != nil {
 			return err
 		}
 	}
 	var waiting []outboxRow
-	err = sqldb.SQL(selectOutbox+"kind <> "+sqlCancel+" AND delivery_id IN").In(known).
+	err := sqldb.SQL(selectOutbox+"kind <> "+sqlCancel+" AND delivery_id IN").In(known).
 		Add(" ORDER BY delivery_id"+a.s.db.Lock("FOR UPDATE")).Select(ctx, a.tx, &waiting)
 	for i := range waiting {
 		a.deliveries[waiting[i].DeliveryID].row = &waiting[i]

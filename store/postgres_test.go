@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"postrider.dev/postrider"
@@ -131,7 +130,8 @@ func TestPlans(t *testing.T) {
 func TestReplaysAreFoundByTheirEvents(t *testing.T) {
 	t.Parallel()
 	b := storetest.NewBundle(t, postgres.NewDatabase(t))
-	plan := planOf(t, b, "SELECT 1 FROM deliveries WHERE event_key >= 'evt_1' AND event_key < 'evt_2' AND id >= 'dlv_1' AND finished_at IS NULL")
+	const later = " AND id >= 'dlv_1' AND finished_at IS NULL"
+	plan := planOf(t, b, "SELECT 1 FROM deliveries WHERE event_key >= 'evt_1' AND event_key < 'evt_2'"+later)
 	require.Contains(t, plan, "event_key_id_idx")
 	require.NotContains(t, plan, "pkey")
 	require.NotContains(t, plan, "Seq Scan")
@@ -157,10 +157,11 @@ func TestStatsBesideACompaction(t *testing.T) {
 		points, err := b.Stats(ctx, b.Workspace, postrider.StatsQuery{
 			WebhookID: w.ID, Since: since, Until: since.Add(time.Hour), Step: time.Hour,
 		})
-		if assert.NoError(t, err) {
-			delivered <- points[0].Delivered
+		if err != nil {
+			delivered <- -1
+			return
 		}
-		close(delivered)
+		delivered <- points[0].Delivered
 	}()
 	require.Eventually(t, func() bool { return waiting(t, raw) == 1 }, time.Minute, time.Millisecond)
 	const move = "WITH moved AS (DELETE FROM rollup_minutes WHERE subject = $1 RETURNING *) INSERT INTO rollup_hours SELECT * FROM moved"

@@ -115,7 +115,7 @@ func retainReplayed(t *testing.T, b *Bundle) {
 	want := body(old)
 	pass := func(days time.Duration) {
 		b.Clock.Advance(days * day)
-		require.NoError(t, b.EnsurePartitions(ctx, b.Clock.Now()))
+		require.NoError(t, b.EnsurePartitions(t.Context(), b.Clock.Now()))
 		b.retain(t, b.Clock.Now().Add(-30*day))
 	}
 	pass(29)
