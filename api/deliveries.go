@@ -138,7 +138,7 @@ type searchDeliveriesInput struct {
 	rest.PageQuery
 	rest.PeriodQuery
 	State      []postrider.DeliveryState `query:"state" enum:"pending,delivering,retrying,parked,succeeded,failed,cancelled" doc:"One or several, separated by commas." example:"failed,retrying"`
-	WebhookID  string                    `query:"webhook_id"`
+	WebhookID  string                    `query:"webhook_id" doc:"Only those to this webhook."`
 	EventType  string                    `query:"event_type" doc:"Only those of events of exactly this type." example:"call.ended"`
 	Result     postrider.Result          `query:"result" enum:"success,redirect,client_error,server_error,timeout,dns,connect,tls,blocked,protocol,cancelled,transform" doc:"Of the latest attempt."`
 	StatusCode int                       `query:"status_code" minimum:"100" maximum:"599" doc:"Of the latest attempt's answer."`

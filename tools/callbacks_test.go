@@ -25,8 +25,12 @@ func callbacks() map[string]string {
 		"receiver.Options.OnReceived": "a command prints what came",
 		"store.Options.Now":           "the clock",
 		"store.Options.OnCancelled":   "it counts what was committed, and does no I/O",
+		"store.Options.OnExpired":     "it counts what was committed, and does no I/O",
+		"store.Store.CompactStats":    "it is told how far the work is",
 		"store.Store.Reencrypt":       "it is told how far the work is",
 		"store.Store.Retain":          "it is told how far the work is",
+		"store.Store.RetainAudit":     "it is told how far the work is",
+		"store.Store.RetainStats":     "it is told how far the work is",
 		"store.Store.UpdateWebhook":   "it decides from what is stored, and does no I/O",
 	}
 }
