@@ -34,7 +34,7 @@ const (
 // Shaper evaluates filters and transforms, and remembers the compiled ones. It is safe for
 // concurrent use.
 type Shaper struct {
-	env *cel.Env
+	env func() *cel.Env // made when it is first asked for: most processes have no expression
 
 	mu       sync.Mutex
 	programs map[programKey]cel.Program
@@ -48,6 +48,10 @@ type programKey struct {
 
 // New returns a Shaper.
 func New() *Shaper {
+	return &Shaper{env: sync.OnceValue(newEnv), programs: map[programKey]cel.Program{}}
+}
+
+func newEnv() *cel.Env {
 	env, err := cel.NewEnv(
 		cel.Variable("event", cel.MapType(cel.StringType, cel.DynType)),
 		cel.OptionalTypes(),
@@ -55,9 +59,9 @@ func New() *Shaper {
 		cel.ParserExpressionSizeLimit(max(postrider.MaxFilterLength, postrider.MaxTransformLength)),
 	)
 	if err != nil {
-		panic(err) // only at the start: the options are constants
+		panic(err) // the options are constants, and every test of an expression would meet it
 	}
-	return &Shaper{env: env, programs: map[programKey]cel.Program{}}
+	return env
 }
 
 // CheckFilter returns why a text is not a filter, with the line and column of each mistake, or "".
@@ -139,14 +143,14 @@ func (s *Shaper) program(key programKey) (cel.Program, error) {
 }
 
 func (s *Shaper) compile(key programKey) (cel.Program, error) {
-	parsed, issues := s.env.Parse(key.source)
+	parsed, issues := s.env().Parse(key.source)
 	if issues.Err() != nil {
 		return nil, mistakes(issues)
 	}
 	if typeDepth(parsed.NativeRep().Expr()) > maxTypeDepth {
 		return nil, fmt.Errorf("lists and maps may be in each other, or made of each other, %d times", maxTypeDepth)
 	}
-	checked, issues := s.env.Check(parsed)
+	checked, issues := s.env().Check(parsed)
 	if issues.Err() != nil {
 		return nil, mistakes(issues)
 	}
@@ -156,7 +160,7 @@ func (s *Shaper) compile(key programKey) (cel.Program, error) {
 	if result := checked.OutputType(); key.filter && result.Kind() != types.BoolKind && result.Kind() != types.DynKind {
 		return nil, fmt.Errorf("must be an expression of type bool, and is of type %s", result)
 	}
-	return s.env.Program(checked, cel.CostLimit(MaxCost), cel.MemoryLimit(MaxMemory), cel.EvalOptions(cel.OptOptimize))
+	return s.env().Program(checked, cel.CostLimit(MaxCost), cel.MemoryLimit(MaxMemory), cel.EvalOptions(cel.OptOptimize))
 }
 
 // mistakes says what the compiler found, each mistake with its place.
