@@ -88,7 +88,7 @@ func TestRetryWaitsForItsTimeUnderTheRateLimit(t *testing.T) {
 // A retry gets the permit of a first attempt as soon as that has ended.
 func TestRetryWaitsForAPermit(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(w *postrider.Webhook) { w.MaxInFlight, w.BackoffMS = 1, 100 })
+	b := setup(t, func(w *postrider.Webhook) { w.MaxInFlight, w.BackoffMS = 1, 3000 })
 	b.answer(http.StatusBadGateway)
 	id := b.publish()
 	b.deliver(id)
