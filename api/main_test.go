@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +21,7 @@ import (
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/api"
 	"postrider.dev/postrider/store"
+	"postrider.dev/postrider/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -48,10 +48,9 @@ func setup(tb testing.TB, change ...func(*api.Config)) *bundle {
 	require.NoError(tb, err)
 	logger := slog.New(slog.NewJSONHandler(b.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	options := store.Options{Keys: keys, Now: b.clock.Now, IDs: b.ids, Logger: logger}
-	b.store, err = store.Open(tb.Context(), filepath.Join(tb.TempDir(), "postrider.db"), options)
+	b.store, err = store.Open(tb.Context(), storetest.NewFile(tb), options)
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, b.store.Close()) })
-	require.NoError(tb, b.store.Migrate(tb.Context()))
 
 	config := api.Config{
 		Store:             b.store,
