@@ -87,15 +87,34 @@ func (a *acting) enqueue(ctx context.Context, x *acted) error {
 	return enqueueParked(ctx, a.tx, queueOf(x.WorkspaceID, x.WebhookID), []string{x.ID}, a.now)
 }
 
+// sameWish is for how long a retry that succeeded is the answer to further ones: calls that were
+// made together with it must not send the event again because its receiver was quick.
+const sameWish = 10 * time.Second
+
+// answered reports whether the retry before is the answer to this one, too: what it made is not
+// finished, or has succeeded just now.
+func (a *acting) answered(ctx context.Context, x *acted) (bool, error) {
+	if x.latest.Action != postrider.ActionRetry {
+		return false, nil
+	}
+	recent := a.now.Sub(x.latest.At.Time) < sameWish
+	if x.latest.Made == nil {
+		return recent && x.State == postrider.StateSucceeded, nil
+	}
+	var made []postrider.DeliveryState
+	err := sqldb.SQL("SELECT state FROM deliveries WHERE id = ?", *x.latest.Made).Select(ctx, a.tx, &made)
+	if err != nil || len(made) == 0 || made[0].Finished() && !(recent && made[0] == postrider.StateSucceeded) {
+		return false, err
+	}
+	x.shown = *x.latest.Made
+	return true, nil
+}
+
 // replay sends the event of a finished delivery again: by a new delivery, under the policy that
-// the webhook has now. While that one is not finished, it is the answer to further calls.
+// the webhook has now.
 func (a *acting) replay(ctx context.Context, x *acted) error {
-	if x.latest.Made != nil {
-		open, err := sqldb.SQL("SELECT id FROM deliveries WHERE id = ? AND finished_at IS NULL", *x.latest.Made).Strings(ctx, a.tx)
-		if err != nil || len(open) > 0 {
-			x.shown = *x.latest.Made
-			return err
-		}
+	if answered, err := a.answered(ctx, x); err != nil || answered {
+		return err
 	}
 	if x.webhook.Deleted || x.webhook.ID == "" {
 		x.refuse("its webhook is deleted, so that its event cannot be sent again")

@@ -554,6 +554,8 @@ func actReplay(t *testing.T, b *Bundle) {
 	require.NoError(t, err)
 	require.Equal(t, targets[0].Body, targets[1].Body)
 	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, again.ID, 1, postrider.StateSucceeded)}))
+	require.Equal(t, again.ID, b.done(t, postrider.ActionRetry, id).ID, "a call made together with it, and late")
+	b.Clock.Advance(time.Minute)
 
 	_, err = b.PauseWebhook(ctx, b.Workspace, w.ID)
 	require.NoError(t, err)
@@ -565,7 +567,20 @@ func actReplay(t *testing.T, b *Bundle) {
 	require.NoError(t, err)
 	b.SweepAll(t)
 	require.Equal(t, []string{third.ID}, b.Claimed(t, 10)[w.ID])
-	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, third.ID, 1, postrider.StateSucceeded)}))
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, third.ID, 1, postrider.StateFailed)}))
+	require.NotEqual(t, third.ID, b.done(t, postrider.ActionRetry, id).ID, "it has failed, which asks for another")
+	b.Clock.Advance(time.Minute)
+	fourth := b.Claimed(t, 10)[w.ID][0]
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, fourth, 1, postrider.StateFailed)}))
+
+	// An attempt that a retry asked for succeeds before all the calls have come.
+	late := left(t, b, w.ID, 1, time.Hour)[0]
+	b.done(t, postrider.ActionRetry, late)
+	b.handovers(t, 10)
+	require.NoError(t, b.Record(ctx, []postrider.Outcome{b.Outcome(t, late, 2, postrider.StateSucceeded)}))
+	require.Equal(t, late, b.done(t, postrider.ActionRetry, late).ID)
+	b.Clock.Advance(time.Minute)
+	require.NotEqual(t, late, b.done(t, postrider.ActionRetry, late).ID, "by now it is another wish")
 
 	_, err = b.Raw(t).ExecContext(ctx, "DELETE FROM events")
 	require.NoError(t, err)
