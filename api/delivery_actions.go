@@ -33,6 +33,7 @@ func actionRoutes() []actionRoute {
 			"While an attempt is under way, that one is it, and many calls are one attempt. " +
 			"Of a finished delivery it sends the event again, under the webhook's settings as they are now: " +
 			"the answer is the new delivery, with `replay_of`; further calls answer with that one until it is finished. " +
+			"What a retry has made succeed in the last ten seconds is the answer, too. " +
 			"Refused while the delivery is paused, or its webhook is not active."},
 		{postrider.ActionCancel, "Cancel Delivery", "No more attempts are made. " +
 			"One that is under way ends as it ends, and is kept. May be repeated."},
