@@ -103,8 +103,11 @@ func (a *acting) answered(ctx context.Context, x *acted) (bool, error) {
 	}
 	var made []postrider.DeliveryState
 	err := sqldb.SQL("SELECT state FROM deliveries WHERE id = ?", *x.latest.Made).Select(ctx, a.tx, &made)
-	if err != nil || len(made) == 0 || made[0].Finished() && !(recent && made[0] == postrider.StateSucceeded) {
+	if err != nil || len(made) == 0 {
 		return false, err
+	}
+	if made[0].Finished() && (!recent || made[0] != postrider.StateSucceeded) {
+		return false, nil
 	}
 	x.shown = *x.latest.Made
 	return true, nil

@@ -10,7 +10,9 @@ import (
 )
 
 // maxLooked is the most deliveries that a page of a search looks at, where no index has what is
-// asked for: a page may have fewer items than its limit, or none, and yet go on.
+// asked for: a page may have fewer items than its limit, or none, and yet go on. It is less than
+// [maxLookedAt], because a search looks into attempts, too, and goes along several indexes at once,
+// which is why it is no [listing].
 const maxLooked = 2000
 
 // SearchDeliveries lists deliveries of a workspace, newest first. A page looks at a bounded number
@@ -71,12 +73,7 @@ type search struct {
 }
 
 func newSearch(workspaceID string, f postrider.DeliverySearch, p postrider.Page) *search {
-	q := &search{DeliverySearch: f, workspaceID: workspaceID, after: p.After, limit: p.Limit}
-	if q.limit < 1 {
-		q.limit = postrider.DefaultPageSize
-	}
-	q.limit = min(q.limit, postrider.MaxPageSize)
-	q.look = maxLooked
+	q := &search{DeliverySearch: f, workspaceID: workspaceID, after: p.After, limit: pageSize(p), look: maxLooked}
 	if q.byIndex() && f.EventType == "" && f.Result == "" && f.StatusCode == 0 {
 		q.look = q.limit + 1 // each candidate is a match, and one more tells whether there is another page
 	}

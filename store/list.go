@@ -74,13 +74,18 @@ func (l *listing) page(ctx context.Context, q sqldb.Querier, p postrider.Page) (
 	return st.Add(l.ordered(), p.Limit+1), end, nil
 }
 
+// pageSize returns how many items a page has at most.
+func pageSize(p postrider.Page) int {
+	if p.Limit < 1 {
+		return postrider.DefaultPageSize
+	}
+	return min(p.Limit, postrider.MaxPageSize)
+}
+
 // listOf returns a page of the list, newest first. A page that has looked at as many rows as it
 // may is shorter than asked for, or empty, and says where the next one goes on.
 func listOf[Row listed[Item], Item any](ctx context.Context, q sqldb.Querier, l listing, p postrider.Page) (postrider.List[Item], error) {
-	if p.Limit < 1 {
-		p.Limit = postrider.DefaultPageSize
-	}
-	p.Limit = min(p.Limit, postrider.MaxPageSize)
+	p.Limit = pageSize(p)
 	st, end, err := l.page(ctx, q, p)
 	if err != nil {
 		return postrider.List[Item]{}, err

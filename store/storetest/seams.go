@@ -16,7 +16,6 @@ import (
 func seamTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
 		"a delivery that is sent again has its webhook's shape":  againShaped,
-		"what was paused during an attempt expires":              pausedExpires,
 		"an action waits for claims of the webhook to end":       actAfterClaims,
 		"filters that take too long are the publisher's trouble": filtersTakeTooLong,
 	}
@@ -31,19 +30,6 @@ func againShaped(t *testing.T, b *Bundle) {
 	targets, err := b.Targets(t.Context(), []string{again.ID})
 	require.NoError(t, err)
 	require.Equal(t, postrider.Shape{Format: postrider.FormatThin}, targets[0].Shape)
-}
-
-func pausedExpires(t *testing.T, b *Bundle) {
-	w := b.NewWebhook(t)
-	id := b.perishable(t, w.ID, 1, time.Minute)[0]
-	require.Contains(t, b.Claimed(t, 100)[w.ID], id)
-	b.done(t, postrider.ActionPause, id)
-	require.Equal(t, postrider.CodeConflict, postrider.CodeOf(
-		b.Record(t.Context(), []postrider.Outcome{b.Outcome(t, id, 1, postrider.StateRetrying)})), "it is parked instead")
-	require.Equal(t, postrider.StateParked, b.State(t, id))
-	b.Clock.Advance(2 * time.Minute)
-	b.ExpireAll(t)
-	require.Equal(t, postrider.StateFailed, b.State(t, id))
 }
 
 // Guards claims and permits, which read rows and write them later: an action must not come between.
