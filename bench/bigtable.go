@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func (b *bench) fill(ctx context.Context) error {
 // makeTables migrates a database, and creates the partitions of the history's days.
 func makeTables(ctx context.Context, address string) (err error) {
 	db, err := store.Open(ctx, address, store.Options{
-		Keys: store.NoKeys(), Now: time.Now, IDs: postrider.NewIDs(time.Now, nil), Logger: slog.New(slog.DiscardHandler),
+		Keys: store.NoKeys(), Now: time.Now, IDs: postrider.NewIDs(time.Now, rand.Reader), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return err
