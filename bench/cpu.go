@@ -75,7 +75,13 @@ func readStat(pid int) (stat, error) {
 
 // residentMB returns the resident memory of a process, in megabytes. On a system without
 // /proc it is 0.
-func residentMB(pid int) (float64, error) {
+func residentMB(pid int) (float64, error) { return memoryMB(pid, "VmRSS:") }
+
+// peakMB returns the most that residentMB has been since the process began.
+func peakMB(pid int) (float64, error) { return memoryMB(pid, "VmHWM:") }
+
+// memoryMB reads a field of /proc/PID/status, see proc_pid_status(5).
+func memoryMB(pid int, field string) (float64, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -83,7 +89,7 @@ func residentMB(pid int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, measureRest, _ := strings.Cut(string(text), "VmRSS:")
+	_, measureRest, _ := strings.Cut(string(text), field)
 	var kB float64
 	_, err = fmt.Sscan(measureRest, &kB)
 	return kB / 1024, err

@@ -106,6 +106,7 @@ const (
 	failingPath = "/fail/"    // the answer is 500
 	hangingPath = "/hang/"    // there is no answer, until the sender closes the connection
 	unnotedPath = "/unnoted/" // the request is answered, and not counted
+	gonePath    = "/gone/"    // the answer is 410, and the request is not counted
 )
 
 // checkEvery says that one request in fifty has its signature checked.
@@ -165,20 +166,23 @@ func (r *receiver) serve(conn net.Conn) error {
 		n.at = at.UnixNano()
 		n.unsigned = header != nil && !r.signed(path, header, body[:h.length], at)
 		n.refused = strings.HasPrefix(path, failingPath)
-		if !strings.HasPrefix(path, unnotedPath) {
+		if !strings.HasPrefix(path, unnotedPath) && !strings.HasPrefix(path, gonePath) {
 			r.note(n)
 		}
-		if _, err := io.WriteString(conn, answerTo(n)); err != nil {
+		if _, err := io.WriteString(conn, answerTo(path)); err != nil {
 			return err
 		}
 	}
 }
 
 // answerTo renders the answer to a request.
-func answerTo(n note) string {
+func answerTo(path string) string {
 	status := "200 OK"
-	if n.refused {
+	switch {
+	case strings.HasPrefix(path, failingPath):
 		status = "500 Internal Server Error"
+	case strings.HasPrefix(path, gonePath):
+		status = "410 Gone"
 	}
 	return "HTTP/1.1 " + status + "\r\nContent-Length: 0\r\n\r\n"
 }

@@ -47,7 +47,13 @@ func (r *results) tables() []table {
 			{"× baseline", toBaseline, "%.2f"},
 		}, latency, cost)},
 		{title: "At a steady rate", columns: slices.Concat(
-			[]column{{"events/s", offeredPerS, "%.0f"}}, latency, []column{{"p99 × baseline", p99ToBaseline, "%.2f"}}, cost,
+			[]column{{"events/s", offeredPerS, "%.0f"}}, latency, []column{
+				{"p99 × baseline", p99ToBaseline, "%.2f"},
+				{"answered ms", answerMS, "%.0f"},
+				{"all done s", allSeconds, "%.1f"},
+				{"peak memory MB", peakMemory, "%.0f"},
+				{"attempt beyond timeout ms", overrunMS, "%.0f"},
+			}, cost,
 		)},
 		{title: "Accepting", columns: slices.Concat(
 			[]column{{"publishes/s", publishesPerS, "%.0f"}, {"events/s", eventsPerS, "%.0f"}}, latency, cost,

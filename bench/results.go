@@ -35,6 +35,10 @@ const (
 	stormToPolicy    = "storm_to_policy"         // storm_s divided by the sum of the policy's waits
 	retryToPolicyP50 = "retry_gap_to_policy_p50" // the time between two attempts, divided by the policy's wait
 	retryToPolicyP99 = "retry_gap_to_policy_p99"
+	answerMS         = "answer_ms" // until the request that the others are measured beside was answered
+	allSeconds       = "all_s"     // until everything that it asked for was done
+	peakMemory       = "peak_rss_mb"
+	overrunMS        = "overrun_ms" // by how much the longest attempt took longer than its timeout
 	toNaive          = "deliveries_per_s_to_naive"
 	toFloor          = "deliveries_per_s_to_floor"
 	toBaseline       = "deliveries_per_s_to_baseline"

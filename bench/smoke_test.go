@@ -32,6 +32,10 @@ func TestEverythingRuns(t *testing.T) {
 		{"storm-sqlite,hangs-sqlite", "single", []string{
 			"storm-sqlite-alone/single", "storm-sqlite/single", "hangs-sqlite-alone/single", "hangs-sqlite/single",
 		}},
+		{"sweeps-sqlite,wide,hostile", "batch", []string{
+			"sweeps-sqlite-still/batch", "sweeps-sqlite-pause/batch", "sweeps-sqlite-resume/batch", "sweeps-sqlite-gone/batch",
+			"sweeps-sqlite-delete/batch", "wide-alone/batch", "wide/batch", "hostile-alone/batch", "hostile/batch",
+		}},
 		{"curve,spread", "floor", []string{
 			"curve5/floor", "curve20/floor", "curve50/floor", "curve100/floor", "curve140/floor", "curve200/floor", "curve500/floor", "spread/floor",
 		}},

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
+
+	"postrider.dev/postrider/bench/hostile"
 )
 
 // fault is something that breaks.
@@ -70,9 +72,9 @@ func workflowFaults() []fault {
 func receiverFaults() []fault {
 	return []fault{
 		{"a storm of events to hostile receivers", storm, everywhere},
-		{"a good receiver answers 500 for 5 s", badMood(status(http.StatusInternalServerError)), everywhere},
-		{"a good receiver hangs for 5 s", badMood(hang), everywhere},
-		{"a good receiver closes its connections for 5 s", badMood(closeConnection), everywhere},
+		{"a good receiver answers 500 for 5 s", badMood(hostile.Status(http.StatusInternalServerError)), everywhere},
+		{"a good receiver hangs for 5 s", badMood(hostile.Hang), everywhere},
+		{"a good receiver closes its connections for 5 s", badMood(hostile.Close), everywhere},
 		{"a webhook paused and resumed", pauseAndResume, everywhere},
 		{"a webhook that a 410 has disabled resumed", resumeGone, everywhere},
 	}

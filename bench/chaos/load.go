@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"postrider.dev/postrider/bench/hostile"
 	"postrider.dev/postrider/standalone/instance"
 )
 
@@ -40,7 +41,7 @@ func (c *chaos) subscribe(ctx context.Context) error {
 			return err
 		}
 	}
-	for name := range behaviours(c.ledger) {
+	for _, name := range hostile.Names() {
 		if err := add("/"+name, badEvents, map[string]any{"max_retries": 2, "backoff_ms": 200, "timeout_ms": 1000}); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -13,7 +12,12 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"postrider.dev/postrider/bench/hostile"
 )
+
+// goodAways spaces the answers after which the good receiver on HTTP/2 ends its connection.
+const goodAways = 20
 
 // receiver is all webhooks' receivers, one for each path.
 type receiver struct {
@@ -35,7 +39,7 @@ func newReceiver(ctx context.Context, l *ledger, through links, link, dir string
 	r := &receiver{ledger: l, moods: map[string]http.HandlerFunc{}, urls: map[*httptest.Server]string{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /good/{n}", r.good)
-	for name, answer := range behaviours(l) {
+	for name, answer := range hostile.Behaviours(goodPath(0), func(r *http.Request) { l.received(r) }) {
 		mux.HandleFunc("POST /"+name, answer)
 	}
 	r.plain, r.tls, r.away = httptest.NewUnstartedServer(mux), httptest.NewUnstartedServer(mux), httptest.NewUnstartedServer(mux)
@@ -45,8 +49,7 @@ func newReceiver(ctx context.Context, l *ledger, through links, link, dir string
 	r.plain.Start()
 	r.tls.EnableHTTP2 = true
 	r.tls.StartTLS()
-	r.away.TLS = &tls.Config{NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
-	r.away.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": goAway}
+	hostile.ConfigureGoAway(r.away)
 	r.away.StartTLS()
 	for server, scheme := range map[*httptest.Server]string{r.plain: "http", r.tls: "https", r.away: "https"} {
 		address, err := through.through(ctx, link, server.Listener.Addr().String())
@@ -65,7 +68,7 @@ func (r *receiver) url(path string) string {
 	switch path {
 	case goodPath(goodWebhooks - 1):
 		return r.urls[r.tls] + path
-	case "/" + goesAway:
+	case "/" + hostile.GoesAway:
 		return r.urls[r.away] + path
 	default:
 		return r.urls[r.plain] + path

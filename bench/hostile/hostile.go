@@ -1,31 +1,40 @@
-package main
+// Package hostile has receivers that misbehave, for the benchmark and for chaos.
+package hostile
 
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/tls"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
+// GoesAway is the path of the receiver that ends every HTTP/2 connection before it took a request,
+// see [ConfigureGoAway].
+const GoesAway = "goes-away"
+
 const (
-	// goodAways spaces the answers after which the good receiver on HTTP/2 ends its connection.
-	goodAways = 20
-	// goesAway is the path of the receiver that ends every connection before it took a request.
-	goesAway = "goes-away"
 	mebibyte = 1 << 20
 	flood    = 1 << 30 // bytes that a receiver answers with
+
+	dripEvery = 50 * time.Millisecond
 )
 
-// behaviours are how the hostile receivers answer, by the path of their webhooks. They make an
-// attempt fail, but for those that answer 2xx and then with more than anybody reads.
-func behaviours(l *ledger) map[string]http.HandlerFunc {
+// Behaviours are how the receivers answer, by the path of their webhooks. They make an attempt fail,
+// but for those that answer 2xx and then with more than anybody reads: these call took. The path
+// elsewhere is where redirects lead to.
+func Behaviours(elsewhere string, took func(*http.Request)) map[string]http.HandlerFunc {
+	packed := bomb() // now: it takes seconds, which would be missing while somebody measures
 	return map[string]http.HandlerFunc{
-		"hangs": hang, "fails": status(http.StatusInternalServerError), "gone": status(http.StatusGone),
-		"redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, goodPath(0), http.StatusFound) },
+		"hangs": Hang, "fails": Status(http.StatusInternalServerError), "gone": Status(http.StatusGone),
+		"redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere, http.StatusFound) },
 		"circles": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/circles", http.StatusPermanentRedirect)
 		},
@@ -33,7 +42,7 @@ func behaviours(l *ledger) map[string]http.HandlerFunc {
 			w.Header().Set("Retry-After", "1")
 			w.WriteHeader(http.StatusTooManyRequests)
 		},
-		"closes": closeConnection,
+		"closes": Close,
 		"drips":  drip,
 		"headers": func(w http.ResponseWriter, _ *http.Request) {
 			for range 2 {
@@ -41,7 +50,7 @@ func behaviours(l *ledger) map[string]http.HandlerFunc {
 			}
 		},
 		"floods": func(w http.ResponseWriter, r *http.Request) {
-			l.received(r)
+			took(r)
 			chunk := []byte(strings.Repeat("x", mebibyte))
 			for range flood / mebibyte {
 				if _, err := w.Write(chunk); err != nil {
@@ -50,26 +59,31 @@ func behaviours(l *ledger) map[string]http.HandlerFunc {
 			}
 		},
 		"bombs": func(w http.ResponseWriter, r *http.Request) {
-			l.received(r)
+			took(r)
 			w.Header().Set("Content-Encoding", "gzip")
-			_, _ = w.Write(bomb())
+			_, _ = w.Write(packed)
 		},
-		goesAway: status(http.StatusInternalServerError), // never reached
+		GoesAway: Status(http.StatusInternalServerError), // never reached
 	}
 }
 
-func status(code int) http.HandlerFunc {
+// Names are the paths of all behaviours, sorted.
+func Names() []string { return slices.Sorted(maps.Keys(Behaviours("", nil))) }
+
+// Status answers with a status code.
+func Status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-// hang answers nothing, and breaks off in the end.
-func hang(_ http.ResponseWriter, r *http.Request) {
+// Hang answers nothing, and breaks off in the end.
+func Hang(_ http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body) // only after that does the server see that the caller is gone
 	<-r.Context().Done()
 	panic(http.ErrAbortHandler)
 }
 
-func closeConnection(w http.ResponseWriter, _ *http.Request) {
+// Close breaks the connection off without an answer.
+func Close(w http.ResponseWriter, _ *http.Request) {
 	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		_ = conn.Close()
 	}
@@ -81,7 +95,9 @@ func drip(w http.ResponseWriter, r *http.Request) {
 		if _, err := w.Write([]byte("x")); err != nil || http.NewResponseController(w).Flush() != nil {
 			return
 		}
-		pause(r.Context(), 50*time.Millisecond)
+		late, cancel := context.WithTimeout(r.Context(), dripEvery)
+		<-late.Done()
+		cancel()
 	}
 }
 
@@ -96,6 +112,12 @@ var bomb = sync.OnceValue(func() []byte { //nolint:gochecknoglobals // made once
 	_ = writer.Close()
 	return packed.Bytes()
 })
+
+// ConfigureGoAway makes a server that is not started yet take no request on its HTTP/2 connections.
+func ConfigureGoAway(server *httptest.Server) {
+	server.TLS = &tls.Config{NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
+	server.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": goAway}
+}
 
 // goAway takes no request on an HTTP/2 connection: it says so before the first stream (RFC 9113,
 // section 6.8), and waits for the connection's end.
