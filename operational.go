@@ -1,0 +1,20 @@
+package postrider
+
+// Types of operational events: events about the engine itself, which it publishes to the webhooks
+// of a workspace that subscribe to them by name or by postrider.*.
+const (
+	EventWebhookDisabled  = "postrider.webhook.disabled"
+	EventWebhookFailing   = "postrider.webhook.failing"
+	EventWebhookRecovered = "postrider.webhook.recovered"
+	EventDeliveryFailed   = "postrider.delivery.failed"
+	EventReplayFinished   = "postrider.replay.finished"
+)
+
+// OperationalEvent is an event about the engine itself that is to be published to the workspace's
+// own webhooks.
+type OperationalEvent struct {
+	WorkspaceID string
+	Type        string // one of the types above
+	ResourceID  string // what it is about: a webhook's, delivery's or replay's id
+	Data        any    // the event's data, made JSON when it is stored
+}
