@@ -225,9 +225,13 @@ func ValidEventType(s string) bool {
 }
 
 // PatternsFor returns every subscription pattern that matches an event type. For
-// "call.leg.ended" it returns "*", "call.*", "call.leg.*" and the type itself.
+// "call.leg.ended" it returns "*", "call.*", "call.leg.*" and the type itself. Events about the
+// engine itself do not match "*": who wants all of a platform's events has not asked for them.
 func PatternsFor(eventType string) []string {
 	patterns := []string{"*"}
+	if Operational(eventType) {
+		patterns = nil
+	}
 	for i, c := range eventType {
 		if c == '.' {
 			patterns = append(patterns, eventType[:i]+".*")
