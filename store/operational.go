@@ -111,9 +111,11 @@ func (s *Store) PublishOperational(ctx context.Context) (more bool, err error) {
 	if err != nil || len(waiting) == 0 {
 		return false, sqldb.Failure("look for operational events", err)
 	}
-	err = s.publishOperational(ctx, waiting)
-	if postrider.CodeOf(err) == postrider.CodeUnavailable && len(waiting) > 1 {
-		err = s.publishOperational(ctx, waiting[:1]) // its webhooks' filters may take too long for many
+	for n := len(waiting); n > 0; n /= 2 { // filters may take too long for so many
+		err = s.publishOperational(ctx, waiting[:n])
+		if postrider.CodeOf(err) != postrider.CodeUnavailable {
+			break
+		}
 	}
 	if err != nil {
 		err = fmt.Errorf("operational events of workspace %s: %w", waiting[0].WorkspaceID, err)
