@@ -193,6 +193,8 @@ func (l *life) unusual(t *testing.T) {
 	require.NoError(t, err)
 	l.Clock.Advance(time.Second)
 	l.ExpireAll(t)
+	_, err = l.PublishOperational(t.Context())
+	require.NoError(t, err)
 	require.Equal(t, postrider.StateFailed, l.State(t, receipts[0].DeliveryIDs[0]))
 	for _, r := range receipts[1:] {
 		_, err = l.Targets(t.Context(), r.DeliveryIDs)
