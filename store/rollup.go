@@ -133,7 +133,7 @@ func countsOfFinished(state postrider.DeliveryState) rollupCounts {
 // them. Each has its reason as its last error.
 func (s *Store) countFailed(ctx context.Context, tx *sqlx.Tx, failed []deliveryUpdate, now time.Time) error {
 	counted, byWebhook := rollups{}, map[string]*statsRow{}
-	var told []postrider.OperationalEvent
+	told := make([]postrider.OperationalEvent, 0, len(failed))
 	for _, d := range failed {
 		told = append(told, d.tellsOfFailure(nil)...)
 		counted.add(s.process, &d, withoutAttempt, now, countsOfFinished(postrider.StateFailed))
