@@ -27,6 +27,8 @@ func FuzzEventPattern(f *testing.F) {
 		{"a..b", "a..b"},
 		{"\u0430", "\u0430"},
 		{"a\n", "a"},
+		{"*", "postrider.delivery.failed"},
+		{"postrider.*", "postrider.delivery.failed"},
 		{strings.Repeat("a", 127) + ".*", strings.Repeat("a", 128)},
 	} {
 		f.Add(seed[0], seed[1])
@@ -46,6 +48,9 @@ func FuzzEventPattern(f *testing.F) {
 
 // matches says what a pattern means.
 func matches(pattern, eventType string) bool {
+	if pattern == "*" && strings.HasPrefix(eventType, "postrider.") {
+		return false
+	}
 	wanted, given := strings.Split(pattern, "."), strings.Split(eventType, ".")
 	if last := len(wanted) - 1; wanted[last] == "*" {
 		return len(given) > last && slices.Equal(wanted[:last], given[:last])

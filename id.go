@@ -13,17 +13,18 @@ import (
 // Prefixes of ids. An underscore and 32 hex digits follow. All ids except those of batches are
 // public.
 const (
-	PrefixWebhook   = "wh"
-	PrefixEvent     = "evt"
-	PrefixBatch     = "bat" // deliveries that one workflow carries
-	PrefixFanOut    = "fan" // deliveries of a large publication that have still to be made
-	PrefixDelivery  = "dlv"
-	PrefixWorkspace = "ws"
-	PrefixAPIKey    = "key"
-	PrefixSecret    = "sec"
-	PrefixReplay    = "rpl"
-	PrefixAction    = "act" // what an operator did to a delivery
-	PrefixAudit     = "aud" // entries of the audit log
+	PrefixWebhook     = "wh"
+	PrefixEvent       = "evt"
+	PrefixBatch       = "bat" // deliveries that one workflow carries
+	PrefixFanOut      = "fan" // deliveries of a large publication that have still to be made
+	PrefixDelivery    = "dlv"
+	PrefixWorkspace   = "ws"
+	PrefixAPIKey      = "key"
+	PrefixSecret      = "sec"
+	PrefixReplay      = "rpl"
+	PrefixAction      = "act" // what an operator did to a delivery
+	PrefixAudit       = "aud" // entries of the audit log
+	PrefixOperational = "opr" // operational events that have still to be published
 )
 
 // ticksPerMilli is the resolution of the time in an id. A UUIDv7 has 48 bits of milliseconds,

@@ -71,7 +71,7 @@ const (
 // the rules and texts of their tags, and so does the store's row, by their db tags.
 type WebhookSettings struct {
 	URL           string            `json:"url" db:"url" minLength:"1" maxLength:"2083" format:"uri" doc:"Where events are sent: http or https, without a user name or password." example:"https://example.com/hooks"`
-	Events        []string          `json:"events" db:"events" minItems:"1" maxItems:"100" nullable:"false" maxLength:"128" pattern:"^(\\*|[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+)*(\\.\\*)?)$" patternDescription:"an event type, a trailing wildcard as call.*, or *" doc:"Event types to subscribe to: exact ones, a trailing wildcard such as call.*, or * for all. An entry given twice counts once." example:"[\"call.ended\",\"contact.updated\"]"`
+	Events        []string          `json:"events" db:"events" minItems:"1" maxItems:"100" nullable:"false" maxLength:"128" pattern:"^(\\*|[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+)*(\\.\\*)?)$" patternDescription:"an event type, a trailing wildcard as call.*, or *" doc:"Event types to subscribe to: exact ones, a trailing wildcard such as call.*, or * for all but the engine's own, which postrider.* asks for. An entry given twice counts once." example:"[\"call.ended\",\"contact.updated\"]"`
 	Name          *string           `json:"name" db:"name" nullable:"true" maxLength:"255" doc:"Display name."`
 	Description   *string           `json:"description" db:"description" nullable:"true" maxLength:"1024"`
 	SigningMethod SigningMethod     `json:"signing_method" db:"signing_method" doc:"How the receiver can tell that a request came from here. The HMAC methods make a secret when none is given; bearer and basic_auth need one."`
@@ -225,9 +225,13 @@ func ValidEventType(s string) bool {
 }
 
 // PatternsFor returns every subscription pattern that matches an event type. For
-// "call.leg.ended" it returns "*", "call.*", "call.leg.*" and the type itself.
+// "call.leg.ended" it returns "*", "call.*", "call.leg.*" and the type itself. Events about the
+// engine itself do not match "*": who wants all of a platform's events has not asked for them.
 func PatternsFor(eventType string) []string {
 	patterns := []string{"*"}
+	if Operational(eventType) {
+		patterns = nil
+	}
 	for i, c := range eventType {
 		if c == '.' {
 			patterns = append(patterns, eventType[:i]+".*")

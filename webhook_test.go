@@ -147,6 +147,9 @@ func TestPatternsFor(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []string{"*", "call"}, postrider.PatternsFor("call"))
 	require.Equal(t, []string{"*", "call.*", "call.leg.*", "call.leg.ended"}, postrider.PatternsFor("call.leg.ended"))
+	require.Equal(t, []string{"*", "postrider"}, postrider.PatternsFor("postrider"))
+	require.Equal(t, []string{"postrider.*", "postrider.webhook.*", postrider.EventWebhookFailing},
+		postrider.PatternsFor(postrider.EventWebhookFailing), "* does not ask for the engine's own")
 }
 
 // TestPatternsForAreSubscriptions guards that publishing finds a webhook by each pattern that a

@@ -58,6 +58,7 @@ func newServer(config Config) *server {
 	s.routeStats()
 	s.routeAudit()
 	s.routeHealth()
+	s.describeOperational()
 	s.rest.HandleReference()
 	return s
 }
@@ -73,6 +74,8 @@ const apiDescription = "Postrider delivers webhooks and does not lose them: it k
 	"- HEAD is answered wherever GET is.\n" +
 	"- Lists are newest first. Pass `next_cursor` as `cursor` to go on; it is null on the last page. " +
 	"A page of a filtered list may have fewer items than its limit, or none, while there are more: go by `next_cursor` alone.\n" +
+	"- Event types that begin with `postrider.` are the engine's own: what became of deliveries and webhooks. " +
+	"They go to global webhooks that subscribe to them by name or by `postrider.*`, and cannot be published.\n" +
 	"- Every response carries `X-Request-Id`: the caller's own where it sent one, else a new one."
 
 // document describes the API as a whole.

@@ -17,7 +17,7 @@ import (
 // publishEvent is the body of a publish request. Times stay text, because the hash of a
 // request is that of the text that was sent.
 type publishEvent struct {
-	Type      string          `json:"type" maxLength:"128" pattern:"^[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+)*$" patternDescription:"an event type: words of letters, digits and underscores, joined by dots" example:"call.ended"`
+	Type      string          `json:"type" maxLength:"128" pattern:"^[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+)*$" patternDescription:"an event type: words of letters, digits and underscores, joined by dots" doc:"Not one that begins with postrider., which are the engine's own." example:"call.ended"`
 	Data      json.RawMessage `json:"data" doc:"Any JSON, null too. Receivers get it as it was sent, but for white space."`
 	ID        *string         `json:"id,omitempty" nullable:"true" pattern:"^[A-Za-z0-9_:-]{1,128}$" patternDescription:"1 to 128 letters, digits, underscores, colons and hyphens" doc:"The publisher's own id, unique in the workspace: publishing it again sends nothing. One is made when it is left out."`
 	PersonaID *string         `json:"persona_id,omitempty" nullable:"true" minLength:"1" maxLength:"1024" doc:"Selects persona-scoped webhooks; global ones get every event. At most 2,048 bytes in UTF-8."`

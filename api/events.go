@@ -149,6 +149,9 @@ func (s *server) newEvent(request publishEvent, workspaceID string, now time.Tim
 	if request.ID != nil {
 		event.ID = *request.ID
 	}
+	if err := checkOwnType(request.Type); err != nil {
+		return event, err
+	}
 	if message := postrider.CheckPersonaID(request.PersonaID); message != "" {
 		return event, rest.BrokenField("persona_id", message, *request.PersonaID)
 	}

@@ -81,8 +81,8 @@ func (a *acting) giveUp(ctx context.Context, x *acted, policy postrider.Policy) 
 		return err
 	}
 	a.failed = append(a.failed, deliveryUpdate{
-		deliveryProgress: deliveryProgress{ID: x.ID, LastError: &reason},
-		WorkspaceID:      x.WorkspaceID, WebhookID: x.WebhookID, EventType: x.EventType,
+		deliveryProgress: deliveryProgress{ID: x.ID, AttemptCount: x.AttemptCount, LastError: &reason, FinishedAt: sqldb.NullTime(&a.now)},
+		WorkspaceID:      x.WorkspaceID, WebhookID: x.WebhookID, EventID: x.EventID, EventType: x.EventType,
 	})
 	return dropOutbox(ctx, a.tx, []string{x.ID})
 }

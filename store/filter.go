@@ -19,6 +19,7 @@ type publication struct {
 	postrider.Publication
 
 	verdicts filterVerdicts
+	takes    []string // the operational events that it publishes, see takeOperational
 }
 
 // filterVerdicts say by filter whether it lets each event of a publication through.
@@ -34,9 +35,8 @@ const maxJudgements = 5
 
 // publishJudged publishes with the filters that are known, and as long as there are others, with
 // those.
-func (s *Store) publishJudged(ctx context.Context, p postrider.Publication) ([]postrider.Receipt, error) {
-	judged := publication{Publication: p, verdicts: filterVerdicts{}}
-	if err := s.judge(ctx, &judged, s.matches.filtersOf(p)); err != nil {
+func (s *Store) publishJudged(ctx context.Context, judged publication) ([]postrider.Receipt, error) {
+	if err := s.judge(ctx, &judged, s.matches.filtersOf(judged.Publication)); err != nil {
 		return nil, err
 	}
 	for range maxJudgements {

@@ -27,7 +27,7 @@ func (s *Store) Publish(ctx context.Context, p postrider.Publication) ([]postrid
 	if p.Audit != nil {
 		p.Audit.Caller = postrider.CallerOf(ctx) // the transaction is many callers'
 	}
-	receipts, err := s.publishJudged(ctx, p)
+	receipts, err := s.publishJudged(ctx, publication{Publication: p, verdicts: filterVerdicts{}})
 	return receipts, sqldb.Failure("publish", err)
 }
 
@@ -117,6 +117,9 @@ func (b *publishBatch) accept(
 		return nil, err
 	}
 	f, err := b.forecast(ctx, tx, p, events, to)
+	if err == nil { // nothing refuses it from here on
+		err = b.s.takeOperational(ctx, tx, p.takes)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -191,8 +191,11 @@ func (l *life) unusual(t *testing.T) {
 	p.Events[0].ExpiresAt, p.Events[1].Headers = &expires, map[string]string{"X-Own": "1"}
 	receipts, err := l.Publish(t.Context(), p)
 	require.NoError(t, err)
+	l.NewWebhook(t, func(w *postrider.Webhook) { w.Events, w.Status = []string{"postrider.*"}, postrider.WebhookPaused })
 	l.Clock.Advance(time.Second)
 	l.ExpireAll(t)
+	_, err = l.PublishOperational(t.Context())
+	require.NoError(t, err)
 	require.Equal(t, postrider.StateFailed, l.State(t, receipts[0].DeliveryIDs[0]))
 	for _, r := range receipts[1:] {
 		_, err = l.Targets(t.Context(), r.DeliveryIDs)

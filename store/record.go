@@ -98,6 +98,7 @@ type recorder struct {
 	recordedBy  map[attemptKey]int // the call whose attempt is stored and changes its delivery
 	leftRetries bool               // retries were left to the dispatchers
 	disabled    bool               // a webhook may have been disabled
+	told        []postrider.OperationalEvent
 }
 
 func attemptKeyOf(o postrider.Outcome) attemptKey {
@@ -169,6 +170,9 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (re
 		return false, err
 	}
 	if err := r.disable(ctx, newAttempts); err != nil {
+		return false, err
+	}
+	if err := r.s.emit(ctx, r.tx, r.told...); err != nil {
 		return false, err
 	}
 	if err := r.addStats(ctx); err != nil {
@@ -295,19 +299,29 @@ func storable(text *string) *string {
 	return &clean
 }
 
-// disable disables the webhooks whose receivers want no more deliveries.
+// disable disables the webhooks whose receivers want no more deliveries. Nobody is told of one that
+// refused an operational event: a delivery of those never makes another.
 func (r *recorder) disable(ctx context.Context, newAttempts []postrider.Outcome) error {
-	reasons := map[string]string{}
+	reasons, tell := map[string]string{}, map[string]bool{}
 	for _, o := range newAttempts {
-		if o.DisableWebhook != "" {
-			reasons[r.deliveries[o.DeliveryID].WebhookID] = o.DisableWebhook
+		if d := r.deliveries[o.DeliveryID]; o.DisableWebhook != "" {
+			reasons[d.WebhookID] = o.DisableWebhook
+			tell[d.WebhookID] = tell[d.WebhookID] || !postrider.Operational(d.EventType)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(reasons)) {
 		const disable = "UPDATE webhooks SET status = " + sqlDisabled + ", disabled_reason = ?, updated_at = ?, inactive_since = ?" +
 			" WHERE id = ? AND status <> " + sqlDisabled
-		if err := sqldb.SQL(disable, reasons[id], r.s.now(), r.s.now(), id).Run(ctx, r.tx); err != nil {
+		var disabled []disabledWebhook
+		err := sqldb.SQL(disable, reasons[id], r.s.now(), r.s.now(), id).
+			Add(" RETURNING "+sqldb.ColumnsOf[disabledWebhook]().List()).Select(ctx, r.tx, &disabled)
+		if err != nil {
 			return err
+		}
+		for _, w := range disabled {
+			if tell[id] {
+				r.told = append(r.told, w.tells())
+			}
 		}
 	}
 	return nil

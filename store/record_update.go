@@ -26,6 +26,7 @@ type deliveryUpdate struct {
 	deliveryProgress
 	WorkspaceID string      `db:"workspace_id"`
 	WebhookID   string      `db:"webhook_id"`
+	EventID     string      `db:"event_id"`
 	EventType   string      `db:"event_type"`
 	ExpiresAt   *sqldb.Time `db:"expires_at"`
 	postrider.Policy
@@ -68,6 +69,9 @@ func (r *recorder) apply(o postrider.Outcome) {
 	}
 	o = decided
 	d.move(o)
+	if o.State == postrider.StateFailed {
+		r.told = append(r.told, d.tellsOfFailure(&o.Attempt)...)
+	}
 	if o.State.Finished() && o.State != postrider.StateCancelled {
 		stats.count(o)
 		r.rollups.add(r.s.process, d, o.Attempt.Result, o.FinishedAt(), countsOfFinished(o.State))

@@ -129,11 +129,13 @@ func countsOfFinished(state postrider.DeliveryState) rollupCounts {
 	return rollupCounts{Delivered: 1}
 }
 
-// countFailed adds deliveries that failed without another attempt to stats and rollups. Each has its
-// reason as its last error.
+// countFailed adds deliveries that failed without another attempt to stats and rollups, and tells of
+// them. Each has its reason as its last error.
 func (s *Store) countFailed(ctx context.Context, tx *sqlx.Tx, failed []deliveryUpdate, now time.Time) error {
 	counted, byWebhook := rollups{}, map[string]*statsRow{}
+	told := make([]postrider.OperationalEvent, 0, len(failed))
 	for _, d := range failed {
+		told = append(told, d.tellsOfFailure(nil)...)
 		counted.add(s.process, &d, withoutAttempt, now, countsOfFinished(postrider.StateFailed))
 		row := byWebhook[d.WebhookID]
 		if row == nil {
@@ -150,6 +152,9 @@ func (s *Store) countFailed(ctx context.Context, tx *sqlx.Tx, failed []deliveryU
 	}
 	if len(stats) == 0 {
 		return nil
+	}
+	if err := s.emit(ctx, tx, told...); err != nil {
+		return err
 	}
 	_, err := countedRows.Write(ctx, s.db, tx, rollupMinutesTable.Rows(counted.rows()), webhookStatsTable.Rows(stats))
 	return err

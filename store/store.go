@@ -58,11 +58,15 @@ type Store struct {
 	writes          writeProbe
 	matches         matchCache
 	starts, retries rounds // where the latest claims ended
-	fanOutTurn      struct {
-		sync.Mutex
 
-		workspaceID string // whose fan-out had the latest step
-	}
+	fanOutTurn, operationalTurn turn
+}
+
+// turn says which workspace had the latest step of a kind of work.
+type turn struct {
+	sync.Mutex
+
+	workspaceID string
 }
 
 // Open opens the database at url and starts the group commits. A url that begins with

@@ -33,6 +33,7 @@ var (
 	fanOutsTable         = sqldb.NewTable("fanouts", sqldb.ColumnsOf[fanOutRow](), "")
 	rollupMinutesTable   = sqldb.NewTable(tableMinutes, sqldb.ColumnsOf[rollupRow](), addToRollup(tableMinutes))
 	rollupHoursTable     = sqldb.NewTable(tableHours, sqldb.ColumnsOf[rollupRow](), addToRollup(tableHours))
+	operationalTable     = sqldb.NewTable("operational_events", sqldb.ColumnsOf[operationalRow](), "")
 	auditTable           = sqldb.NewTable("audit", sqldb.ColumnsOf[auditRow](), "")
 	idempotencyKeysTable = sqldb.NewTable("idempotency_keys", sqldb.ColumnsOf[idempotencyRow](),
 		"ON CONFLICT (workspace_id, kind, value) DO NOTHING")
@@ -43,6 +44,7 @@ var (
 	publicationRows     = sqldb.NewBulk(newEventsTable, newDeliveriesTable, newOutboxTable)
 	optionedEventRows   = sqldb.NewBulk(optionedEventsTable)
 	unusualDeliveryRows = sqldb.NewBulk(unusualDeliveriesTable, expiriesTable)
+	operationalRows     = sqldb.NewBulk(operationalTable)
 	idempotencyRows     = sqldb.NewBulk(idempotencyKeysTable)
 	// countedRows adds to stats and rollups. PostgreSQL does what comes last first: a webhook's stats are
 	// the lock under which its rollups are added to.
@@ -63,12 +65,13 @@ var (
 	selectEvents              = "SELECT " + sqldb.ColumnsOf[eventRow]().List() + " FROM events WHERE "
 	selectEventsWithoutBodies = "SELECT " +
 		sqldb.ColumnsOf[eventRow]().Except("body", "headers", "headers_key_id", "headers_ciphertext").List() + " FROM events WHERE "
-	selectBodies     = "SELECT key, body, headers, headers_key_id, headers_ciphertext FROM events WHERE "
-	selectShapes     = "SELECT " + sqldb.ColumnsOf[shapeRow]().List() + " FROM shapes WHERE "
-	selectFanOuts    = "SELECT " + sqldb.ColumnsOf[fanOutRow]().List() + " FROM fanouts WHERE "
-	selectStored     = "SELECT " + sqldb.ColumnsOf[deliveryRow]().List() + " FROM deliveries WHERE "
-	selectUpdates    = "SELECT " + sqldb.ColumnsOf[deliveryUpdate]().List() + " FROM deliveries WHERE "
-	selectDeliveries = "SELECT " + sqldb.ColumnsOf[deliveryRow]().Except("state", "workflow_id").Of("d") + ", " + stateOnItsWay +
+	selectBodies      = "SELECT key, body, headers, headers_key_id, headers_ciphertext FROM events WHERE "
+	selectOperational = "SELECT " + sqldb.ColumnsOf[operationalRow]().List() + " FROM operational_events WHERE "
+	selectShapes      = "SELECT " + sqldb.ColumnsOf[shapeRow]().List() + " FROM shapes WHERE "
+	selectFanOuts     = "SELECT " + sqldb.ColumnsOf[fanOutRow]().List() + " FROM fanouts WHERE "
+	selectStored      = "SELECT " + sqldb.ColumnsOf[deliveryRow]().List() + " FROM deliveries WHERE "
+	selectUpdates     = "SELECT " + sqldb.ColumnsOf[deliveryUpdate]().List() + " FROM deliveries WHERE "
+	selectDeliveries  = "SELECT " + sqldb.ColumnsOf[deliveryRow]().Except("state", "workflow_id").Of("d") + ", " + stateOnItsWay +
 		", " + workflowOrCarrier + " FROM deliveries d WHERE "
 	selectAttempts              = "SELECT " + sqldb.ColumnsOf[attemptRow]().List() + " FROM attempts WHERE "
 	selectAttemptsWithoutBodies = "SELECT " + sqldb.ColumnsOf[attemptRow]().Except("response_excerpt").List() + " FROM attempts WHERE "

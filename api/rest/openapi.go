@@ -1,7 +1,9 @@
 package rest
 
 import (
+	"net/http"
 	"reflect"
+	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -43,6 +45,22 @@ func (a *API) openAPIConfig() huma.Config {
 		DefaultFormat: "application/json",
 		Transformers:  []huma.Transformer{a.fromHuma},
 	}
+}
+
+// DescribeWebhook adds to the document a request that receivers get, with a body of type T. Each type
+// of event is described once.
+func DescribeWebhook[T any](a *API, eventType, summary, description string) {
+	document := a.docs.OpenAPI()
+	if document.Webhooks == nil {
+		document.Webhooks = map[string]*huma.PathItem{}
+	}
+	document.Webhooks[eventType] = &huma.PathItem{Post: &huma.Operation{
+		Summary: summary, Description: description,
+		RequestBody: &huma.RequestBody{
+			Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: SchemaOf[T](a)}},
+		},
+		Responses: map[string]*huma.Response{strconv.Itoa(http.StatusOK): {Description: "Any 2xx says that it was received."}},
+	}}
 }
 
 // schemaName names a type in the document. huma's own error types get the names that RFC

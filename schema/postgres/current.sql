@@ -185,6 +185,18 @@ CREATE TABLE installation (
     task_queue text COLLATE "C" NOT NULL
 );
 
+CREATE TABLE operational_events (
+    id text COLLATE "C" NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    type text NOT NULL,
+    resource_id text COLLATE "C" NOT NULL,
+    data text NOT NULL,
+    created_at timestamptz NOT NULL,
+    CONSTRAINT operational_events_pkey PRIMARY KEY (id)
+) WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=2000);
+
+CREATE INDEX operational_events_workspace ON operational_events (workspace_id, id);
+
 CREATE TABLE outbox (
     delivery_id text COLLATE "C" NOT NULL,
     webhook_id text COLLATE "C" NOT NULL,

@@ -154,6 +154,17 @@ CREATE INDEX idempotency_keys_created ON idempotency_keys (created_at);
 
 CREATE TABLE installation (task_queue TEXT NOT NULL);
 
+CREATE TABLE operational_events (
+    id TEXT NOT NULL PRIMARY KEY,
+    workspace_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    resource_id TEXT NOT NULL, -- what it is about
+    data TEXT NOT NULL, -- JSON
+    created_at TIMESTAMP NOT NULL
+);
+
+CREATE INDEX operational_events_workspace ON operational_events (workspace_id, id);
+
 CREATE TABLE outbox (
     delivery_id TEXT PRIMARY KEY,
     webhook_id  TEXT NOT NULL,

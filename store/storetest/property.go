@@ -4,6 +4,7 @@ package storetest
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"maps"
 	"slices"
 	"testing"
@@ -29,7 +30,7 @@ const maxGames = 25
 // every outbox row must be in one of the states of outbox.go, and every delivery must have come to
 // its state by a way that docs/states.md draws. In the end every accepted delivery must be finished,
 // parked, or claimable, for a first attempt or for a retry, once leases have run out and all carriers
-// are lost.
+// are lost, and what failed must have been told once.
 func neverLost(t *testing.T, b *Bundle) {
 	raw, games := b.Raw(t), 0
 	rapid.Check(t, func(r *rapid.T) {
@@ -41,6 +42,7 @@ func neverLost(t *testing.T, b *Bundle) {
 		for range 3 {
 			m.subscribe()
 		}
+		m.watcher(t, func(w *postrider.Webhook) { w.Status, w.ParkSeconds = postrider.WebhookPaused, 0 })
 		r.Repeat(map[string]func(*rapid.T){
 			"publish": m.publish, "claim": m.claim, "release": m.release, "record": m.record, "hand over": m.handOver, "leave": m.leave,
 			"keep": m.keep, "act": m.act, "acquire": m.acquire, "cancel": m.cancel, "call off": m.callOff, "park": m.park,
@@ -48,7 +50,8 @@ func neverLost(t *testing.T, b *Bundle) {
 			"pause or resume": m.toggle, "delete": m.remove, "rotate": m.rotate,
 			"expire": m.expire, "restart": m.restart, "time passes": m.pass,
 			"publish what expires": m.publishPerishable, "expire events": m.expireEvents, "call off an event": m.callOffEvent,
-			"": m.check,
+			"tell": m.tell,
+			"":     m.check,
 		})
 		m.settle()
 	})
@@ -145,6 +148,29 @@ func follow(state postrider.DeliveryState) []postrider.DeliveryState {
 	default:
 		return postrider.DeliveryStates()
 	}
+}
+
+// tell makes a step that publishes operational events.
+func (m *machine) tell(*rapid.T) {
+	_, err := m.PublishOperational(m.t.Context())
+	require.NoError(m.t, err)
+}
+
+// checkTold guards that a delivery cannot fail without an operational event, in whatever way.
+func (m *machine) checkTold() {
+	m.tellAll(m.t)
+	var failed, told []string
+	require.NoError(m.t, m.raw.SelectContext(m.t.Context(), &failed,
+		"SELECT id FROM deliveries WHERE workspace_id = $1 AND state = 'failed'", m.Workspace))
+	var bodies [][]byte
+	require.NoError(m.t, m.raw.SelectContext(m.t.Context(), &bodies,
+		"SELECT body FROM events WHERE workspace_id = $1 AND type = $2", m.Workspace, postrider.EventDeliveryFailed))
+	for _, body := range bodies {
+		var event toldEvent[postrider.FailedDelivery]
+		require.NoError(m.t, json.Unmarshal(body, &event))
+		told = append(told, event.Data.DeliveryID)
+	}
+	require.ElementsMatch(m.t, failed, told)
 }
 
 func (m *machine) publishPerishable(r *rapid.T) {
@@ -400,6 +426,7 @@ func (m *machine) settle() {
 		require.True(m.t, d.State.Finished() || d.State == postrider.StateParked, "%s is lost: %s", id, d.State)
 	}
 	require.Zero(m.t, m.count(m.t.Context(), m.t, "SELECT COUNT(*) FROM outbox"))
+	m.checkTold()
 }
 
 // succeed lets the next attempt of all that can be claimed succeed, and returns how many there were.
