@@ -211,7 +211,9 @@ func TestResumeAfterAKill(t *testing.T) {
 		i := startWith(t, dir, env)
 		receiver := newPatient(t, answersAfter)
 		receiver.turn(true)
-		w := webhook(t, i, receiver.URL, map[string]any{"max_retries": 10, "backoff_ms": 3600000})
+		w := webhook(t, i, receiver.URL, map[string]any{
+			"events": []string{"call.ended"}, "max_retries": 10, "backoff_ms": 3600000,
+		})
 		retried := publishBatches(t, i, 60)
 		allInState(t, i, w.ID, "retrying", len(retried))
 		require.NoError(t, i.Call(t.Context(), http.MethodPost, "/api/v1/webhooks/"+w.ID+"/pause", nil, nil))
