@@ -185,6 +185,8 @@ type Outcome struct {
 	// DisableWebhook, when not "", is the reason why the webhook is disabled. Its waiting
 	// deliveries are parked.
 	DisableWebhook string
+	// Unblamed says that the failure may be this side's, and does not count towards the webhook's health.
+	Unblamed bool
 	// WorkflowID is the workflow that made the attempt; "" keeps the stored one.
 	WorkflowID string
 	// Successor is the delivery, claimed ahead, that took over the attempt's permit when it was
@@ -218,8 +220,16 @@ func (o Outcome) FinishedAt() time.Time {
 	return Timestamp(o.Attempt.StartedAt.Add(time.Duration(o.Attempt.DurationMS) * time.Millisecond))
 }
 
+// CountsForHealth reports whether the attempt says something about its receiver. One without a request, or
+// whose failure may be this side's, does not. Nor does a 410, which is an answer and has its own effect.
+func (o Outcome) CountsForHealth() bool {
+	return !o.Unblamed && !o.Attempt.Gone() && o.Attempt.Result != ResultCancelled && o.Attempt.Result != ResultTransform
+}
+
 // Backlog is the deliveries that are due and that no workflow carries yet.
 type Backlog struct {
 	Pending  int64
 	OldestAt *time.Time // when the oldest one became due; nil without any
+	// Open is how many webhooks' circuits are open. What waits behind them is not among Pending.
+	Open int64
 }

@@ -34,8 +34,11 @@ const (
 	WebhookDisabled WebhookStatus = "disabled" // by the engine; DisabledReason says why
 )
 
-// DisabledGone is the DisabledReason of a webhook whose receiver answered 410.
-const DisabledGone = "gone"
+// The DisabledReasons.
+const (
+	DisabledGone    = "gone"    // the receiver answered 410
+	DisabledFailing = "failing" // every attempt has failed for disable_after_seconds
+)
 
 // MaskedHeader stands for the value of a custom header that the reader may not see.
 const MaskedHeader = "***"
@@ -62,6 +65,8 @@ const (
 
 	MaxParkSeconds, DefaultParkSeconds = 30 * 24 * 3600, 7 * 24 * 3600
 
+	MaxDisableAfterSeconds, DefaultDisableAfterSeconds = 30 * 24 * 3600, 5 * 24 * 3600
+
 	MaxFilterLength    = 2048
 	MaxTransformLength = 8192
 )
@@ -84,6 +89,9 @@ type WebhookSettings struct {
 	Transform     *string           `json:"transform" db:"transform" nullable:"true" minLength:"1" maxLength:"8192" doc:"A CEL expression over event whose result is sent as the body, in JSON of at most 256 KiB. Where it fails on an event the delivery fails with the result transform, without a request. Not together with a format other than envelope."`
 	Format        Format            `json:"format" db:"format" enum:"envelope,data,thin,cloudevents" doc:"The body: envelope: id, type, timestamp, persona_id and data; data: the event's data alone; thin: the envelope without data; cloudevents: CloudEvents 1.0 in structured mode. What was accepted before a change of format or transform keeps the old one."`
 	ParkSeconds   int               `json:"park_seconds" db:"park_seconds" minimum:"0" maximum:"2592000" doc:"How long what waits for the webhook is kept while it is not active; then it fails. 0: as long as finished deliveries are kept."`
+
+	CircuitBreaker      bool `json:"circuit_breaker" db:"circuit_breaker" doc:"When 20 attempts and more have failed in a row, for 10 seconds and longer, stop sending but for one probe at a time, at waits that grow from 5 seconds to 5 minutes. What waits meanwhile uses up none of its retries, and goes at a growing rate after a probe has succeeded. false: each delivery is attempted when its own retries are due, whatever becomes of the others."`
+	DisableAfterSeconds int  `json:"disable_after_seconds" db:"disable_after_seconds" minimum:"0" maximum:"2592000" doc:"A webhook whose every attempt has failed for so long is disabled (disabled_reason failing), and its events are parked. After a tenth of it postrider.webhook.failing is published. 0: never."`
 }
 
 // Webhook is a subscription: where events go, which, and how.
@@ -98,6 +106,7 @@ type Webhook struct {
 	DisabledReason *string
 	InactiveSince  *time.Time // nil while it is active
 	Stats          WebhookStats
+	Health         WebhookHealth
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
 }
@@ -185,6 +194,7 @@ func (w *Webhook) Validate(methods []SigningMethod) []FieldError {
 	between("max_in_flight", w.MaxInFlight, MinMaxInFlight, MaxMaxInFlight)
 	broken = append(broken, w.checkShape()...)
 	between("park_seconds", w.ParkSeconds, 0, MaxParkSeconds)
+	between("disable_after_seconds", w.DisableAfterSeconds, 0, MaxDisableAfterSeconds)
 	return broken
 }
 

@@ -122,6 +122,7 @@ type Config struct {
 type Activities struct {
 	Config
 	shaper *shaping.Shaper
+	outage outage
 }
 
 // New returns the activities.

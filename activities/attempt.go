@@ -37,6 +37,7 @@ func (a *Activities) attempt(
 	verdict := target.Delivery.Policy.Judge(made, retryAfter, a.Random())
 	outcome := outcomeOf(target.Delivery, made, retryAfter, verdict)
 	outcome.WorkflowID, outcome.Successor = workflowID, successor
+	outcome.Unblamed = a.outage.suspects(target.URL, made, a.Now())
 	outcome.Leaves = outcome.State == postrider.StateRetrying && postrider.FirstAttemptsOnly(workflowID)
 	err = a.Store.Record(ctx, []postrider.Outcome{outcome})
 	if postrider.CodeOf(err) == postrider.CodeConflict {
@@ -46,6 +47,9 @@ func (a *Activities) attempt(
 		return Report{}, err
 	}
 	a.Metrics.observe(target.Delivery, outcome)
+	if outcome.Unblamed {
+		a.Metrics.unblamed.Inc()
+	}
 	a.log(ctx, target.Delivery, outcome)
 	return Report{
 		DeliveryID:    outcome.DeliveryID,

@@ -176,5 +176,5 @@ func TestMetricsExistBeforeTheFirstAttempt(t *testing.T) {
 	require.ElementsMatch(t, results, series["postrider_attempts_total"])
 	require.ElementsMatch(t, results, series["postrider_attempt_duration_seconds"])
 	require.ElementsMatch(t, outcomes, series["postrider_deliveries_total"])
-	require.Len(t, families, 5)
+	require.Len(t, families, 6)
 }

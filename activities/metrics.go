@@ -16,6 +16,7 @@ type Metrics struct {
 	attemptDuration *prometheus.HistogramVec
 	toFirstAttempt  prometheus.Histogram
 	toDelivered     prometheus.Histogram
+	unblamed        prometheus.Counter
 }
 
 // NewMetrics returns the metrics, registered.
@@ -47,6 +48,10 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Help:    "From the time an event was accepted, or due, to the end of the attempt that succeeded.",
 			Buckets: delivered,
 		}),
+		unblamed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "postrider_unblamed_attempts_total",
+			Help: "Attempts that got no answer while no receiver answered: this side may be at fault, so they do not count towards a webhook's health.",
+		}),
 	}
 	// Create every series now, so that a rate over the first failure is not empty.
 	for _, result := range postrider.Results() {
@@ -58,7 +63,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			m.deliveries.WithLabelValues(string(state))
 		}
 	}
-	registry.MustRegister(m.attempts, m.deliveries, m.attemptDuration, m.toFirstAttempt, m.toDelivered)
+	registry.MustRegister(m.attempts, m.deliveries, m.attemptDuration, m.toFirstAttempt, m.toDelivered, m.unblamed)
 	return m
 }
 

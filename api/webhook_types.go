@@ -73,7 +73,8 @@ type webhook struct {
 	SecretID         *string                 `json:"secret_id" doc:"The workspace secret that signs; null when there is none."`
 	DeliverySettings postrider.Policy        `json:"delivery_settings"`
 	Status           postrider.WebhookStatus `json:"status" enum:"active,paused,disabled" doc:"Events for a webhook that is not active are parked, not dropped."`
-	DisabledReason   *string                 `json:"disabled_reason" doc:"Why the engine disabled it: gone when the receiver answered 410."`
+	DisabledReason   *string                 `json:"disabled_reason" doc:"Why the engine disabled it: gone when the receiver answered 410, failing when every attempt had failed for disable_after_seconds."`
+	Health           postrider.WebhookHealth `json:"health" doc:"How its attempts go."`
 	Stats            webhookStats            `json:"stats"`
 	LastDeliveryAt   *time.Time              `json:"last_delivery_at" doc:"When the latest delivery finished."`
 	LastError        *string                 `json:"last_error" doc:"Why the latest failed attempt failed."`
@@ -99,7 +100,7 @@ type webhookStats struct {
 func showWebhook(ctx context.Context, w postrider.Webhook) webhook {
 	shown := webhook{
 		ID: w.ID, WebhookSettings: w.WebhookSettings, SecretID: w.SecretID, DeliverySettings: w.Policy,
-		Status: w.Status, DisabledReason: w.DisabledReason,
+		Status: w.Status, DisabledReason: w.DisabledReason, Health: w.Health,
 		Stats: webhookStats{
 			TotalDeliveries:  w.Stats.TotalDeliveries,
 			FailedDeliveries: w.Stats.FailedDeliveries,
@@ -131,6 +132,7 @@ func newWebhookSettings() CreateWebhook {
 		WebhookSettings: postrider.WebhookSettings{
 			SigningMethod: signing.Methods()[0], ScopeType: postrider.ScopeGlobal, MaxInFlight: postrider.DefaultMaxInFlight,
 			ParkSeconds: postrider.DefaultParkSeconds, Format: postrider.FormatEnvelope,
+			CircuitBreaker: true, DisableAfterSeconds: postrider.DefaultDisableAfterSeconds,
 		},
 		Policy: postrider.Policy{
 			TimeoutMS: postrider.DefaultTimeoutMS, MaxRetries: postrider.DefaultMaxRetries, BackoffMS: postrider.DefaultBackoffMS,

@@ -79,7 +79,8 @@ func (s *server) routeWebhooks() {
 	rest.Handle(s.rest, rest.Route{
 		Method: http.MethodPost, Path: "/api/v1/webhooks/{id}/resume", ID: "resume-webhook", Tag: tagWebhooks, Scope: postrider.ScopeManage,
 		Summary: "Resume Webhook", Errors: []int{http.StatusNotFound},
-		Description: "Makes a paused or disabled webhook active again, and sends what was parked, in the order in which it was accepted. " +
+		Description: "Makes a paused or disabled webhook active again, and sends what was parked, in the order in which it was accepted: " +
+			"one probe first, and after it has succeeded at a rate that grows while attempts succeed. " +
 			"An active webhook stays as it is, so this may be repeated.",
 	}, s.resumeWebhook)
 }

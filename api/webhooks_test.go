@@ -35,7 +35,9 @@ func TestCreateWebhookAnswersTheContractsShape(t *testing.T) {
 		"delivery_settings": map[string]any{"timeout_ms": 5000.0, "max_retries": 3.0, "backoff_ms": 1000.0},
 		"headers":           map[string]any{}, "rate_limit": nil, "max_in_flight": 32.0, "park_seconds": 604800.0,
 		"filter": nil, "transform": nil, "format": "envelope",
+		"circuit_breaker": true, "disable_after_seconds": 432000.0,
 		"status": "active", "disabled_reason": nil,
+		"health":           map[string]any{"state": "ok", "failing_since": nil, "consecutive_failures": 0.0, "open_until": nil},
 		"stats":            map[string]any{"total_deliveries": 0.0, "failed_deliveries": 0.0, "success_rate": 1.0},
 		"last_delivery_at": nil, "last_error": nil,
 		"created_at": "2026-08-03T12:00:00Z", "updated_at": "2026-08-03T12:00:00Z",
@@ -51,7 +53,7 @@ func TestCreateWebhookTakesEveryField(t *testing.T) {
 		"url": "http://example.com:8080/a?b=c", "events": ["*"], "name": "CRM", "description": "to the CRM",
 		"signing_method": "basic_auth", "secret": "user:pass", "scope_type": "persona", "persona_id": "p1",
 		"timeout_ms": 30000, "max_retries": 0, "backoff_ms": 3600000, "headers": {"X-Team": "blue"}, "rate_limit": 10, "max_in_flight": 1000,
-		"park_seconds": 0
+		"park_seconds": 0, "circuit_breaker": false, "disable_after_seconds": 0
 	}`).object(http.StatusCreated)
 	require.Equal(t, "CRM", got["name"])
 	require.Equal(t, "to the CRM", got["description"])
@@ -63,6 +65,8 @@ func TestCreateWebhookTakesEveryField(t *testing.T) {
 	require.InDelta(t, 10, got["rate_limit"], 0)
 	require.InDelta(t, 1000, got["max_in_flight"], 0)
 	require.InDelta(t, 0, got["park_seconds"], 0)
+	require.Equal(t, false, got["circuit_breaker"])
+	require.InDelta(t, 0, got["disable_after_seconds"], 0)
 	require.NotContains(t, got, "secret")
 }
 

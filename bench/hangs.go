@@ -39,7 +39,7 @@ func hangingStep(name string, hanging int) step {
 		h.path = hangingPath
 		defer func() { err = errors.Join(err, h.close()) }()
 		timeout := r.hangingTimeout()
-		hangingSettings := settings{fields: map[string]any{"max_retries": 0, "timeout_ms": timeout.Milliseconds()}}
+		hangingSettings := settings{fields: map[string]any{"circuit_breaker": false, "max_retries": 0, "timeout_ms": timeout.Milliseconds()}}
 		if err := h.setUpRoundRobin(ctx, r.scaled(hanging), hangingSettings); err != nil {
 			return nil, err
 		}

@@ -113,7 +113,8 @@ func badReceivers() []scenario {
 		{
 			name: "storm", about: "2,000 events at once to a webhook whose receiver answers 500 to every attempt, " +
 				"8 s after 20 events a second began to go to another for 40 s: the other's latency, compared with the same without the storm " +
-				"(storm-alone), and how well retries keep to their policy. All settings are the defaults", extra: true,
+				"(storm-alone), and how well retries keep to their policy. All settings are the defaults, but for circuit_breaker, " +
+				"which is off", extra: true,
 			modes: product(), parts: storm("storm", stormSize, fresh),
 		},
 		{

@@ -55,7 +55,9 @@ func stormStep(name string, size int) step {
 		s := failingRun{run: r.newRun(r.system, name+"-failing", 1)}
 		s.path = failingPath
 		defer func() { err = errors.Join(err, s.close()) }()
-		if err := s.setUpFanOut(ctx, connections, with); err != nil {
+		failing := with
+		failing.fields = map[string]any{"circuit_breaker": false} // it would end the storm
+		if err := s.setUpFanOut(ctx, connections, failing); err != nil {
 			return nil, err
 		}
 		m, err := r.measureRateBeside(ctx, goodRate, goodSpan, func(ctx context.Context) error {

@@ -33,9 +33,12 @@ func (a *acting) retry(ctx context.Context, x *acted) error {
 		return nil
 	case a.isDue(x):
 		a.noteOnce(x, "attempt %d is due", x.next())
-		return nil
+		return probeSoon(ctx, a.tx, x.WebhookID, a.now)
 	}
 	a.note(x, x.carried(), "attempt %d is made now", x.next())
+	if err := probeSoon(ctx, a.tx, x.WebhookID, a.now); err != nil {
+		return err
+	}
 	if x.row == nil {
 		return a.enqueue(ctx, x)
 	}

@@ -18,7 +18,7 @@
 //
 // Transactions lock in one order, so that they do not deadlock: webhooks, then their
 // workspaces (which a change of a webhook does by a trigger), fanouts, sweeps, webhook_pace,
-// deliveries, expiries, outbox, webhook_stats, rollup_minutes, each in the order of ids. A step of a fan-out locks its fan-out before the
+// deliveries, expiries, outbox, webhook_stats, rollup_minutes, webhook_gates, each in the order of ids. A step of a fan-out locks its fan-out before the
 // workspace, and claims and permits lock paces before the sweeps that they find missing; nothing
 // waits the other way around. Rows of operational_events are locked by who finds them free. Work that many rows may wait for is done in steps, each a transaction
 // of its own. Where a statement cannot keep the order,
@@ -39,6 +39,8 @@
 //   - act.go is what operators do to deliveries, with a file for what each action does; action.go
 //     keeps who did what, and whom to tell. delivery_search.go lists a whole workspace.
 //   - record.go stores attempts; record_update.go has what they mean for deliveries and stats.
+//   - health.go follows how webhooks' attempts go; gate.go limits those whose circuit is open, and
+//     those that were resumed.
 //   - rollup.go counts what happened by the minute and the hour; stats.go reads it.
 //   - operational.go has events about the engine itself: who fails a delivery or changes a webhook emits them.
 //   - audit.go keeps who did what: a method that changes something for a caller ends its transaction with an entry.

@@ -77,6 +77,7 @@ func RowColumns() map[string][]string {
 		"webhooks":           sqldb.ColumnsOf[storedWebhook]().Names(),
 		"webhook_events":     sqldb.ColumnsOf[patternRow]().Names(),
 		"webhook_stats":      sqldb.ColumnsOf[statsRow]().Names(),
+		"webhook_gates":      sqldb.ColumnsOf[gateRow]().Names(),
 		"webhook_pace":       sqldb.ColumnsOf[paceRow]().Names(),
 		"events":             sqldb.ColumnsOf[eventRow]().Names(),
 		"deliveries":         sqldb.ColumnsOf[deliveryRow]().Names(),

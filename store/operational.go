@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 
 	"github.com/jmoiron/sqlx"
@@ -85,23 +84,6 @@ func (d *deliveryUpdate) tellsOfFailure(attempt *postrider.Attempt) []postrider.
 	return []postrider.OperationalEvent{{
 		WorkspaceID: d.WorkspaceID, Type: postrider.EventDeliveryFailed, ResourceID: d.ID, Data: data,
 	}}
-}
-
-// disabledWebhook is a webhook that was just disabled.
-type disabledWebhook struct {
-	ID          string
-	WorkspaceID string `db:"workspace_id"`
-	URL         string
-	Reason      string     `db:"disabled_reason"`
-	At          sqldb.Time `db:"inactive_since"`
-}
-
-func (w disabledWebhook) tells() postrider.OperationalEvent {
-	data := postrider.ChangedWebhook{WebhookID: w.ID, Reason: &w.Reason, At: w.At.Time}
-	if address, err := url.Parse(w.URL); err == nil {
-		data.Host = address.Host // no more of it: a path may hold a token
-	}
-	return postrider.OperationalEvent{WorkspaceID: w.WorkspaceID, Type: postrider.EventWebhookDisabled, ResourceID: w.ID, Data: data}
 }
 
 // PublishOperational makes one step: some of the operational events of a workspace are published.

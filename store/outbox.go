@@ -270,17 +270,20 @@ func (s *Store) Backlog(ctx context.Context) (postrider.Backlog, error) {
 	var row struct {
 		Pending int64
 		Oldest  *sqldb.Time
+		Open    int64
 	}
-	const query = "SELECT COUNT(*) AS pending, MIN(due_at) AS oldest FROM outbox" +
+	const query = "SELECT COUNT(*) AS pending, MIN(due_at) AS oldest," +
+		" (SELECT COUNT(*) FROM webhook_gates WHERE allowance = 0 AND openings > 0) AS open FROM outbox" +
 		" WHERE kind <> " + sqlCancel + " AND (hold_until IS NULL OR hold_until <= ?) AND webhook_id NOT IN (" + atTheirLimits + ")"
 	now := s.now()
 	err := sqldb.SQL(query, now, now, now.Add(-time.Second)).Get(ctx, s.db.Delivering.Reading, &row)
-	return postrider.Backlog{Pending: row.Pending, OldestAt: row.Oldest.Pointer()}, sqldb.Failure("count the backlog", err)
+	return postrider.Backlog{Pending: row.Pending, OldestAt: row.Oldest.Pointer(), Open: row.Open}, sqldb.Failure("count the backlog", err)
 }
 
-// atTheirLimits selects the webhooks that have as many attempts under way now as they allow, or
-// whose rate is used up later than the second time given.
+// atTheirLimits selects the webhooks that have as many attempts under way now as they allow,
+// whose rate is used up later than the second time given, or that are behind a gate.
 const atTheirLimits = `SELECT w.id FROM webhooks w JOIN (SELECT webhook_id, COUNT(*) AS leased FROM outbox
 		WHERE ` + leasedAttempt + ` AND NOT ahead AND hold_until > ? GROUP BY webhook_id) o ON o.webhook_id = w.id
 	WHERE o.leased >= w.max_in_flight
-	UNION ALL SELECT w.id FROM webhooks w JOIN webhook_pace p ON p.webhook_id = w.id WHERE w.rate_limit IS NOT NULL AND p.next_at > ?`
+	UNION ALL SELECT w.id FROM webhooks w JOIN webhook_pace p ON p.webhook_id = w.id WHERE w.rate_limit IS NOT NULL AND p.next_at > ?
+	UNION ALL SELECT webhook_id FROM webhook_gates`

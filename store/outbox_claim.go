@@ -190,7 +190,7 @@ func (c *claim) shareOf(w webhookLimits) *webhookShare {
 	ahead := 0
 	if c.request.Capacity != nil {
 		receiver := c.limitTo(*c.request.Capacity, share)
-		if share.pace == nil && w.Retries+w.OfRetries == 0 { // retries would have to wait for their half
+		if share.pace == nil && !w.gated() && w.Retries+w.OfRetries == 0 { // retries would have to wait for their half
 			ahead = receiver.RoomAhead(share.mayBegin)
 		}
 	}

@@ -28,7 +28,7 @@ func (s *Store) ClaimRetries(ctx context.Context, request postrider.HandoverRequ
 	}
 	var h *handover
 	err := s.db.Delivering.Write(ctx, "claim retries", func(tx *sqlx.Tx) error {
-		h = &handover{s: s, tx: tx, request: request, now: s.now()}
+		h = &handover{s: s, tx: tx, request: request, now: s.now(), gated: map[string]bool{}}
 		return h.run(ctx)
 	})
 	if err != nil {
@@ -55,6 +55,7 @@ type handover struct {
 	request postrider.HandoverRequest
 	now     time.Time
 	shares  []*webhookShare
+	gated   map[string]bool // webhooks behind a gate, whose retries are handed over with their permits
 	claimed int
 	made    []postrider.Handover
 	held    []string // deliveries that operators have paused
@@ -114,7 +115,8 @@ func (h *handover) handedOver() []string {
 }
 
 // findWebhooks gives every webhook that has ready rows a share, as long as rows may be left
-// for it. A hand-over makes no request, so no limit of the webhook holds it up.
+// for it. A hand-over makes no request, so no limit of the webhook holds it up but a gate: what waits
+// behind that may wait for long, and costs no workflow.
 func (h *handover) findWebhooks(ctx context.Context) error {
 	looked := seen{workspaces: map[string]bool{}}
 	for len(h.shares) < h.request.Limit && !looked.all {
@@ -127,14 +129,62 @@ func (h *handover) findWebhooks(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			for _, queue := range found {
-				workspaceID, webhookID := splitQueue(queue)
-				h.shares = append(h.shares, &webhookShare{queue: queue, workspaceID: workspaceID, webhookID: webhookID, room: h.request.Limit})
+			if err := h.addShares(ctx, found); err != nil {
+				return err
 			}
 			walks = slices.DeleteFunc(walks, func(w *walk) bool { return w.ended })
 		}
 	}
 	return nil
+}
+
+// addShares gives the webhooks of the queues shares, those behind a gate only what it lets through.
+func (h *handover) addShares(ctx context.Context, queues []string) error {
+	shares, webhookIDs := make([]*webhookShare, len(queues)), make([]string, len(queues))
+	for i, queue := range queues {
+		workspaceID, webhookID := splitQueue(queue)
+		shares[i] = &webhookShare{queue: queue, workspaceID: workspaceID, webhookID: webhookID, room: h.request.Limit}
+		webhookIDs[i] = webhookID
+	}
+	if len(queues) == 0 {
+		return nil
+	}
+	gated, err := sqldb.SQL("SELECT webhook_id FROM webhook_gates WHERE webhook_id IN").In(webhookIDs).Strings(ctx, h.tx)
+	if err != nil {
+		return err
+	}
+	room, err := h.roomBehind(ctx, gated)
+	if err != nil {
+		return err
+	}
+	for _, share := range shares {
+		if slices.Contains(gated, share.webhookID) {
+			h.gated[share.webhookID] = true
+			share.room, share.dueBy = room[share.webhookID], &sqldb.Time{Time: h.now}
+		}
+		if share.room > 0 {
+			h.shares = append(h.shares, share)
+		}
+	}
+	return nil
+}
+
+// roomBehind returns how many retries may be handed over with a permit, by webhook. Those that claims are
+// at have their turn later.
+func (h *handover) roomBehind(ctx context.Context, gated []string) (map[string]int, error) {
+	room := map[string]int{}
+	if len(gated) == 0 {
+		return room, nil
+	}
+	locked, err := h.s.lockPaces(ctx, h.tx, false, gated...)
+	if err != nil || len(locked) == 0 {
+		return room, err
+	}
+	found, err := limits(ctx, h.tx, locked, h.now)
+	for _, w := range found {
+		room[w.ID] = w.roomForRetries()
+	}
+	return room, err
 }
 
 // handOver forms carriers of deliveries and lets their rows name them. It drops the rows of
@@ -227,6 +277,7 @@ type carrierChange struct {
 	DeliveryID string     `db:"delivery_id"`
 	WorkflowID string     `db:"workflow_id"`
 	HoldUntil  sqldb.Time `db:"hold_until"`
+	Leased     bool
 }
 
 func (c carrierChange) key() string { return c.DeliveryID }
@@ -237,10 +288,14 @@ func (h *handover) nameCarriers(ctx context.Context, made []postrider.Handover) 
 	for _, m := range made {
 		for _, d := range m.Deliveries {
 			until := carriedUntil(dueAt(d), h.now).Add(h.request.Lease)
-			changes = append(changes, carrierChange{d.ID, m.WorkflowID, sqldb.Time{Time: until}})
+			permitted := h.gated[d.WebhookID]
+			if permitted {
+				until = h.now.Add(h.request.Lease)
+			}
+			changes = append(changes, carrierChange{d.ID, m.WorkflowID, sqldb.Time{Time: until}, permitted})
 		}
 	}
-	return changeOutbox(ctx, h.s.db, h.tx, "workflow_id = input.workflow_id, hold_until = input.hold_until", changes)
+	return changeOutbox(ctx, h.s.db, h.tx, "workflow_id = input.workflow_id, hold_until = input.hold_until, leased = input.leased", changes)
 }
 
 // carriedUntil is when a carrier is taken for lost that has not made an attempt due then.

@@ -18,7 +18,8 @@ import (
 //
 // Under a rate limit the attempt may begin only after the permit's Wait, MaxWait at most. If
 // it is refused, the claims keep a permit free for the retry, since it is due. A delivery of a
-// webhook that is not active any more is Elsewhere: it is swept.
+// webhook that is not active any more is Elsewhere: it is swept. So is one that a gate holds up: it
+// waits in the outbox until it is handed over with a permit.
 func (s *Store) AcquirePermit(ctx context.Context, request postrider.PermitRequest) (postrider.Permit, error) {
 	permit, err := s.permitting.Do(ctx, request)
 	return permit, sqldb.Failure("acquire a permit", err)
@@ -59,6 +60,7 @@ type permits struct {
 	webhooks map[string]*permittedWebhook // by id
 	rows     map[string]carriedRow        // by delivery
 	granted  []holdChange
+	released []string // deliveries that leave their carriers, because a gate lets no more of them through
 	inactive []string // webhooks that are not active and have retries
 }
 
@@ -118,7 +120,12 @@ func (p *permits) decide(r postrider.PermitRequest) postrider.Permit {
 	if !waits || w == nil || row.WorkflowID != r.WorkflowID {
 		return postrider.Permit{Elsewhere: true}
 	}
-	if !row.Leased && w.limits.roomForRetries() <= 0 {
+	switch {
+	case row.Leased || w.limits.roomForRetries() > 0:
+	case w.limits.gated(): // it may be long, and no workflow waits for it
+		p.released = append(p.released, r.DeliveryID)
+		return postrider.Permit{Elsewhere: true}
+	default:
 		return postrider.Permit{}
 	}
 	var wait time.Duration
@@ -144,6 +151,12 @@ func (p *permits) save(ctx context.Context, db *sqldb.DB, tx *sqlx.Tx) error {
 			continue
 		}
 		if err := sqldb.SQL("UPDATE webhook_pace SET next_at = ? WHERE webhook_id = ?", w.pace.after(w.paced), id).Run(ctx, tx); err != nil {
+			return err
+		}
+	}
+	if len(p.released) > 0 {
+		st := sqldb.SQL("UPDATE outbox SET " + makeReady + " WHERE " + isRetry + " AND " + notLeased + " AND delivery_id IN").In(p.released)
+		if err := st.Run(ctx, tx); err != nil {
 			return err
 		}
 	}

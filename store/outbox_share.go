@@ -20,7 +20,8 @@ type webhookShare struct {
 	room        int // how many more deliveries it may be given, including those
 	want        int // how many of them it is given in this pass
 	pace        *pace
-	slow        bool // its deliveries join no batch
+	slow        bool        // its deliveries join no batch
+	dueBy       *sqldb.Time // only rows that are due by then; nil for all
 	claimed     []claimedRow
 	drained     bool // it has no other ready rows
 }
@@ -133,6 +134,9 @@ func (share *webhookShare) addNextRows(st *sqldb.Statement, kind outboxKind) {
 	st.Add("SELECT * FROM (SELECT delivery_id, queue, workflow_id FROM outbox WHERE ").PinnedTo("queue", share.queue)
 	if len(share.claimed) > 0 { // compared as a pair, as the index on the queue is ordered
 		st.Add(" AND (queue, delivery_id) > (?, ?)", share.queue, share.claimed[len(share.claimed)-1].DeliveryID)
+	}
+	if share.dueBy != nil {
+		st.Add(" AND due_at <= ?", *share.dueBy)
 	}
 	st.Add(" AND "+ready(kind)+" ORDER BY queue, delivery_id LIMIT ?) t", share.want)
 }

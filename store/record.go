@@ -51,6 +51,7 @@ func (s *Store) recordAll(ctx context.Context, calls [][]postrider.Outcome) ([]s
 	})
 	if err == nil {
 		s.wakeAfter(released, r)
+		s.disableOverdue(ctx, r.overdue)
 	}
 	return answers, err
 }
@@ -99,6 +100,7 @@ type recorder struct {
 	leftRetries bool               // retries were left to the dispatchers
 	disabled    bool               // a webhook may have been disabled
 	told        []postrider.OperationalEvent
+	overdue     []string           // webhooks to disable, because every attempt has failed for too long
 }
 
 func attemptKeyOf(o postrider.Outcome) attemptKey {
@@ -124,11 +126,7 @@ func (r *recorder) load(ctx context.Context, calls [][]postrider.Outcome) error 
 		}
 	}
 	for _, id := range slices.Compact(slices.Sorted(slices.Values(disabled))) {
-		const withWorkspace = "SELECT w.id FROM webhooks w JOIN workspaces s ON s.id = w.workspace_id WHERE w.id = ?"
-		if _, err := sqldb.SQL(withWorkspace, id).Add(r.s.db.Lock("FOR NO KEY UPDATE")).Strings(ctx, r.tx); err != nil {
-			return err
-		}
-		if err := r.s.requestSweeps(ctx, r.tx, id); err != nil {
+		if err := r.s.lockToDisable(ctx, r.tx, id); err != nil {
 			return err
 		}
 		r.disabled = true
@@ -178,10 +176,15 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (re
 	if err := r.addStats(ctx); err != nil {
 		return false, err
 	}
+	var found struct{ Released, Followed bool }
 	// Rows that wait for other webhooks' permits could have been claimed before.
-	err = sqldb.SQL("SELECT EXISTS (SELECT 1 FROM outbox WHERE "+readyStart+" AND queue IN").In(slices.Sorted(maps.Keys(queues))).Add(")").
-		Get(ctx, r.tx, &released)
-	return released, err
+	err = sqldb.SQL("SELECT EXISTS (SELECT 1 FROM outbox WHERE "+readyStart+" AND queue IN").In(slices.Sorted(maps.Keys(queues))).
+		Add(") AS released, EXISTS (SELECT 1"+statsAndGates+" WHERE "+toFollow).In(slices.Sorted(maps.Keys(r.stats))).Add(") AS followed").
+		Get(ctx, r.tx, &found)
+	if err == nil && found.Followed {
+		err = r.followHealth(ctx)
+	}
+	return found.Released, err
 }
 
 // settle drops the outbox rows of deliveries that are finished or parked, and makes the rows of the
@@ -310,17 +313,13 @@ func (r *recorder) disable(ctx context.Context, newAttempts []postrider.Outcome)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(reasons)) {
-		const disable = "UPDATE webhooks SET status = " + sqlDisabled + ", disabled_reason = ?, updated_at = ?, inactive_since = ?" +
-			" WHERE id = ? AND status <> " + sqlDisabled
-		var disabled []disabledWebhook
-		err := sqldb.SQL(disable, reasons[id], r.s.now(), r.s.now(), id).
-			Add(" RETURNING "+sqldb.ColumnsOf[disabledWebhook]().List()).Select(ctx, r.tx, &disabled)
-		if err != nil {
+		var found []followedWebhook
+		if err := sqldb.SQL(selectFollowed+"t.webhook_id = ?", id).Select(ctx, r.tx, &found); err != nil {
 			return err
 		}
-		for _, w := range disabled {
-			if tell[id] {
-				r.told = append(r.told, w.tells())
+		for _, w := range found {
+			if err := r.s.disableWebhook(ctx, r.tx, w, reasons[id], tell[id]); err != nil {
+				return err
 			}
 		}
 	}

@@ -41,6 +41,7 @@ type statsDelta struct {
 	total, failed int64
 	lastAt        *time.Time
 	lastError     *string
+	health        healthDelta
 }
 
 // apply moves a delivery, its webhook's stats and its rollup on by an attempt that is new.
@@ -54,6 +55,7 @@ func (r *recorder) apply(o postrider.Outcome) {
 	if o.Attempt.Error != nil {
 		stats.lastError = o.Attempt.Error
 	}
+	stats.health.add(o)
 	r.rollups.add(r.s.process, d, o.Attempt.Result, o.FinishedAt(), countsOfAttempt(o.Attempt))
 	latest := o.Attempt.Number > d.AttemptCount
 	d.AttemptCount = max(d.AttemptCount, o.Attempt.Number)
@@ -155,7 +157,7 @@ func (r *recorder) addStats(ctx context.Context) error {
 	rows := make([]statsRow, 0, len(r.stats))
 	for _, id := range slices.Sorted(maps.Keys(r.stats)) {
 		delta := r.stats[id]
-		rows = append(rows, statsRow{id, webhookStats{delta.total, delta.failed, sqldb.NullTime(delta.lastAt), delta.lastError}})
+		rows = append(rows, statsRow{id, webhookStats{delta.total, delta.failed, sqldb.NullTime(delta.lastAt), delta.lastError}, delta.health.row()})
 	}
 	_, err := countedRows.Write(ctx, r.s.db, r.tx, rollupMinutesTable.Rows(r.rollups.rows()), webhookStatsTable.Rows(rows))
 	return err
@@ -166,4 +168,5 @@ const addToStats = `ON CONFLICT (webhook_id) DO UPDATE SET total_deliveries = we
 	failed_deliveries = webhook_stats.failed_deliveries + excluded.failed_deliveries,
 	last_delivery_at = CASE WHEN webhook_stats.last_delivery_at > excluded.last_delivery_at THEN webhook_stats.last_delivery_at
 		ELSE COALESCE(excluded.last_delivery_at, webhook_stats.last_delivery_at) END,
-	last_error = COALESCE(excluded.last_error, webhook_stats.last_error)`
+	last_error = COALESCE(excluded.last_error, webhook_stats.last_error),
+	` + addToHealth

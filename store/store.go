@@ -14,7 +14,7 @@ import (
 	"postrider.dev/postrider/store/sqldb"
 )
 
-// Options are what a Store needs beside its database; all but the last four are required.
+// Options are what a Store needs beside its database; those up to Logger are required.
 type Options struct {
 	Keys   *Keyring
 	Now    func() time.Time
@@ -29,6 +29,10 @@ type Options struct {
 	MaxWebhooks int
 	// OnExpired is told how many deliveries a transaction has made failed because they expired.
 	OnExpired func(deliveries int)
+	// Breaker is when circuits open, and how they close; its zero value stands for the default.
+	Breaker postrider.Breaker
+	// Random gives numbers from 0 to 1, for jitter. Without it there is none.
+	Random func() float64
 }
 
 // Store is the database. It is safe for concurrent use.
@@ -83,6 +87,12 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	}
 	if options.OnExpired == nil {
 		options.OnExpired = func(int) {}
+	}
+	if options.Breaker == (postrider.Breaker{}) {
+		options.Breaker = postrider.DefaultBreaker()
+	}
+	if options.Random == nil {
+		options.Random = func() float64 { return noJitter }
 	}
 	db, err := sqldb.Open(url)
 	if err != nil {

@@ -14,6 +14,7 @@ var (
 	webhooksTable       = sqldb.NewTable("webhooks", sqldb.ColumnsOf[storedWebhook](), "")
 	shapesTable         = sqldb.NewTable("shapes", sqldb.ColumnsOf[shapeRow](), "ON CONFLICT (id) DO NOTHING")
 	webhookEventsTable  = sqldb.NewTable("webhook_events", sqldb.ColumnsOf[patternRow](), "")
+	webhookGatesTable   = sqldb.NewTable("webhook_gates", sqldb.ColumnsOf[gateRow](), upsertGate)
 	webhookPaceTable    = sqldb.NewTable("webhook_pace", sqldb.ColumnsOf[paceRow](), upsertPace)
 	sweepsTable         = sqldb.NewTable("sweeps", sqldb.ColumnsOf[sweepRow](),
 		"ON CONFLICT (webhook_id) DO UPDATE SET due_at = excluded.due_at")
@@ -81,7 +82,9 @@ var (
 	selectAudit                 = "SELECT " + sqldb.ColumnsOf[auditRow]().List() + " FROM audit WHERE "
 	selectWorkspaces            = "SELECT " + sqldb.ColumnsOf[workspaceRow]().List() + " FROM workspaces WHERE "
 	selectWebhooks              = "SELECT " + sqldb.ColumnsOf[storedWebhook]().Of("w") + ", w.deleted_at, " +
-		sqldb.ColumnsOf[webhookStats]().Of("t") + " FROM webhooks w JOIN webhook_stats t ON t.webhook_id = w.id WHERE "
+		sqldb.ColumnsOf[webhookStats]().Of("t") + ", " + sqldb.ColumnsOf[healthColumns]().Of("t") + ", " +
+		sqldb.ColumnsOf[gateColumns]().Of("g") + " FROM webhooks w JOIN webhook_stats t ON t.webhook_id = w.id" +
+		" LEFT JOIN webhook_gates g ON g.webhook_id = w.id WHERE "
 	selectVersions = "SELECT " + sqldb.ColumnsOf[versionRow]().Of("v") + ", s.workspace_id" +
 		" FROM secret_versions v JOIN secrets s ON s.id = v.secret_id WHERE "
 

@@ -21,7 +21,7 @@ func (s *Store) CreateWebhook(ctx context.Context, w postrider.Webhook, secret s
 	w.Status = cmp.Or(w.Status, postrider.WebhookActive)
 	w.CreatedAt = s.now()
 	w.UpdatedAt = w.CreatedAt
-	w.Stats = postrider.WebhookStats{}
+	w.Stats, w.Health = postrider.WebhookStats{}, postrider.HealthOf(0, nil, nil)
 	w.InactiveSince = inactiveSince(w.Status, w.CreatedAt)
 	err := s.db.Write(ctx, "create a webhook", func(tx *sqlx.Tx) error {
 		w.SecretID = nil
@@ -223,7 +223,11 @@ func (s *Store) saveStatus(ctx context.Context, tx *sqlx.Tx, w *postrider.Webhoo
 	if err != nil {
 		return err
 	}
-	return s.requestSweeps(ctx, tx, w.ID)
+	if err := s.requestSweeps(ctx, tx, w.ID); err != nil || w.Status != postrider.WebhookActive {
+		return err
+	}
+	w.Health = postrider.HealthOf(0, nil, nil)
+	return s.beginAgain(ctx, tx, w.ID)
 }
 
 // edited returns the webhook as edit wants it, its new secret stored, and whether there is one.
@@ -273,10 +277,15 @@ func (s *Store) saveWebhook(ctx context.Context, tx *sqlx.Tx, before, w postride
 	if err := sqldb.SQL("DELETE FROM webhook_events WHERE webhook_id = ?", w.ID).Run(ctx, tx); err != nil {
 		return err
 	}
-	if err := insertPatterns(ctx, tx, w); err != nil || w.Status == before.Status {
+	if err := insertPatterns(ctx, tx, w); err != nil {
 		return err
 	}
-	return s.requestSweeps(ctx, tx, w.ID)
+	if w.Status != before.Status {
+		if err := s.requestSweeps(ctx, tx, w.ID); err != nil {
+			return err
+		}
+	}
+	return probeSoon(ctx, tx, w.ID, s.now()) // the change may have mended it
 }
 
 // DeleteWebhook deletes a webhook: it stops matching, and all its unfinished

@@ -40,6 +40,7 @@ type webhookStats struct {
 type statsRow struct {
 	WebhookID string `db:"webhook_id"`
 	webhookStats
+	healthColumns
 }
 
 // paceRow is a row of the table webhook_pace.
@@ -58,6 +59,8 @@ type patternRow struct {
 type webhookRow struct {
 	storedWebhook
 	webhookStats
+	healthColumns
+	gateColumns
 
 	DeletedAt *sqldb.Time `db:"deleted_at"`
 }
@@ -78,6 +81,7 @@ func (s *Store) webhookOf(r webhookRow) (postrider.Webhook, error) {
 			TotalDeliveries: r.TotalDeliveries, FailedDeliveries: r.FailedDeliveries,
 			LastDeliveryAt: r.LastDeliveryAt.Pointer(), LastError: r.LastError,
 		},
+		Health:    postrider.HealthOf(r.ConsecutiveFailures, r.FailingSince.Pointer(), r.gate()),
 		CreatedAt: r.CreatedAt.Time, UpdatedAt: r.UpdatedAt.Time,
 	}
 	if err := json.Unmarshal([]byte(r.Events), &w.Events); err != nil {

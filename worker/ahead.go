@@ -19,6 +19,9 @@ const (
 	aheadPerAttempt = 8
 	// quickAnswer is the longest latency at which deliveries are claimed ahead.
 	quickAnswer = 100 * time.Millisecond
+	// failsAhead is how many attempts fail in a row before none passes its permit on any more: what was
+	// claimed ahead goes back, since the webhook's circuit may be about to open.
+	failsAhead = 5
 	// maxAheadWait is how long a delivery may wait for its permit before it is released.
 	maxAheadWait = time.Second
 )
@@ -29,7 +32,7 @@ const (
 // receiver that fails is not hurried: its first attempts would all fail within a moment, and
 // their retries come due together, at the cost of everybody else's latency.
 func (r *receiverLimit) quick(now time.Time) bool {
-	return r.proven && !r.failing && r.latency <= quickAnswer && !r.slow(now) && r.window >= r.maxInFlight && r.retries+len(r.retryQueue) == 0
+	return r.proven && r.failures == 0 && r.latency <= quickAnswer && !r.slow(now) && r.window >= r.maxInFlight && r.retries+len(r.retryQueue) == 0
 }
 
 // stranded reports whether the deliveries claimed ahead wait in vain: every first attempt
@@ -49,11 +52,14 @@ func (t *inflight) answered(deliveryID string, succeeded bool) (successor string
 	if !s.begunAt.IsZero() {
 		r.answered(t.now().Sub(s.begunAt))
 		delete(r.begunAt, deliveryID)
-		r.failing = !succeeded
+		r.failures++
+		if succeeded {
+			r.failures = 0
+		}
 	}
 	s.answered = true
 	r.recording++
-	if len(r.ahead) == 0 || len(r.retryQueue) > 0 || r.inFlight() > r.allowance() {
+	if len(r.ahead) == 0 || r.failures >= failsAhead || len(r.retryQueue) > 0 || r.inFlight() > r.allowance() {
 		if r.stranded() {
 			signal(t.capacityFreed)
 		}

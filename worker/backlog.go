@@ -25,6 +25,7 @@ type Backlog struct {
 	logger    *slog.Logger
 	pending   *prometheus.Desc
 	oldestAge *prometheus.Desc
+	open      *prometheus.Desc
 }
 
 // NewBacklog returns the collector.
@@ -33,9 +34,11 @@ func NewBacklog(reader BacklogReader, now func() time.Time, logger *slog.Logger)
 		reader: reader, now: now, logger: logger,
 		pending: prometheus.NewDesc("postrider_backlog_pending",
 			"Deliveries that are due and not yet handed to a workflow, without those that"+
-				" their webhook's max_in_flight or rate_limit holds back.", nil, nil),
+				" their webhook's max_in_flight or rate_limit, its open circuit or its resumption holds back.", nil, nil),
 		oldestAge: prometheus.NewDesc("postrider_backlog_oldest_age_seconds",
 			"How long the oldest of them has been due; 0 when there is none.", nil, nil),
+		open: prometheus.NewDesc("postrider_circuits_open",
+			"Webhooks whose circuit is open: they are sent one probe at a time.", nil, nil),
 	}
 }
 
@@ -43,6 +46,7 @@ func NewBacklog(reader BacklogReader, now func() time.Time, logger *slog.Logger)
 func (b *Backlog) Describe(descs chan<- *prometheus.Desc) {
 	descs <- b.pending
 	descs <- b.oldestAge
+	descs <- b.open
 }
 
 // Collect implements [prometheus.Collector]. When the database is away it sends no metrics, so
@@ -61,4 +65,5 @@ func (b *Backlog) Collect(metrics chan<- prometheus.Metric) {
 	}
 	metrics <- prometheus.MustNewConstMetric(b.pending, prometheus.GaugeValue, float64(backlog.Pending))
 	metrics <- prometheus.MustNewConstMetric(b.oldestAge, prometheus.GaugeValue, age)
+	metrics <- prometheus.MustNewConstMetric(b.open, prometheus.GaugeValue, float64(backlog.Open))
 }

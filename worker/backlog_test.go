@@ -66,7 +66,7 @@ func TestBacklogIsNeverNegative(t *testing.T) {
 	registry.MustRegister(worker.NewBacklog(read, func() time.Time { return now }, slog.New(slog.DiscardHandler)))
 	families, err := registry.Gather()
 	require.NoError(t, err)
-	require.Len(t, families, 2)
+	require.Len(t, families, 3)
 	for _, family := range families {
 		if family.GetName() == "postrider_backlog_oldest_age_seconds" {
 			require.Zero(t, family.GetMetric()[0].GetGauge().GetValue())

@@ -35,7 +35,7 @@ type receiverLimit struct {
 	maxInFlight   int                  // the webhook's, as last read
 	latency       time.Duration        // moving average, see latencyWeight
 	proven        bool                 // it has answered quickly
-	failing       bool                 // its latest first attempt failed
+	failures      int                  // of its first attempts, since one succeeded
 	saturated     bool                 // the latest claim used up its capacity, so more may be due
 	firstAttempts int                  // with a permit
 	retries       int                  // with a slot

@@ -31,6 +31,7 @@ const (
 func (c *chaos) subscribe(ctx context.Context) error {
 	add := func(path, eventType string, fields map[string]any) error {
 		fields["url"], fields["events"] = c.receiver.url(path), []string{eventType}
+		fields["circuit_breaker"] = false // the ledger counts what each policy does
 		client := c.system.client()
 		w, err := client.CreateWebhook(ctx, fields)
 		c.ledger.webhooks[w.ID] = subscribedWebhook{path, eventType}

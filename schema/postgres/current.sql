@@ -332,6 +332,16 @@ CREATE TABLE webhook_events (
 
 CREATE INDEX webhook_events_webhook ON webhook_events (webhook_id);
 
+CREATE TABLE webhook_gates (
+    webhook_id text COLLATE "C" NOT NULL,
+    allowance integer NOT NULL,
+    probe_at timestamptz NOT NULL,
+    changed_at timestamptz NOT NULL,
+    openings integer NOT NULL,
+    CONSTRAINT webhook_gates_pkey PRIMARY KEY (webhook_id),
+    CONSTRAINT webhook_gates_webhook_id_fkey FOREIGN KEY (webhook_id) REFERENCES webhooks(id)
+);
+
 CREATE TABLE webhook_pace (
     webhook_id text COLLATE "C" NOT NULL,
     next_at timestamptz NOT NULL,
@@ -345,6 +355,10 @@ CREATE TABLE webhook_stats (
     failed_deliveries bigint NOT NULL,
     last_delivery_at timestamptz,
     last_error text,
+    consecutive_failures integer DEFAULT 0 NOT NULL,
+    failing_since timestamptz,
+    last_success_at timestamptz,
+    failing_told boolean DEFAULT false NOT NULL,
     CONSTRAINT webhook_stats_pkey PRIMARY KEY (webhook_id),
     CONSTRAINT webhook_stats_webhook_id_fkey FOREIGN KEY (webhook_id) REFERENCES webhooks(id)
 ) WITH (fillfactor=50);
@@ -379,6 +393,8 @@ CREATE TABLE webhooks (
     transform text,
     format text COLLATE "C" DEFAULT 'envelope' NOT NULL,
     shape_id text COLLATE "C",
+    circuit_breaker boolean DEFAULT true NOT NULL,
+    disable_after_seconds integer DEFAULT 432000 NOT NULL,
     CONSTRAINT webhooks_pkey PRIMARY KEY (id),
     CONSTRAINT webhooks_secret_id_fkey FOREIGN KEY (secret_id) REFERENCES secrets(id),
     CONSTRAINT webhooks_status_check CHECK ((status = ANY (ARRAY['active', 'paused', 'disabled']))),

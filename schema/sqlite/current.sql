@@ -266,6 +266,14 @@ CREATE TABLE webhook_events (
 
 CREATE INDEX webhook_events_webhook ON webhook_events (webhook_id);
 
+CREATE TABLE webhook_gates (
+    webhook_id TEXT NOT NULL PRIMARY KEY REFERENCES webhooks (id),
+    allowance INTEGER NOT NULL, -- 0: one probe at a time
+    probe_at TIMESTAMP NOT NULL,
+    changed_at TIMESTAMP NOT NULL,
+    openings INTEGER NOT NULL
+);
+
 CREATE TABLE webhook_pace (
     webhook_id TEXT PRIMARY KEY REFERENCES webhooks (id),
     next_at    TIMESTAMP NOT NULL
@@ -277,7 +285,7 @@ CREATE TABLE webhook_stats (
     failed_deliveries INTEGER NOT NULL,
     last_delivery_at  TIMESTAMP,
     last_error        TEXT
-);
+, consecutive_failures INTEGER NOT NULL DEFAULT 0, failing_since TIMESTAMP, last_success_at TIMESTAMP, failing_told BOOLEAN NOT NULL DEFAULT FALSE);
 
 CREATE TABLE webhooks (
     id              TEXT PRIMARY KEY,
@@ -301,7 +309,7 @@ CREATE TABLE webhooks (
     created_at      TIMESTAMP NOT NULL,
     updated_at      TIMESTAMP NOT NULL,
     deleted_at      TIMESTAMP
-, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB, filter TEXT, transform TEXT, format TEXT NOT NULL DEFAULT 'envelope', shape_id TEXT);
+, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB, filter TEXT, transform TEXT, format TEXT NOT NULL DEFAULT 'envelope', shape_id TEXT, circuit_breaker BOOLEAN NOT NULL DEFAULT TRUE, disable_after_seconds INTEGER NOT NULL DEFAULT 432000);
 
 CREATE INDEX webhooks_persona ON webhooks (workspace_id, persona_id, id) WHERE deleted_at IS NULL AND persona_id IS NOT NULL;
 

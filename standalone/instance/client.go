@@ -87,6 +87,9 @@ type Webhook struct {
 		SuccessRate      float64 `json:"success_rate"`
 	} `json:"stats"`
 	LastError *string `json:"last_error"`
+	Health    struct {
+		State string `json:"state"`
+	} `json:"health"`
 }
 
 // CreateWebhook creates a webhook from the request's fields.

@@ -73,9 +73,11 @@ func sweepBacklog(t *testing.T, b *Bundle) {
 	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM sweeps"))
 
 	b.resume(t, w.ID)
+	b.ungate(t, w.ID)
 	require.Equal(t, waiting[:some], b.Claimed(t, some)[w.ID], "the oldest come first")
 	b.pause(t, w.ID) // before all have followed
 	b.resume(t, w.ID)
+	b.ungate(t, w.ID)
 	b.SweepAll(t)
 	require.Equal(t, waiting[some:], b.Claimed(t, backlog)[w.ID])
 	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM sweeps"))
@@ -112,6 +114,7 @@ func sweepRetried(t *testing.T, b *Bundle) {
 	b.Clock.Advance(time.Hour)
 	require.Empty(t, b.handovers(t, 10))
 	b.resume(t, w.ID)
+	b.ungate(t, w.ID)
 	again := b.handovers(t, 10)
 	require.Equal(t, [][]string{ids}, members(again), "they go on together")
 	require.NotEqual(t, carried[0].WorkflowID, again[0].WorkflowID)

@@ -180,6 +180,7 @@ func webhookRoundTrip(t *testing.T, b *Bundle) {
 	require.NotEmpty(t, created.ID)
 	require.NotNil(t, created.SecretID)
 	w.ID, w.SecretID, w.Status, w.CreatedAt, w.UpdatedAt = created.ID, created.SecretID, postrider.WebhookActive, Start(), Start()
+	w.Health.State = postrider.HealthOK
 	require.Equal(t, w, created)
 	read, err := b.Webhook(t.Context(), b.Workspace, w.ID)
 	require.NoError(t, err)
