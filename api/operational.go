@@ -20,7 +20,8 @@ type operationalEvent[Data any] struct {
 }
 
 func (s *server) describeOperational() {
-	const asked = " It is sent to global webhooks that subscribe to it by name or by a wildcard such as `postrider.*`; `*` does not ask for it."
+	const asked = " It is sent to global webhooks that subscribe to it by name or by a wildcard such as `postrider.*`; " +
+		"`*` does not ask for it."
 	rest.DescribeWebhook[operationalEvent[postrider.FailedDelivery]](s.rest, postrider.EventDeliveryFailed, "A delivery failed",
 		"A delivery has ended without a success, for whatever reason; a cancelled one has not failed. "+
 			"The delivery of an event like this one never makes another."+asked)

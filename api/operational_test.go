@@ -58,7 +58,8 @@ func TestOperationalEventsAreRead(t *testing.T) {
 	shown := b.do(http.MethodGet, eventsPath+"/"+events[0]["id"].(string), "")
 	require.NotContains(t, string(shown.Body), "private")
 	data := shown.object(http.StatusOK)["data"].(map[string]any)
-	require.Equal(t, []any{failed, "call.ended", "expired", nil}, []any{data["delivery_id"], data["event_type"], data["last_error"], data["result"]})
+	require.Equal(t, []any{failed, "call.ended", "expired", nil},
+		[]any{data["delivery_id"], data["event_type"], data["last_error"], data["result"]})
 	deliveries := first(b.do(http.MethodGet, webhooksPath+"/"+watcher+"/deliveries", "").items())
 	require.Len(t, deliveries, 1)
 
