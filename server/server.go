@@ -3,9 +3,9 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	mathrand "math/rand/v2"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net/http"
 	"net/netip"
 	"sync/atomic"

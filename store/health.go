@@ -121,7 +121,7 @@ func (r *recorder) moveGate(ctx context.Context, w followedWebhook) error {
 			return nil
 		}
 		gate := breaker.Opened(postrider.Gate{}, now, r.s.Random())
-		r.logGate(ctx, "the circuit of a webhook has opened", w, gate)
+		r.logCircuit(ctx, w, "open", gate)
 		return setGate(ctx, r.tx, w.ID, &gate)
 	}
 	gate, limits := *before, true
@@ -133,19 +133,19 @@ func (r *recorder) moveGate(ctx context.Context, w followedWebhook) error {
 	}
 	switch {
 	case !limits:
-		r.logGate(ctx, "a webhook may send as much as it allows again", w, gate)
+		r.logCircuit(ctx, w, "closed", gate)
 		return setGate(ctx, r.tx, w.ID, nil)
 	case gate == *before:
 		return nil
 	case gate.Openings > before.Openings:
-		r.logGate(ctx, "the circuit of a webhook stays open, or has opened again", w, gate)
+		r.logCircuit(ctx, w, "open", gate)
 	}
 	return setGate(ctx, r.tx, w.ID, &gate)
 }
 
-func (r *recorder) logGate(ctx context.Context, what string, w followedWebhook, gate postrider.Gate) {
-	r.s.Logger.LogAttrs(ctx, slog.LevelInfo, what, slog.String("webhook_id", w.ID), slog.Int("openings", gate.Openings),
-		slog.Int("consecutive_failures", w.ConsecutiveFailures))
+func (r *recorder) logCircuit(ctx context.Context, w followedWebhook, circuit string, gate postrider.Gate) {
+	r.s.Logger.LogAttrs(ctx, slog.LevelInfo, "circuit of a webhook", slog.String("webhook_id", w.ID), slog.String("circuit", circuit),
+		slog.Int("openings", gate.Openings), slog.Int("consecutive_failures", w.ConsecutiveFailures))
 }
 
 func (w followedWebhook) disableAfter() time.Duration {
