@@ -24,6 +24,7 @@ const (
 	PrefixReplay    = "rpl"
 	PrefixAction    = "act" // what an operator did to a delivery
 	PrefixAudit     = "aud" // entries of the audit log
+	PrefixEventType = "ety" // event types of a catalogue
 )
 
 // ticksPerMilli is the resolution of the time in an id. A UUIDv7 has 48 bits of milliseconds,

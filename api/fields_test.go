@@ -27,7 +27,7 @@ func (c contract) probes(s *schema) []probe {
 	if s.Type == nil {
 		return nil // any JSON
 	}
-	all := []probe{{"null", "null", !s.is("null")}, {"a boolean", "true", true}}
+	all := []probe{{"null", "null", !s.is("null")}, {"a boolean", "true", !s.is("boolean")}}
 	text := func(length int) string { return `"` + strings.Repeat("a", length) + `"` }
 	if s.is("string") {
 		all = append(all, probe{"a number", "7", true}, probe{"an array", `["a"]`, true}, probe{"NUL", `"a\u0000"`, true})
@@ -47,6 +47,9 @@ func (c contract) probes(s *schema) []probe {
 			capitals := strings.ToUpper(fmt.Sprintf("%q", s.Enum[0]))
 			all = append(all, probe{"outside the enum", `"nonsense"`, true}, probe{"in capitals", capitals, true})
 		}
+	}
+	if s.is("boolean") {
+		all = append(all, probe{"a number", "1", true}, probe{"a text", `"true"`, true})
 	}
 	if s.is("integer") {
 		least, most := *s.Minimum, *s.Maximum

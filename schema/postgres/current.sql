@@ -119,6 +119,27 @@ CREATE TABLE delivery_actions (
 
 CREATE INDEX delivery_actions_untold ON delivery_actions (tell_at) WHERE (tell_at IS NOT NULL);
 
+CREATE TABLE event_types (
+    id text COLLATE "C" NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    type text COLLATE "C" NOT NULL,
+    description text,
+    schema text,
+    schema_id text COLLATE "C",
+    example text,
+    enforcement text COLLATE "C" NOT NULL,
+    deprecated boolean NOT NULL,
+    replaced_by text COLLATE "C",
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    CONSTRAINT event_types_enforcement_check CHECK ((enforcement = ANY (ARRAY['off', 'warn', 'enforce']))),
+    CONSTRAINT event_types_pkey PRIMARY KEY (id)
+);
+
+CREATE INDEX event_types_list ON event_types (workspace_id, id);
+
+CREATE UNIQUE INDEX event_types_type ON event_types (workspace_id, type);
+
 CREATE TABLE events (
     key text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
@@ -134,6 +155,7 @@ CREATE TABLE events (
     headers text,
     headers_key_id text COLLATE "C",
     headers_ciphertext bytea,
+    schema_valid boolean,
     CONSTRAINT events_pkey PRIMARY KEY (key),
     CONSTRAINT events_type_check CHECK ((type <> ''))
 ) PARTITION BY RANGE (key);
@@ -386,6 +408,7 @@ CREATE TABLE workspaces (
     name text NOT NULL,
     created_at timestamptz NOT NULL,
     generation text COLLATE "C" DEFAULT '' NOT NULL,
+    catalogue text COLLATE "C",
     CONSTRAINT workspaces_pkey PRIMARY KEY (id)
 );
 

@@ -102,6 +102,25 @@ CREATE TABLE delivery_actions (
 
 CREATE INDEX delivery_actions_untold ON delivery_actions (tell_at) WHERE tell_at IS NOT NULL;
 
+CREATE TABLE event_types (
+    id TEXT NOT NULL PRIMARY KEY,
+    workspace_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    description TEXT,
+    schema TEXT, -- JSON Schema of the events' data
+    schema_id TEXT, -- comes from what the schema says
+    example TEXT, -- JSON
+    enforcement TEXT NOT NULL CHECK (enforcement IN ('off', 'warn', 'enforce')),
+    deprecated BOOLEAN NOT NULL,
+    replaced_by TEXT,
+    created_at TIMESTAMP NOT NULL,
+    updated_at TIMESTAMP NOT NULL
+);
+
+CREATE INDEX event_types_list ON event_types (workspace_id, id);
+
+CREATE UNIQUE INDEX event_types_type ON event_types (workspace_id, type);
+
 CREATE TABLE events (
     key          TEXT PRIMARY KEY,
     id           TEXT NOT NULL,
@@ -112,7 +131,7 @@ CREATE TABLE events (
     deliver_at   TIMESTAMP,
     body         BLOB NOT NULL,
     created_at   TIMESTAMP NOT NULL
-, expires_at TIMESTAMP, webhook_id TEXT, headers TEXT, headers_key_id TEXT, headers_ciphertext BLOB);
+, expires_at TIMESTAMP, webhook_id TEXT, headers TEXT, headers_key_id TEXT, headers_ciphertext BLOB, schema_valid BOOLEAN);
 
 CREATE INDEX events_given_id ON events (workspace_id, id) WHERE id <> key;
 
@@ -312,7 +331,7 @@ CREATE TABLE workspaces (
     id         TEXT PRIMARY KEY,
     name       TEXT NOT NULL,
     created_at TIMESTAMP NOT NULL
-, generation TEXT NOT NULL DEFAULT '');
+, generation TEXT NOT NULL DEFAULT '', catalogue TEXT);
 
 CREATE TABLE write_probe (
     id     TEXT PRIMARY KEY,
