@@ -74,8 +74,10 @@ type eventWithData struct {
 }
 
 func showReceipt(r postrider.Receipt) Receipt {
-	return Receipt{ID: r.ID, Type: r.Type, Deliveries: r.Deliveries, Parked: r.Parked, Duplicate: r.Duplicate,
-		SchemaErrors: r.SchemaErrors, Deprecated: r.Deprecated, ReplacedBy: r.ReplacedBy}
+	return Receipt{
+		ID: r.ID, Type: r.Type, Deliveries: r.Deliveries, Parked: r.Parked, Duplicate: r.Duplicate,
+		SchemaErrors: r.SchemaErrors, Deprecated: r.Deprecated, ReplacedBy: r.ReplacedBy,
+	}
 }
 
 func showEvent(e postrider.Event) Event {
