@@ -66,7 +66,11 @@ func (c contract) probes(s *schema) []probe {
 			all = append(all, probe{"too few", "[]", true})
 		}
 		if s.MaxItems != nil {
-			all = append(all, probe{"too many", "[" + strings.Repeat(`"a",`, *s.MaxItems) + `"a"]`, true})
+			item := `"a"`
+			if s.Items != nil && s.Items.is("integer") {
+				item = strconv.Itoa(*s.Items.Minimum)
+			}
+			all = append(all, probe{"too many", "[" + strings.Repeat(item+",", *s.MaxItems) + item + "]", true})
 		}
 	}
 	if s.is("object") {

@@ -83,6 +83,7 @@ END) STORED,
     shape_id text COLLATE "C",
     held_at timestamptz,
     expires_at timestamptz,
+    retry_schedule_ms text COLLATE "C",
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
     CONSTRAINT deliveries_state_check CHECK ((state = ANY (ARRAY['pending', 'delivering', 'retrying', 'parked', 'succeeded', 'failed', 'cancelled'])))
 ) PARTITION BY RANGE (id);
@@ -389,6 +390,7 @@ CREATE TABLE webhooks (
     transform text,
     format text COLLATE "C" DEFAULT 'envelope' NOT NULL,
     shape_id text COLLATE "C",
+    retry_schedule_ms text COLLATE "C",
     CONSTRAINT webhooks_pkey PRIMARY KEY (id),
     CONSTRAINT webhooks_secret_id_fkey FOREIGN KEY (secret_id) REFERENCES secrets(id),
     CONSTRAINT webhooks_status_check CHECK ((status = ANY (ARRAY['active', 'paused', 'disabled']))),
@@ -401,7 +403,7 @@ CREATE INDEX webhooks_status ON webhooks (workspace_id, status, id) WHERE (delet
 
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE (deleted_at IS NULL);
 
-CREATE TRIGGER webhooks_generation AFTER INSERT OR UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id ON webhooks FOR EACH ROW EXECUTE FUNCTION renew_generation();
+CREATE TRIGGER webhooks_generation AFTER INSERT OR UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id, retry_schedule_ms ON webhooks FOR EACH ROW EXECUTE FUNCTION renew_generation();
 
 CREATE TABLE workspaces (
     id text COLLATE "C" NOT NULL,

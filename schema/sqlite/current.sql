@@ -71,7 +71,7 @@ CREATE TABLE deliveries (
     trouble         TEXT GENERATED ALWAYS AS (
                         CASE WHEN state IN ('retrying', 'parked', 'failed', 'cancelled') OR (handed_over AND state = 'delivering')
                              THEN state END) STORED
-, trace_context TEXT, shape_id TEXT, held_at TIMESTAMP, expires_at TIMESTAMP);
+, trace_context TEXT, shape_id TEXT, held_at TIMESTAMP, expires_at TIMESTAMP, retry_schedule_ms TEXT);
 
 CREATE INDEX deliveries_event ON deliveries (event_key, id);
 
@@ -309,7 +309,7 @@ CREATE TABLE webhooks (
     created_at      TIMESTAMP NOT NULL,
     updated_at      TIMESTAMP NOT NULL,
     deleted_at      TIMESTAMP
-, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB, filter TEXT, transform TEXT, format TEXT NOT NULL DEFAULT 'envelope', shape_id TEXT);
+, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB, filter TEXT, transform TEXT, format TEXT NOT NULL DEFAULT 'envelope', shape_id TEXT, retry_schedule_ms TEXT);
 
 CREATE INDEX webhooks_persona ON webhooks (workspace_id, persona_id, id) WHERE deleted_at IS NULL AND persona_id IS NOT NULL;
 
@@ -318,7 +318,7 @@ CREATE INDEX webhooks_status ON webhooks (workspace_id, status, id) WHERE delete
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE deleted_at IS NULL;
 
 CREATE TRIGGER webhooks_changed
-    AFTER UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id
+    AFTER UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id, retry_schedule_ms
     ON webhooks BEGIN
     UPDATE workspaces SET generation = hex(randomblob(16)) WHERE id = NEW.workspace_id;
 END;
