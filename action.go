@@ -74,6 +74,9 @@ func (e TermsEdit) Apply(t Terms) Terms {
 			*change.to = *change.from
 		}
 	}
+	if e.BackoffMS != nil {
+		t.RetrySchedule = ""
+	}
 	switch {
 	case e.ExpiresAt == nil:
 	case e.ExpiresAt.IsZero():

@@ -52,6 +52,9 @@ const (
 	ActionCreateAPIKey    AuditAction = "key.create"
 	ActionRevokeAPIKey    AuditAction = "key.revoke"
 	ActionCancelEvent     AuditAction = "event.cancel"
+	ActionCreateEventType AuditAction = "event_type.create"
+	ActionUpdateEventType AuditAction = "event_type.update"
+	ActionDeleteEventType AuditAction = "event_type.delete"
 )
 
 // AuditActions returns every action.
@@ -59,6 +62,7 @@ func AuditActions() []AuditAction {
 	actions := []AuditAction{
 		ActionCreateWebhook, ActionUpdateWebhook, ActionDeleteWebhook, ActionPauseWebhook, ActionResumeWebhook, ActionTestWebhook,
 		ActionRevealSecret, ActionRotateSecret, ActionCreateWorkspace, ActionCreateAPIKey, ActionRevokeAPIKey, ActionCancelEvent,
+		ActionCreateEventType, ActionUpdateEventType, ActionDeleteEventType,
 	}
 	for _, kind := range ActionKinds() {
 		if kind != ActionSkip { // which is always refused
@@ -106,7 +110,9 @@ type FieldChange struct {
 func auditedFields() []string {
 	return []string{
 		"url", "events", "name", "description", "signing_method", "scope_type", "persona_id", "headers", "rate_limit", "max_in_flight",
-		"filter", "transform", "format", "park_seconds", "circuit_breaker", "disable_after_seconds", "timeout_ms", "max_retries", "backoff_ms",
+		"filter", "transform", "format", "park_seconds", "circuit_breaker", "disable_after_seconds",
+		"timeout_ms", "max_retries", "backoff_ms", "retry_schedule_ms",
+		"schema", "enforcement", "deprecated", "replaced_by", // not example, which may be somebody's data
 		"status", "scopes", "expires_at", "revoked_at",
 	}
 }

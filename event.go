@@ -41,9 +41,11 @@ type Event struct {
 	// it to every webhook that matches.
 	WebhookID *string
 	// Headers go with each of its requests, in place of the webhook's of the same name.
-	Headers   map[string]string
-	Body      []byte    // the request body for receivers, see [RenderBody]
-	CreatedAt time.Time // when it was accepted
+	Headers map[string]string
+	// SchemaValid is false when it was found to break the schema of its type, which only warns; else nil.
+	SchemaValid *bool
+	Body        []byte    // the request body for receivers, see [RenderBody]
+	CreatedAt   time.Time // when it was accepted
 }
 
 // eventIDRule does not allow full stops. Standard Webhooks joins id, timestamp and body by full
@@ -146,6 +148,14 @@ type Receipt struct {
 	// DeliveryIDs are the deliveries; none where they are so many that they are made later.
 	DeliveryIDs []string `json:"delivery_ids"`
 	Duplicate   bool     `json:"-"` // the event was accepted earlier; nothing is sent again
+	Remarks
+}
+
+// Remarks are what the catalogue has to say of an event that was accepted.
+type Remarks struct {
+	SchemaErrors []string `json:"schema_errors,omitempty"` // how it breaks the schema of its type, which only warns
+	Deprecated   bool     `json:"deprecated,omitempty"`    // its type is
+	ReplacedBy   *string  `json:"replaced_by,omitempty"`   // the type that takes the place of a deprecated one
 }
 
 // EventFilter selects events for a list. A zero field selects all.

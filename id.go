@@ -24,6 +24,7 @@ const (
 	PrefixReplay      = "rpl"
 	PrefixAction      = "act" // what an operator did to a delivery
 	PrefixAudit       = "aud" // entries of the audit log
+	PrefixEventType   = "ety" // event types of a catalogue
 	PrefixOperational = "opr" // operational events that have still to be published
 )
 

@@ -26,5 +26,5 @@ func (p Policy) Judge(attempt Attempt, retryAfter time.Duration, random float64)
 		return Verdict{State: StateFailed}
 	}
 	jittered := time.Duration(float64(p.Backoff(attempt.Number)) * (1 + Jitter*(2*random-1)))
-	return Verdict{State: StateRetrying, Wait: min(max(jittered, retryAfter), MaxBackoff)}
+	return Verdict{State: StateRetrying, Wait: min(max(jittered, retryAfter), p.longest(attempt.Number))}
 }

@@ -185,8 +185,11 @@ func (w *Webhook) Validate(methods []SigningMethod) []FieldError {
 		add("persona_id", message, *w.PersonaID)
 	}
 	between("timeout_ms", w.TimeoutMS, MinTimeoutMS, MaxTimeoutMS)
-	between("max_retries", w.MaxRetries, MinMaxRetries, MaxMaxRetries)
-	between("backoff_ms", w.BackoffMS, MinBackoffMS, MaxBackoffMS)
+	if w.RetrySchedule == "" {
+		between("max_retries", w.MaxRetries, MinMaxRetries, MaxMaxRetries)
+		between("backoff_ms", w.BackoffMS, MinBackoffMS, MaxBackoffMS)
+	}
+	broken = append(broken, w.RetrySchedule.check()...)
 	broken = append(broken, CheckHeaders(w.Headers)...)
 	if w.RateLimit != nil {
 		between("rate_limit", *w.RateLimit, MinRateLimit, MaxRateLimit)

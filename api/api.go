@@ -30,6 +30,9 @@ func newServer(config Config) *server {
 	if config.OnAccepted == nil {
 		config.OnAccepted = func(int, int) {}
 	}
+	if config.OnSchemaBroken == nil {
+		config.OnSchemaBroken = func(int) {}
+	}
 	if config.OnAuthenticated == nil {
 		config.OnAuthenticated = func(context.Context) {}
 	}
@@ -52,6 +55,8 @@ func newServer(config Config) *server {
 	s.routeSecrets()
 	s.routeAdmin()
 	s.routeEvents()
+	s.routeCatalogue()
+	s.routeWebhookTest()
 	s.routeDeliveries()
 	s.routeExpressions()
 	s.routeDeliveryActions()
@@ -86,6 +91,7 @@ func document(version string) rest.Document {
 			{Name: tagWebhooks, Description: "Subscriptions: where events go, which, and how."},
 			{Name: tagSecrets, Description: "Signing secrets of webhooks."},
 			{Name: tagEvents, Description: "Publishing events, and what was published."},
+			{Name: tagCatalogue, Description: "The catalogue: what types of events there are, and what their data must look like."},
 			{Name: tagExpressions, Description: "Filters and transforms, in CEL."},
 			{Name: tagDeliveries, Description: "One event on its way to one webhook."},
 			{Name: tagStats, Description: "What happened to deliveries over time."},

@@ -102,6 +102,20 @@ func (s *awayStore) Act(context.Context, postrider.ActionRequest) ([]postrider.A
 	return nil, s.err()
 }
 
+func (s *awayStore) CreateEventType(context.Context, postrider.EventType) (postrider.EventType, error) {
+	return postrider.EventType{}, s.err()
+}
+
+func (s *awayStore) EventType(context.Context, string, string) (postrider.EventType, error) {
+	return postrider.EventType{}, s.err()
+}
+
+func (s *awayStore) EventTypes(context.Context, string, postrider.Page) (postrider.List[postrider.EventType], error) {
+	return postrider.List[postrider.EventType]{}, s.err()
+}
+
+func (s *awayStore) DeleteEventType(context.Context, string, string) error { return s.err() }
+
 func (s *awayStore) CreateWorkspace(context.Context, postrider.Workspace) error { return s.err() }
 
 func (s *awayStore) Workspace(context.Context, string) (postrider.Workspace, error) {

@@ -19,6 +19,7 @@ type Store interface {
 	webhookStore
 	secretStore
 	eventStore
+	catalogueStore
 	deliveryStore
 	actionStore
 	adminStore
@@ -59,6 +60,9 @@ type Config struct {
 	// OnAccepted is called after the commit of a publish with the number of new events and
 	// of their deliveries. Optional.
 	OnAccepted func(events, deliveries int)
+	// OnSchemaBroken is called after the commit of a publish with the number of new events that break the schema
+	// of their type, which only warns. Optional.
+	OnSchemaBroken func(events int)
 	// OnAuthenticated is called with the context of every request whose key is valid, before its body is read.
 	// Optional.
 	OnAuthenticated func(ctx context.Context)

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -161,7 +162,7 @@ func hasBody(o operation) bool { return o.RequestBody != nil }
 // world is the API with one of each resource.
 type world struct {
 	*bundle
-	workspace, key, webhook, event, delivery string
+	workspace, key, webhook, event, delivery, eventType string
 }
 
 func newWorld(tb testing.TB, change ...func(*api.Config)) *world {
@@ -176,6 +177,8 @@ func newWorld(tb testing.TB, change ...func(*api.Config)) *world {
 	w.webhook = w.newWebhook("")
 	w.event = "e1"
 	w.delivery = w.publish(`{"type":"a","data":1,"id":"e1"}`)
+	w.eventType = "call.started"
+	w.newEventType(`{"type":"call.started"}`)
 	return w
 }
 
@@ -189,7 +192,7 @@ func (w *world) path(o operation) string {
 			return strings.Replace(o.Path, "{id}", id, 1)
 		}
 	}
-	return o.Path
+	return strings.Replace(o.Path, "{type}", w.eventType, 1)
 }
 
 // good returns a body that the route accepts, with its required fields alone, and "" for a
@@ -205,6 +208,9 @@ func good(tb testing.TB, o operation) string {
 		"rotate-webhook-secret": `{}`,
 		"create-workspace":      `{"name":"acme"}`,
 		"create-key":            `{"name":"publisher","scopes":["publish"]}`,
+		"test-webhook":          `{}`,
+		"create-event-type":     `{"schema":{},"type":"` + rand.Text() + `"}`, // another each time
+		"update-event-type":     `{"schema":{}}`,
 		"test-expression":       `{"filter":"true","event":{"type":"a","data":1}}`,
 		"update-delivery":       `{}`,
 		"act-on-deliveries":     `{"action":"retry","ids":["dlv_unknown"]}`,
@@ -307,12 +313,12 @@ func TestEveryRouteAnswersAnUnknownIDWith404(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, o := range b.contract().operations(t) {
-		if !strings.Contains(o.Path, "{id}") {
+		if !strings.Contains(o.Path, "{") {
 			continue
 		}
 		require.Contains(t, o.Responses, "404")
 		for _, id := range []string{"unknown", "wh_019a8f3c5b7e7c3a9d2e4f6081a2b3c4", "%00", "%ff", strings.Repeat("x", 2000)} {
-			unknown := b.do(o.Method, strings.Replace(o.Path, "{id}", id, 1), good(t, o))
+			unknown := b.do(o.Method, regexp.MustCompile(`\{\w+\}`).ReplaceAllLiteralString(o.Path, id), good(t, o))
 			require.NotContains(t, unknown.problem(http.StatusNotFound).Detail, id)
 		}
 	}
@@ -331,10 +337,11 @@ func TestEveryRouteRefusesUnknownParameters(t *testing.T) {
 func TestEveryListHasPages(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for range 4 {
+	for i := range 4 {
 		w.newWebhook("")
 		w.newKey(w.workspace, postrider.ScopeRead)
 		w.newWorkspace()
+		w.newEventType(`{"type":"call.t` + strconv.Itoa(i) + `"}`)
 	}
 	w.event = "e2" // it gets five deliveries, one a webhook
 	w.do(http.MethodPost, eventsPath, `{"type":"a","data":1,"id":"e2"}`).object(http.StatusAccepted)

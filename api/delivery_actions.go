@@ -82,6 +82,7 @@ type updateDelivery struct {
 // TransformSchema implements huma.SchemaTransformer.
 func (updateDelivery) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
 	s.Required = nil
+	delete(s.Properties, "retry_schedule_ms") // an edit changes the two fields instead
 	return s
 }
 

@@ -41,6 +41,10 @@ type Receipt struct {
 	Deliveries int    `json:"deliveries" doc:"How many webhooks it goes to."`
 	Parked     int    `json:"parked" doc:"How many of these wait because their webhook is paused or disabled."`
 	Duplicate  bool   `json:"duplicate" doc:"It was accepted earlier; nothing was sent again."`
+
+	SchemaErrors []string `json:"schema_errors,omitempty" nullable:"false" doc:"How it breaks the schema of its type, where that only warns; left out otherwise." example:"[\"data.amount must be of type number\"]"`
+	Deprecated   bool     `json:"deprecated,omitempty" doc:"Whether its type is deprecated; left out when not."`
+	ReplacedBy   *string  `json:"replaced_by,omitempty" doc:"What to publish instead of a deprecated type; left out where the catalogue does not say." example:"call.finished"`
 }
 
 // receipts are the answer to a batch, in the order of its events.
@@ -58,6 +62,8 @@ type Event struct {
 	ExpiresAt *time.Time `json:"expires_at" doc:"No request of it is made from then on; null for never."`
 	WebhookID *string    `json:"webhook_id" doc:"The webhook that alone gets it; null for all that subscribe to it."`
 	CreatedAt time.Time  `json:"created_at" doc:"When it was accepted."`
+
+	SchemaValid *bool `json:"schema_valid" doc:"false when it breaks the schema of its type, which only warned; null when nothing is known against it."`
 }
 
 // eventWithData is the answer about one event.
@@ -68,13 +74,17 @@ type eventWithData struct {
 }
 
 func showReceipt(r postrider.Receipt) Receipt {
-	return Receipt{ID: r.ID, Type: r.Type, Deliveries: r.Deliveries, Parked: r.Parked, Duplicate: r.Duplicate}
+	return Receipt{
+		ID: r.ID, Type: r.Type, Deliveries: r.Deliveries, Parked: r.Parked, Duplicate: r.Duplicate,
+		SchemaErrors: r.SchemaErrors, Deprecated: r.Deprecated, ReplacedBy: r.ReplacedBy,
+	}
 }
 
 func showEvent(e postrider.Event) Event {
 	return Event{
 		ID: e.ID, Type: e.Type, PersonaID: e.PersonaID,
 		Timestamp: e.Timestamp, DeliverAt: e.DeliverAt, ExpiresAt: e.ExpiresAt, WebhookID: e.WebhookID, CreatedAt: e.CreatedAt,
+		SchemaValid: e.SchemaValid,
 	}
 }
 

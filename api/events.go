@@ -2,10 +2,8 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -39,7 +37,9 @@ func (s *server) routeEvents() {
 		Description: "Accepts an event and makes one delivery for each webhook that subscribes to it. The answer comes once both are stored. " +
 			"With an `Idempotency-Key`, or an `id` of its own, the request can be repeated: " +
 			"the answer is the same and nothing is sent twice; another body under the same key is a 409. " +
-			"The body may have up to 256 KiB.",
+			"The body may have up to 256 KiB. " +
+			"Where the catalogue enforces a schema of the type, data that breaks it is a 422 that names the place, as `body.data.amount`; " +
+			"where it warns, the answer has `schema_errors`. Of a type that the catalogue calls deprecated it has `deprecated`.",
 	}, eventBody(s.rest), s.publishEvent)
 	rest.HandleBody(s.rest, rest.Route{
 		Method: http.MethodPost, Path: "/api/v1/events/batch", ID: "publish-events", Tag: tagEvents, Scope: postrider.ScopePublish,
@@ -63,11 +63,6 @@ func (s *server) routeEvents() {
 			"and its delivery is cancelled all the same. It may be repeated: where nothing is left, `cancelled` is 0. " +
 			"One call calls off about 100,000 deliveries at most; repeat it until it answers 0 where there may be more.",
 	}, s.cancelEvent)
-	rest.Handle(s.rest, rest.Route{
-		Method: http.MethodPost, Path: "/api/v1/webhooks/{id}/test", ID: "test-webhook", Tag: tagWebhooks, Scope: postrider.ScopeManage,
-		Summary: "Test Webhook", Status: http.StatusAccepted, Errors: []int{http.StatusNotFound},
-		Description: "Sends a `webhook.test` event to this webhook alone, whatever it subscribes to. Takes no body.",
-	}, s.testWebhook)
 }
 
 type publishInput struct {
@@ -204,13 +199,20 @@ func deliverAt(text string, now time.Time) (*time.Time, error) {
 
 // countAccepted reports the events that are new, and their deliveries.
 func (s *server) countAccepted(accepted []postrider.Receipt) {
-	events, deliveries := 0, 0
+	events, deliveries, broken := 0, 0, 0
 	for _, r := range accepted {
-		if !r.Duplicate {
-			events, deliveries = events+1, deliveries+r.Deliveries
+		if r.Duplicate {
+			continue
+		}
+		events, deliveries = events+1, deliveries+r.Deliveries
+		if r.SchemaErrors != nil {
+			broken++
 		}
 	}
 	s.OnAccepted(events, deliveries)
+	if broken > 0 {
+		s.OnSchemaBroken(broken)
+	}
 }
 
 type listEventsInput struct {
@@ -260,36 +262,4 @@ type cancelled struct {
 func (s *server) cancelEvent(ctx context.Context, in *EventPath) (*rest.Output[cancelled], error) {
 	n, err := s.Store.CancelEvent(ctx, rest.Workspace(ctx), in.ID)
 	return &rest.Output[cancelled]{Body: cancelled{n}}, err
-}
-
-// testReceipt is the answer about a test event.
-type testReceipt struct {
-	Receipt
-	DeliveryID string `json:"delivery_id" doc:"Read it to see how the test went." example:"dlv_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
-}
-
-func (s *server) testWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[testReceipt], error) {
-	request := publishEvent{
-		Type: postrider.EventTypeTest, WebhookID: &in.ID,
-		Data: json.RawMessage(`{"message":"This is a test event. If you can read it, the webhook works."}`),
-	}
-	event, err := s.newEvent(request, rest.Workspace(ctx), postrider.Timestamp(s.Now()))
-	if err != nil {
-		return nil, err
-	}
-	accepted, err := s.Store.Publish(ctx, postrider.Publication{
-		WorkspaceID: event.WorkspaceID, Events: []postrider.PublishedEvent{{Event: event}}, TraceContext: tracing.Text(ctx),
-		Audit: &postrider.AuditEntry{WorkspaceID: event.WorkspaceID, Action: postrider.ActionTestWebhook, ResourceID: in.ID},
-	})
-	var unknown *postrider.EventError
-	if errors.As(err, &unknown) {
-		return nil, postrider.NotFound("webhook")
-	}
-	if err != nil {
-		return nil, err
-	}
-	s.countAccepted(accepted)
-	return &rest.Output[testReceipt]{Body: testReceipt{
-		Receipt: showReceipt(accepted[0]), DeliveryID: strings.Join(accepted[0].DeliveryIDs, ""),
-	}}, nil
 }

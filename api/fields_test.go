@@ -27,7 +27,7 @@ func (c contract) probes(s *schema) []probe {
 	if s.Type == nil {
 		return nil // any JSON
 	}
-	all := []probe{{"null", "null", !s.is("null")}, {"a boolean", "true", true}}
+	all := []probe{{"null", "null", !s.is("null")}, {"a boolean", "true", !s.is("boolean")}}
 	text := func(length int) string { return `"` + strings.Repeat("a", length) + `"` }
 	if s.is("string") {
 		all = append(all, probe{"a number", "7", true}, probe{"an array", `["a"]`, true}, probe{"NUL", `"a\u0000"`, true})
@@ -48,6 +48,9 @@ func (c contract) probes(s *schema) []probe {
 			all = append(all, probe{"outside the enum", `"nonsense"`, true}, probe{"in capitals", capitals, true})
 		}
 	}
+	if s.is("boolean") {
+		all = append(all, probe{"a number", "1", true}, probe{"a text", `"true"`, true})
+	}
 	if s.is("integer") {
 		least, most := *s.Minimum, *s.Maximum
 		all = append(all,
@@ -63,7 +66,11 @@ func (c contract) probes(s *schema) []probe {
 			all = append(all, probe{"too few", "[]", true})
 		}
 		if s.MaxItems != nil {
-			all = append(all, probe{"too many", "[" + strings.Repeat(`"a",`, *s.MaxItems) + `"a"]`, true})
+			item := `"a"`
+			if s.Items != nil && s.Items.is("integer") {
+				item = strconv.Itoa(*s.Items.Minimum)
+			}
+			all = append(all, probe{"too many", "[" + strings.Repeat(item+",", *s.MaxItems) + item + "]", true})
 		}
 	}
 	if s.is("object") {

@@ -159,6 +159,41 @@ func (s *cannedStore) Events(
 	return page(p, postrider.PrefixEvent, s.event()), nil
 }
 
+func (s *cannedStore) eventType() postrider.EventType {
+	return postrider.EventType{Type: s.world.eventType, EventTypeSettings: postrider.EventTypeSettings{
+		Schema: []byte(`{"type":"object"}`), Example: []byte(`{}`), Enforcement: postrider.EnforceAll,
+	}}
+}
+
+func (s *cannedStore) CreateEventType(_ context.Context, e postrider.EventType) (postrider.EventType, error) {
+	takes(e)
+	return e, nil
+}
+
+func (s *cannedStore) EventType(_ context.Context, _, name string) (postrider.EventType, error) {
+	return only(s.eventType(), name, s.world.eventType)
+}
+
+func (s *cannedStore) EventTypes(_ context.Context, _ string, p postrider.Page) (postrider.List[postrider.EventType], error) {
+	return page(p, postrider.PrefixEventType, s.eventType()), nil
+}
+
+func (s *cannedStore) UpdateEventType(
+	_ context.Context, _, name string, edit func(*postrider.EventType) error,
+) (postrider.EventType, error) {
+	e := s.eventType()
+	if err := edit(&e); err != nil {
+		return e, err
+	}
+	takes(e)
+	return only(e, name, s.world.eventType)
+}
+
+func (s *cannedStore) DeleteEventType(_ context.Context, _, name string) error {
+	_, err := only(0, name, s.world.eventType)
+	return err
+}
+
 func (s *cannedStore) delivery() postrider.Delivery {
 	return postrider.Delivery{ID: s.world.delivery, State: postrider.StateRetrying}
 }

@@ -42,7 +42,7 @@ func (s *server) routeWebhooks() {
 		Description: "Subscribes a URL to events. " +
 			"A secret that is given, or made for an HMAC method, is kept as a workspace secret; read it with `GET /api/v1/webhooks/{id}/secret`. " +
 			"A workspace may have a number of webhooks that the server's operator sets; one more is a 409.",
-	}, rest.JSONBody(s.rest, newWebhookSettings), s.createWebhook)
+	}, createWebhookBody(s.rest), s.createWebhook)
 	rest.Handle(s.rest, rest.Route{
 		Method: http.MethodGet, Path: "/api/v1/webhooks", ID: "list-webhooks", Tag: tagWebhooks, Scope: postrider.ScopeRead,
 		Summary: "List Webhooks",
@@ -204,6 +204,9 @@ func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, p
 		settings.Headers = nil // else the patch's headers would be added to them
 	}
 	if err := patch.ApplyTo(&settings); err != nil {
+		return err
+	}
+	if err := patchSchedule(&settings.Policy, w.Policy, patch.Has); err != nil {
 		return err
 	}
 	if settings.ScopeType == postrider.ScopeGlobal && !patch.Has("persona_id") {

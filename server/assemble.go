@@ -43,7 +43,7 @@ func (s *Server) assembleAPI(poster *egress.Client) {
 		Logger: s.role.Logger,
 		Checks: s.checks(), Version: Version, TemporalUIURL: s.role.Temporal.UIURL, TemporalNamespace: s.role.Temporal.Namespace,
 		RequestsPerSecond: s.role.API.RateLimitPerKey,
-		OnAccepted:        counts.accepted, OnRequest: counts.request, Tracer: s.tracing.tracer,
+		OnAccepted:        counts.accepted, OnSchemaBroken: counts.schemaBroken, OnRequest: counts.request, Tracer: s.tracing.tracer,
 		OnAuthenticated: trustConnection, Stopping: s.stopping.Load,
 	})
 }

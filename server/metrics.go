@@ -41,6 +41,7 @@ func metricsHandler(registry *prometheus.Registry, health http.Handler) http.Han
 type apiMetrics struct {
 	events     prometheus.Counter
 	deliveries prometheus.Counter
+	broken     prometheus.Counter
 	requests   *prometheus.HistogramVec
 }
 
@@ -52,12 +53,15 @@ func newAPIMetrics(registry prometheus.Registerer) *apiMetrics {
 		deliveries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_deliveries_accepted_total", Help: "Deliveries that the accepted events made.",
 		}),
+		broken: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "postrider_events_schema_broken_total", Help: "Events accepted that break the schema of their type, which only warns.",
+		}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "postrider_api_request_duration_seconds", Help: "Requests to the API, by route and status.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5},
 		}, []string{"method", "route", "status"}),
 	}
-	registry.MustRegister(m.events, m.deliveries, m.requests)
+	registry.MustRegister(m.events, m.deliveries, m.broken, m.requests)
 	return m
 }
 
@@ -65,6 +69,8 @@ func (m *apiMetrics) accepted(events, deliveries int) {
 	m.events.Add(float64(events))
 	m.deliveries.Add(float64(deliveries))
 }
+
+func (m *apiMetrics) schemaBroken(events int) { m.broken.Add(float64(events)) }
 
 func (m *apiMetrics) request(r api.RequestSummary) {
 	if r.Route == "" { // requests for unknown paths can have any method

@@ -42,9 +42,9 @@ func (a *acting) edit(ctx context.Context, x *acted) error {
 
 // setTerms gives the delivery other terms. When it expires is looked for in a table of its own.
 func (a *acting) setTerms(ctx context.Context, x *acted, terms postrider.Terms) error {
-	const change = "UPDATE deliveries SET timeout_ms = ?, max_retries = ?, backoff_ms = ?, expires_at = ? WHERE id = ?"
+	const change = "UPDATE deliveries SET timeout_ms = ?, max_retries = ?, backoff_ms = ?, retry_schedule_ms = ?, expires_at = ? WHERE id = ?"
 	expires := sqldb.NullTime(terms.ExpiresAt)
-	err := sqldb.SQL(change, terms.TimeoutMS, terms.MaxRetries, terms.BackoffMS, expires, x.ID).Run(ctx, a.tx)
+	err := sqldb.SQL(change, terms.TimeoutMS, terms.MaxRetries, terms.BackoffMS, terms.RetrySchedule, expires, x.ID).Run(ctx, a.tx)
 	switch {
 	case err != nil || a.request.Edit.ExpiresAt == nil:
 		return err

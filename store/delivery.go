@@ -40,7 +40,7 @@ func nullAtFirst() []string {
 
 // unusualColumns are columns that are null in most deliveries, so that a statement of its own
 // writes the others.
-func unusualColumns() []string { return []string{"expires_at", "shape_id"} }
+func unusualColumns() []string { return []string{"expires_at", "shape_id", "retry_schedule_ms"} }
 
 // usualColumns are those that a publish writes of most deliveries.
 func usualColumns() sqldb.Columns[deliveryRow] {
@@ -48,7 +48,7 @@ func usualColumns() sqldb.Columns[deliveryRow] {
 }
 
 // unusual reports whether one of [unusualColumns] is not null.
-func (r deliveryRow) unusual() bool { return r.ExpiresAt != nil || r.ShapeID != nil }
+func (r deliveryRow) unusual() bool { return r.ExpiresAt != nil || r.ShapeID != nil || r.RetrySchedule != "" }
 
 // Parts of a query of deliveries, d, that look into the outbox. A join would let PostgreSQL
 // read the whole outbox where it was nearly empty when the plan was made.

@@ -29,10 +29,11 @@ type eventOptions struct {
 	Headers           *string     // as headersRow has them; null without any
 	HeadersKeyID      *string     `db:"headers_key_id"`
 	HeadersCiphertext []byte      `db:"headers_ciphertext"`
+	SchemaValid       *bool       `db:"schema_valid"` // false, or null
 }
 
 func (o eventOptions) given() bool {
-	return o.ExpiresAt != nil || o.WebhookID != nil || o.Headers != nil
+	return o.ExpiresAt != nil || o.WebhookID != nil || o.Headers != nil || o.SchemaValid != nil
 }
 
 func (r eventRow) cursor() string { return r.Key }
@@ -45,7 +46,7 @@ func (r eventRow) event() postrider.Event {
 	return postrider.Event{
 		Key: r.Key, ID: r.ID, WorkspaceID: r.WorkspaceID, Type: r.Type, PersonaID: r.PersonaID,
 		Timestamp: r.OccurredAt.Time, DeliverAt: r.DeliverAt.Pointer(), Body: r.Body, CreatedAt: r.CreatedAt.Time,
-		ExpiresAt: r.ExpiresAt.Pointer(), WebhookID: r.WebhookID,
+		ExpiresAt: r.ExpiresAt.Pointer(), WebhookID: r.WebhookID, SchemaValid: r.SchemaValid,
 	}
 }
 

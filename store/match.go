@@ -65,6 +65,7 @@ type matches map[matchKey][]subscriber
 type subscribers struct {
 	byID  map[string]addressee
 	byKey matches
+	rules map[string]typeRules // of workspaces with a catalogue
 }
 
 // addressee is a webhook that an event names.
@@ -101,21 +102,28 @@ func (s *Store) subscribers(ctx context.Context, tx *sqlx.Tx, publications []pub
 		return nil, err
 	}
 	s.matches.cache(unknown, found.byKey, generations)
+	if found.rules, err = s.typeRules(ctx, tx, generations); err != nil {
+		return nil, err
+	}
 	return found, readNamed(ctx, tx, named, found)
+}
+
+// generation says whether what is remembered of a workspace still holds.
+type generation struct {
+	ID         string
+	Generation string
+	Catalogue  *string // nil for a workspace that never had an event type
 }
 
 // generations returns the workspaces' generations, which cannot change until the
 // transaction ends.
-func (s *Store) generations(ctx context.Context, tx *sqlx.Tx, workspaceIDs []string) (map[string]string, error) {
-	var rows []struct {
-		ID         string
-		Generation string
-	}
-	err := sqldb.SQL("SELECT id, generation FROM workspaces WHERE id IN").In(workspaceIDs).
+func (s *Store) generations(ctx context.Context, tx *sqlx.Tx, workspaceIDs []string) (map[string]generation, error) {
+	var rows []generation
+	err := sqldb.SQL("SELECT id, generation, catalogue FROM workspaces WHERE id IN").In(workspaceIDs).
 		Add(" ORDER BY id"+s.db.Lock("FOR SHARE")).Select(ctx, tx, &rows)
-	byID := make(map[string]string, len(rows))
+	byID := make(map[string]generation, len(rows))
 	for _, row := range rows {
-		byID[row.ID] = row.Generation
+		byID[row.ID] = row
 	}
 	return byID, err
 }
@@ -221,12 +229,12 @@ func (m cachedMatch) size() int {
 }
 
 // cached fills in the webhooks that the cache has and returns the other keys.
-func (c *matchCache) cached(found matches, generations map[string]string) (unknown []matchKey) {
+func (c *matchCache) cached(found matches, generations map[string]generation) (unknown []matchKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for key := range found {
 		entry, known := c.known[key]
-		if known && entry.generation == generations[key.workspaceID] {
+		if known && entry.generation == generations[key.workspaceID].Generation {
 			found[key] = entry.webhooks
 		} else {
 			unknown = append(unknown, key)
@@ -263,11 +271,11 @@ func filtersOf(webhooks []subscriber) []string {
 }
 
 // cache keeps the matches that were read. When there is no room, it forgets all others.
-func (c *matchCache) cache(read []matchKey, found matches, generations map[string]string) {
+func (c *matchCache) cache(read []matchKey, found matches, generations map[string]generation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, key := range read {
-		entry := cachedMatch{generation: generations[key.workspaceID], webhooks: found[key], filters: filtersOf(found[key])}
+		entry := cachedMatch{generation: generations[key.workspaceID].Generation, webhooks: found[key], filters: filtersOf(found[key])}
 		if before, known := c.known[key]; known {
 			c.size -= before.size()
 			delete(c.known, key)

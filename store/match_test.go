@@ -10,7 +10,7 @@ import (
 func TestMatchCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	c := matchCache{known: map[matchKey]cachedMatch{}}
-	generations := map[string]string{"ws": "1"}
+	generations := map[string]generation{"ws": {Generation: "1"}}
 	cache := func(eventType string, webhooks int) matchKey {
 		key := matchKey{workspaceID: "ws", eventType: eventType}
 		c.cache([]matchKey{key}, matches{key: make([]subscriber, webhooks)}, generations)
@@ -34,7 +34,7 @@ func TestMatchCacheIsBounded(t *testing.T) {
 	require.Zero(t, c.size)
 
 	one = cache("again", 0)
-	generations["ws"] = "2"
+	generations["ws"] = generation{Generation: "2"}
 	require.False(t, knows(one))
 	cache("again", 5)
 	require.Equal(t, 6, c.size)

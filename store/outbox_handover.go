@@ -234,6 +234,7 @@ func (h *handover) formCarriers(waiting []postrider.Delivery) []postrider.Handov
 	slices.SortFunc(waiting, func(a, b postrider.Delivery) int {
 		return cmp.Or(cmp.Compare(a.WebhookID, b.WebhookID), cmp.Compare(a.Policy.TimeoutMS, b.Policy.TimeoutMS),
 			cmp.Compare(a.Policy.MaxRetries, b.Policy.MaxRetries), cmp.Compare(a.Policy.BackoffMS, b.Policy.BackoffMS),
+			cmp.Compare(a.Policy.RetrySchedule, b.Policy.RetrySchedule),
 			cmp.Compare(a.AttemptCount, b.AttemptCount), dueAt(a).Compare(dueAt(b)))
 	})
 	most := postrider.MaxRetryMembers

@@ -131,7 +131,7 @@ func (b *publishBatch) accept(
 			receipts[i] = duplicates(event.receipts)[0]
 			continue
 		}
-		if receipts[i], err = b.addEvent(e.Event, f.to[i], f.direct); err != nil {
+		if receipts[i], err = b.addEvent(e.Event, f.remarks[i], f.to[i], f.direct); err != nil {
 			return nil, err
 		}
 		if event != nil {
@@ -152,6 +152,8 @@ func (b *publishBatch) accept(
 type forecast struct {
 	to     [][]subscriber // the webhooks of each event; none of an event that was published before
 	direct bool           // its deliveries are made at once
+	// remarks are what the catalogue says of its events, by their places.
+	remarks map[int]postrider.Remarks
 }
 
 // forecast finds out what a publication comes to, and whether that is allowed.
@@ -160,17 +162,22 @@ func (b *publishBatch) forecast(
 ) (f forecast, err error) {
 	f.to = make([][]subscriber, len(p.Events))
 	total := 0
-	var unknown []string
+	missing := unjudged{rules: to.rules[p.WorkspaceID]}
+	unchecked := false
 	for i := range p.Events {
-		if known[i] == nil || !known[i].answered {
-			if f.to[i], err = to.matching(p, i, &unknown); err != nil {
-				return f, &postrider.EventError{Index: i, Err: err}
-			}
-			total += len(f.to[i])
+		if known[i] != nil && known[i].answered {
+			continue
 		}
+		if err := f.remark(p, i, missing.rules, &unchecked); err != nil {
+			return f, &postrider.EventError{Index: i, Err: err}
+		}
+		if f.to[i], err = to.matching(p, i, &missing.filters); err != nil {
+			return f, &postrider.EventError{Index: i, Err: err}
+		}
+		total += len(f.to[i])
 	}
-	if len(unknown) > 0 {
-		return f, &unjudged{unknown}
+	if unchecked || len(missing.filters) > 0 {
+		return f, &missing
 	}
 	f.direct = total <= maxDirect && len(b.deliveries)+len(b.unusual)+total <= maxDirectTogether
 	switch {
@@ -182,6 +189,21 @@ func (b *publishBatch) forecast(
 		}})
 	}
 	return f, checkWaiting(ctx, tx, p.WorkspaceID)
+}
+
+// remark keeps what the catalogue says of an event, or returns why it refuses it.
+func (f *forecast) remark(p publication, event int, rules typeRules, unchecked *bool) error {
+	if len(rules) == 0 {
+		return nil
+	}
+	remarks, err := p.conforming(event, rules, unchecked)
+	if remarks.Deprecated || remarks.SchemaErrors != nil {
+		if f.remarks == nil {
+			f.remarks = map[int]postrider.Remarks{}
+		}
+		f.remarks[event] = remarks
+	}
+	return err
 }
 
 // isRefusal reports whether an error is one publication's, and none of the others'.
@@ -196,7 +218,9 @@ func (b *publishBatch) answer(entry *idempotencyEntry, hash string, receipts []p
 }
 
 // addEvent makes the rows of one event and, with direct, of its deliveries.
-func (b *publishBatch) addEvent(e postrider.Event, to []subscriber, direct bool) (postrider.Receipt, error) {
+func (b *publishBatch) addEvent(
+	e postrider.Event, remarks postrider.Remarks, to []subscriber, direct bool,
+) (postrider.Receipt, error) {
 	row := eventRow{
 		Key: e.Key, ID: e.ID, WorkspaceID: e.WorkspaceID, Type: e.Type, PersonaID: e.PersonaID,
 		OccurredAt: sqldb.TimeOf(e.Timestamp), DeliverAt: sqldb.NullTime(e.DeliverAt), Body: e.Body, CreatedAt: b.now,
@@ -208,12 +232,15 @@ func (b *publishBatch) addEvent(e postrider.Event, to []subscriber, direct bool)
 	if row.eventOptions, err = b.s.optionsOf(e); err != nil {
 		return postrider.Receipt{}, err
 	}
+	if remarks.SchemaErrors != nil {
+		row.SchemaValid = new(bool)
+	}
 	if row.given() {
 		b.optioned = append(b.optioned, row)
 	} else {
 		b.events = append(b.events, row)
 	}
-	receipt := postrider.Receipt{ID: e.ID, Type: e.Type, Deliveries: len(to)}
+	receipt := postrider.Receipt{ID: e.ID, Type: e.Type, Deliveries: len(to), Remarks: remarks}
 	if direct {
 		receipt.DeliveryIDs = make([]string, 0, len(to))
 		b.deliveries, b.outbox = slices.Grow(b.deliveries, len(to)), slices.Grow(b.outbox, len(to))

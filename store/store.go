@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/catalogue"
 	"postrider.dev/postrider/shaping"
 	"postrider.dev/postrider/store/sqldb"
 )
@@ -58,9 +59,11 @@ type Store struct {
 	recovered      atomic.Int64
 
 	shaper          *shaping.Shaper
-	judging         chan struct{} // a token for each publication whose filters are evaluated
+	judging         chan struct{} // a token for each publication whose filters or schemas are evaluated
 	writes          writeProbe
 	matches         matchCache
+	rules           ruleCache
+	schemas         catalogue.Schemas
 	starts, retries rounds // where the latest claims ended
 
 	fanOutTurn, operationalTurn turn

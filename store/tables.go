@@ -35,6 +35,7 @@ var (
 	rollupMinutesTable   = sqldb.NewTable(tableMinutes, sqldb.ColumnsOf[rollupRow](), addToRollup(tableMinutes))
 	rollupHoursTable     = sqldb.NewTable(tableHours, sqldb.ColumnsOf[rollupRow](), addToRollup(tableHours))
 	operationalTable     = sqldb.NewTable("operational_events", sqldb.ColumnsOf[operationalRow](), "")
+	eventTypesTable      = sqldb.NewTable("event_types", sqldb.ColumnsOf[eventTypeRow](), "")
 	auditTable           = sqldb.NewTable("audit", sqldb.ColumnsOf[auditRow](), "")
 	idempotencyKeysTable = sqldb.NewTable("idempotency_keys", sqldb.ColumnsOf[idempotencyRow](),
 		"ON CONFLICT (workspace_id, kind, value) DO NOTHING")
@@ -80,8 +81,12 @@ var (
 	selectOutbox                = "SELECT " + sqldb.ColumnsOf[outboxRow]().List() + " FROM outbox WHERE "
 	selectAPIKeys               = "SELECT " + sqldb.ColumnsOf[apiKeyRow]().List() + " FROM api_keys WHERE "
 	selectAudit                 = "SELECT " + sqldb.ColumnsOf[auditRow]().List() + " FROM audit WHERE "
-	selectWorkspaces            = "SELECT " + sqldb.ColumnsOf[workspaceRow]().List() + " FROM workspaces WHERE "
-	selectWebhooks              = "SELECT " + sqldb.ColumnsOf[storedWebhook]().Of("w") + ", w.deleted_at, " +
+	selectEventTypes            = "SELECT " + sqldb.ColumnsOf[eventTypeRow]().List() + " FROM event_types WHERE "
+	selectEventTypesShortly     = "SELECT " + sqldb.ColumnsOf[eventTypeRow]().Except(sqldb.ColumnsOf[eventTypeTexts]().Names()...).List() +
+		" FROM event_types WHERE "
+	selectTypeRules  = "SELECT " + sqldb.ColumnsOf[typeRule]().List() + " FROM event_types WHERE "
+	selectWorkspaces = "SELECT " + sqldb.ColumnsOf[workspaceRow]().List() + " FROM workspaces WHERE "
+	selectWebhooks   = "SELECT " + sqldb.ColumnsOf[storedWebhook]().Of("w") + ", w.deleted_at, " +
 		sqldb.ColumnsOf[webhookStats]().Of("t") + ", " + sqldb.ColumnsOf[healthColumns]().Of("t") + ", " +
 		sqldb.ColumnsOf[gateColumns]().Of("g") + " FROM webhooks w JOIN webhook_stats t ON t.webhook_id = w.id" +
 		" LEFT JOIN webhook_gates g ON g.webhook_id = w.id WHERE "

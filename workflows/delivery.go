@@ -271,9 +271,9 @@ func (c *carrier) retry(ctx workflow.Context) error {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout: activities.RetryTimeout(policy.Timeout()),
 		RetryPolicy: &temporal.RetryPolicy{
-			InitialInterval:    policy.Backoff(least + 1),
+			InitialInterval:    policy.Backoff(least + 1), // rounds that fail say themselves when the next one is due
 			BackoffCoefficient: 2,
-			MaximumInterval:    postrider.MaxBackoff,
+			MaximumInterval:    max(policy.Backoff(least+1), postrider.MaxBackoff),
 			MaximumAttempts:    int32(max(1+policy.MaxRetries-least, 1)),
 		},
 	})

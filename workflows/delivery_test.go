@@ -330,3 +330,21 @@ func TestFailureWithoutKnownAttemptsSaysSo(t *testing.T) {
 	require.Equal(t, workflows.ErrorExhausted, typed.Type())
 	require.Contains(t, typed.Message(), "unknown")
 }
+
+// Guards schedules with waits beyond an hour: Temporal refuses a retry policy whose first interval is over its longest.
+func TestDeliveryGoesByItsSchedule(t *testing.T) {
+	t.Parallel()
+	policy := postrider.Policy{TimeoutMS: 5000, RetrySchedule: postrider.RetryScheduleOf(1000, 86400000, 7200000)}.Scheduled()
+	b := setup(t, policy,
+		answer{state: postrider.StateRetrying, status: 500, wait: time.Second},
+		answer{state: postrider.StateRetrying, status: 500, wait: 24 * time.Hour},
+		answer{state: postrider.StateRetrying, status: 500, wait: 2 * time.Hour},
+		answer{state: postrider.StateSucceeded, status: 200},
+	)
+	require.NoError(t, b.run())
+	require.Len(t, b.made, 4)
+	require.Equal(t, policy, b.history().Policy)
+	for i, wait := range []time.Duration{time.Second, 24 * time.Hour, 2 * time.Hour} {
+		require.WithinDuration(t, b.made[i].Add(wait), b.made[i+1], time.Second)
+	}
+}

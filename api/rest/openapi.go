@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"postrider.dev/postrider"
 )
 
 // TagService is the tag of the routes that need no key.
@@ -24,6 +26,8 @@ type Document struct {
 // adds by default.
 func (a *API) openAPIConfig() huma.Config {
 	about := a.Document
+	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
+	schemas.RegisterTypeAlias(reflect.TypeFor[postrider.RetrySchedule](), reflect.TypeFor[[]int]()) // as its JSON is
 	return huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
@@ -32,7 +36,7 @@ func (a *API) openAPIConfig() huma.Config {
 			OnAddOperation: []huma.AddOpFunc{showTimes},
 			Tags:           append(about.Tags, &huma.Tag{Name: TagService, Description: "Health and this reference."}),
 			Components: &huma.Components{
-				Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName),
+				Schemas: schemas,
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					securityAPIKey: {
 						Type: "apiKey", In: "header", Name: HeaderAPIKey,

@@ -83,6 +83,7 @@ END) STORED,
     shape_id text COLLATE "C",
     held_at timestamptz,
     expires_at timestamptz,
+    retry_schedule_ms text COLLATE "C",
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
     CONSTRAINT deliveries_state_check CHECK ((state = ANY (ARRAY['pending', 'delivering', 'retrying', 'parked', 'succeeded', 'failed', 'cancelled'])))
 ) PARTITION BY RANGE (id);
@@ -119,6 +120,27 @@ CREATE TABLE delivery_actions (
 
 CREATE INDEX delivery_actions_untold ON delivery_actions (tell_at) WHERE (tell_at IS NOT NULL);
 
+CREATE TABLE event_types (
+    id text COLLATE "C" NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    type text COLLATE "C" NOT NULL,
+    description text,
+    schema text,
+    schema_id text COLLATE "C",
+    example text,
+    enforcement text COLLATE "C" NOT NULL,
+    deprecated boolean NOT NULL,
+    replaced_by text COLLATE "C",
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    CONSTRAINT event_types_enforcement_check CHECK ((enforcement = ANY (ARRAY['off', 'warn', 'enforce']))),
+    CONSTRAINT event_types_pkey PRIMARY KEY (id)
+);
+
+CREATE INDEX event_types_list ON event_types (workspace_id, id);
+
+CREATE UNIQUE INDEX event_types_type ON event_types (workspace_id, type);
+
 CREATE TABLE events (
     key text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
@@ -134,6 +156,7 @@ CREATE TABLE events (
     headers text,
     headers_key_id text COLLATE "C",
     headers_ciphertext bytea,
+    schema_valid boolean,
     CONSTRAINT events_pkey PRIMARY KEY (key),
     CONSTRAINT events_type_check CHECK ((type <> ''))
 ) PARTITION BY RANGE (key);
@@ -395,6 +418,7 @@ CREATE TABLE webhooks (
     shape_id text COLLATE "C",
     circuit_breaker boolean DEFAULT true NOT NULL,
     disable_after_seconds integer DEFAULT 432000 NOT NULL,
+    retry_schedule_ms text COLLATE "C",
     CONSTRAINT webhooks_pkey PRIMARY KEY (id),
     CONSTRAINT webhooks_secret_id_fkey FOREIGN KEY (secret_id) REFERENCES secrets(id),
     CONSTRAINT webhooks_status_check CHECK ((status = ANY (ARRAY['active', 'paused', 'disabled']))),
@@ -407,13 +431,14 @@ CREATE INDEX webhooks_status ON webhooks (workspace_id, status, id) WHERE (delet
 
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE (deleted_at IS NULL);
 
-CREATE TRIGGER webhooks_generation AFTER INSERT OR UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id ON webhooks FOR EACH ROW EXECUTE FUNCTION renew_generation();
+CREATE TRIGGER webhooks_generation AFTER INSERT OR UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id, retry_schedule_ms ON webhooks FOR EACH ROW EXECUTE FUNCTION renew_generation();
 
 CREATE TABLE workspaces (
     id text COLLATE "C" NOT NULL,
     name text NOT NULL,
     created_at timestamptz NOT NULL,
     generation text COLLATE "C" DEFAULT '' NOT NULL,
+    catalogue text COLLATE "C",
     CONSTRAINT workspaces_pkey PRIMARY KEY (id)
 );
 

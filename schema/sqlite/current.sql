@@ -71,7 +71,7 @@ CREATE TABLE deliveries (
     trouble         TEXT GENERATED ALWAYS AS (
                         CASE WHEN state IN ('retrying', 'parked', 'failed', 'cancelled') OR (handed_over AND state = 'delivering')
                              THEN state END) STORED
-, trace_context TEXT, shape_id TEXT, held_at TIMESTAMP, expires_at TIMESTAMP);
+, trace_context TEXT, shape_id TEXT, held_at TIMESTAMP, expires_at TIMESTAMP, retry_schedule_ms TEXT);
 
 CREATE INDEX deliveries_event ON deliveries (event_key, id);
 
@@ -102,6 +102,25 @@ CREATE TABLE delivery_actions (
 
 CREATE INDEX delivery_actions_untold ON delivery_actions (tell_at) WHERE tell_at IS NOT NULL;
 
+CREATE TABLE event_types (
+    id TEXT NOT NULL PRIMARY KEY,
+    workspace_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    description TEXT,
+    schema TEXT, -- JSON Schema of the events' data
+    schema_id TEXT, -- comes from what the schema says
+    example TEXT, -- JSON
+    enforcement TEXT NOT NULL CHECK (enforcement IN ('off', 'warn', 'enforce')),
+    deprecated BOOLEAN NOT NULL,
+    replaced_by TEXT,
+    created_at TIMESTAMP NOT NULL,
+    updated_at TIMESTAMP NOT NULL
+);
+
+CREATE INDEX event_types_list ON event_types (workspace_id, id);
+
+CREATE UNIQUE INDEX event_types_type ON event_types (workspace_id, type);
+
 CREATE TABLE events (
     key          TEXT PRIMARY KEY,
     id           TEXT NOT NULL,
@@ -112,7 +131,7 @@ CREATE TABLE events (
     deliver_at   TIMESTAMP,
     body         BLOB NOT NULL,
     created_at   TIMESTAMP NOT NULL
-, expires_at TIMESTAMP, webhook_id TEXT, headers TEXT, headers_key_id TEXT, headers_ciphertext BLOB);
+, expires_at TIMESTAMP, webhook_id TEXT, headers TEXT, headers_key_id TEXT, headers_ciphertext BLOB, schema_valid BOOLEAN);
 
 CREATE INDEX events_given_id ON events (workspace_id, id) WHERE id <> key;
 
@@ -309,7 +328,7 @@ CREATE TABLE webhooks (
     created_at      TIMESTAMP NOT NULL,
     updated_at      TIMESTAMP NOT NULL,
     deleted_at      TIMESTAMP
-, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB, filter TEXT, transform TEXT, format TEXT NOT NULL DEFAULT 'envelope', shape_id TEXT, circuit_breaker BOOLEAN NOT NULL DEFAULT TRUE, disable_after_seconds INTEGER NOT NULL DEFAULT 432000);
+, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB, filter TEXT, transform TEXT, format TEXT NOT NULL DEFAULT 'envelope', shape_id TEXT, circuit_breaker BOOLEAN NOT NULL DEFAULT TRUE, disable_after_seconds INTEGER NOT NULL DEFAULT 432000, retry_schedule_ms TEXT);
 
 CREATE INDEX webhooks_persona ON webhooks (workspace_id, persona_id, id) WHERE deleted_at IS NULL AND persona_id IS NOT NULL;
 
@@ -318,7 +337,7 @@ CREATE INDEX webhooks_status ON webhooks (workspace_id, status, id) WHERE delete
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE deleted_at IS NULL;
 
 CREATE TRIGGER webhooks_changed
-    AFTER UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id
+    AFTER UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id, retry_schedule_ms
     ON webhooks BEGIN
     UPDATE workspaces SET generation = hex(randomblob(16)) WHERE id = NEW.workspace_id;
 END;
@@ -331,7 +350,7 @@ CREATE TABLE workspaces (
     id         TEXT PRIMARY KEY,
     name       TEXT NOT NULL,
     created_at TIMESTAMP NOT NULL
-, generation TEXT NOT NULL DEFAULT '');
+, generation TEXT NOT NULL DEFAULT '', catalogue TEXT);
 
 CREATE TABLE write_probe (
     id     TEXT PRIMARY KEY,

@@ -15,6 +15,7 @@ import (
 
 func handoverTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
+		"a delivery keeps its retry schedule":        handoverBySchedule,
 		"what failed alike is carried together":             handoverGroups,
 		"a carrier has so many members at most":             handoverSize,
 		"deliveries are handed over alone when that's said": handoverAlone,
@@ -376,4 +377,29 @@ func handoverCarried(t *testing.T, b *Bundle) {
 	}))
 	require.NoError(t, b.Release(ctx, ids[2:3]))
 	require.Equal(t, ids[3:4], carried("batch/one"), "the first attempts that are to be made")
+}
+
+// Guards the schedule on its way from the webhook to the carrier, which has one policy for all its deliveries.
+func handoverBySchedule(t *testing.T, b *Bundle) {
+	scheduled := postrider.Policy{TimeoutMS: 5000, RetrySchedule: postrider.RetryScheduleOf(1000, 86400000)}.Scheduled()
+	w := b.NewWebhook(t, func(w *postrider.Webhook) { w.Policy = scheduled })
+	first := left(t, b, w.ID, 2, time.Second)
+	set := func(policy postrider.Policy) {
+		_, err := b.UpdateWebhook(t.Context(), b.Workspace, w.ID, func(e *postrider.WebhookEdit) error {
+			e.Webhook.Policy = policy
+			return nil
+		})
+		require.NoError(t, err)
+	}
+	changed := scheduled
+	changed.RetrySchedule = postrider.RetryScheduleOf(1000, 2000) // nothing else differs: the generation must be another
+	set(changed)
+	second := left(t, b, w.ID, 1, time.Second)
+	made := b.handovers(t, 100)
+	require.ElementsMatch(t, [][]string{first, second}, members(made))
+	for _, h := range made {
+		for _, d := range h.Deliveries {
+			require.Equal(t, map[bool]postrider.Policy{true: scheduled, false: changed}[slices.Contains(first, d.ID)], d.Policy)
+		}
+	}
 }

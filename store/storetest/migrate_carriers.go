@@ -3,6 +3,7 @@ package storetest
 
 import (
 	"cmp"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -248,12 +249,10 @@ func named(workflow, id string) string {
 
 func (s *tables) unmigrate(t *testing.T) {
 	t.Helper()
-	steps, err := s.Migrations(t.Context())
-	require.NoError(t, err)
-	for s.version = int64(len(steps)); s.version > 5; {
+	for s.version = math.MaxInt64; s.version > 5; {
 		version, err := s.Unmigrate(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, s.version-1, version)
+		require.Less(t, version, s.version)
 		s.version = version
 	}
 }

@@ -22,7 +22,7 @@ func EverySetting(t *testing.T) map[string]any {
 	for _, part := range []reflect.Type{reflect.TypeFor[postrider.WebhookSettings](), reflect.TypeFor[postrider.Policy]()} {
 		for i := range part.NumField() {
 			field := part.Field(i)
-			name := field.Tag.Get("json")
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			require.NotEmpty(t, name, "%s has no json tag", field.Name)
 			require.NotEmpty(t, field.Tag.Get("db"), "%s has no db tag", field.Name)
 			settings[name] = example(t, name, field)
@@ -45,6 +45,8 @@ func example(t *testing.T, name string, field reflect.StructField) any {
 	case kind.Kind() == reflect.String && field.Tag.Get("enum") != "":
 		values := strings.Split(field.Tag.Get("enum"), ",")
 		return values[len(values)-1]
+	case kind == reflect.TypeFor[postrider.RetrySchedule]():
+		return []int{1000, 86400000}
 	case kind.Kind() == reflect.String:
 		return "a " + name
 	case kind.Kind() == reflect.Bool:

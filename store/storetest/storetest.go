@@ -29,7 +29,7 @@ func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 	for _, part := range []map[string]func(*testing.T, *Bundle){
 		workspaceTests(), webhookTests(), secretTests(), headerTests(), publishTests(), matchTests(), idempotencyTests(), groupTests(),
 		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(),
-		sweepTests(), fanOutTests(), filterTests(), listTests(), expiryTests(), eventCancelTests(), eventHeaderTests(),
+		sweepTests(), fanOutTests(), filterTests(), eventTypeTests(), listTests(), expiryTests(), eventCancelTests(), eventHeaderTests(),
 		actTests(), breakerTests(), failingTests(), searchTests(), auditTests(), statsTests(), seamTests(), operationalTests(),
 		lifecycleTests(), propertyTests(),
 	} {
