@@ -52,6 +52,10 @@ const (
 	ActionCreateAPIKey    AuditAction = "key.create"
 	ActionRevokeAPIKey    AuditAction = "key.revoke"
 	ActionCancelEvent     AuditAction = "event.cancel"
+	ActionCreateReplay    AuditAction = "replay.create"
+	ActionPauseReplay     AuditAction = "replay.pause"
+	ActionResumeReplay    AuditAction = "replay.resume"
+	ActionCancelReplay    AuditAction = "replay.cancel"
 )
 
 // AuditActions returns every action.
@@ -59,6 +63,7 @@ func AuditActions() []AuditAction {
 	actions := []AuditAction{
 		ActionCreateWebhook, ActionUpdateWebhook, ActionDeleteWebhook, ActionPauseWebhook, ActionResumeWebhook, ActionTestWebhook,
 		ActionRevealSecret, ActionRotateSecret, ActionCreateWorkspace, ActionCreateAPIKey, ActionRevokeAPIKey, ActionCancelEvent,
+		ActionCreateReplay, ActionPauseReplay, ActionResumeReplay, ActionCancelReplay,
 	}
 	for _, kind := range ActionKinds() {
 		if kind != ActionSkip { // which is always refused
@@ -108,6 +113,7 @@ func auditedFields() []string {
 		"url", "events", "name", "description", "signing_method", "scope_type", "persona_id", "headers", "rate_limit", "max_in_flight",
 		"filter", "transform", "format", "park_seconds", "timeout_ms", "max_retries", "backoff_ms",
 		"status", "scopes", "expires_at", "revoked_at",
+		"webhook_id", "since", "until", "states", "event_types", "rate", "state",
 	}
 }
 

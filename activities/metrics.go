@@ -16,6 +16,7 @@ type Metrics struct {
 	attemptDuration *prometheus.HistogramVec
 	toFirstAttempt  prometheus.Histogram
 	toDelivered     prometheus.Histogram
+	replays         *prometheus.CounterVec
 }
 
 // NewMetrics returns the metrics, registered.
@@ -47,6 +48,9 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Help:    "From the time an event was accepted, or due, to the end of the attempt that succeeded.",
 			Buckets: delivered,
 		}),
+		replays: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "postrider_replays_total", Help: "Replay jobs that ended, by how: finished, cancelled, or failed because the webhook was deleted.",
+		}, []string{"state"}),
 	}
 	// Create every series now, so that a rate over the first failure is not empty.
 	for _, result := range postrider.Results() {
@@ -58,7 +62,12 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			m.deliveries.WithLabelValues(string(state))
 		}
 	}
-	registry.MustRegister(m.attempts, m.deliveries, m.attemptDuration, m.toFirstAttempt, m.toDelivered)
+	for _, state := range postrider.ReplayStates() {
+		if state.Ended() {
+			m.replays.WithLabelValues(string(state))
+		}
+	}
+	registry.MustRegister(m.attempts, m.deliveries, m.attemptDuration, m.toFirstAttempt, m.toDelivered, m.replays)
 	return m
 }
 
@@ -86,6 +95,11 @@ func (m *Metrics) observeAttempt(d postrider.Delivery, made postrider.Attempt) {
 // Expired counts deliveries that the database has made failed because they expired.
 func (m *Metrics) Expired(deliveries int) {
 	m.deliveries.WithLabelValues(string(postrider.StateFailed)).Add(float64(deliveries))
+}
+
+// ReplayEnded counts a replay job that has ended.
+func (m *Metrics) ReplayEnded(state postrider.ReplayState) {
+	m.replays.WithLabelValues(string(state)).Inc()
 }
 
 // Cancelled counts deliveries that the database has made cancelled. An attempt does not do that.

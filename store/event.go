@@ -29,6 +29,8 @@ type eventOptions struct {
 	Headers           *string     // as headersRow has them; null without any
 	HeadersKeyID      *string     `db:"headers_key_id"`
 	HeadersCiphertext []byte      `db:"headers_ciphertext"`
+
+	CalledOffAt *sqldb.Time `db:"called_off_at"` // so that no replay takes it for missed
 }
 
 func (o eventOptions) given() bool {

@@ -14,7 +14,7 @@ import (
 	"postrider.dev/postrider/store/sqldb"
 )
 
-// Options are what a Store needs beside its database; all but the last four are required.
+// Options are what a Store needs beside its database; all but the last five are required.
 type Options struct {
 	Keys   *Keyring
 	Now    func() time.Time
@@ -29,6 +29,8 @@ type Options struct {
 	MaxWebhooks int
 	// OnExpired is told how many deliveries a transaction has made failed because they expired.
 	OnExpired func(deliveries int)
+	// OnReplayEnded is told of each replay job that a transaction has ended.
+	OnReplayEnded func(postrider.ReplayState)
 }
 
 // Store is the database. It is safe for concurrent use.
@@ -47,6 +49,7 @@ type Store struct {
 	wakeSweeps  chan struct{}
 	wakeFanOuts chan struct{}
 	wakeNotices chan struct{}
+	wakeReplays chan struct{}
 
 	notifyRequests chan struct{} // for the goroutine that notifies other processes
 	stopNotifying  func()        // ends it
@@ -80,6 +83,9 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	if options.OnExpired == nil {
 		options.OnExpired = func(int) {}
 	}
+	if options.OnReplayEnded == nil {
+		options.OnReplayEnded = func(postrider.ReplayState) {}
+	}
 	db, err := sqldb.Open(url)
 	if err != nil {
 		return nil, sqldb.Failure("open", err)
@@ -87,7 +93,7 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	s := &Store{
 		Options: options, db: db, shared: db.Shared && !options.Alone, process: options.IDs.New("process"),
 		wake: make(chan struct{}, 1), wakeRetries: make(chan struct{}, 1), wakeSweeps: make(chan struct{}, 1),
-		wakeFanOuts: make(chan struct{}, 1), wakeNotices: make(chan struct{}, 1),
+		wakeFanOuts: make(chan struct{}, 1), wakeNotices: make(chan struct{}, 1), wakeReplays: make(chan struct{}, 1),
 		notifyRequests: make(chan struct{}, 1),
 		shaper:         shaping.New(),
 		judging:        make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)),
