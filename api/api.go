@@ -55,6 +55,7 @@ func newServer(config Config) *server {
 	s.routeDeliveries()
 	s.routeExpressions()
 	s.routeDeliveryActions()
+	s.routeReplays()
 	s.routeStats()
 	s.routeAudit()
 	s.routeHealth()
@@ -85,6 +86,7 @@ func document(version string) rest.Document {
 			{Name: tagEvents, Description: "Publishing events, and what was published."},
 			{Name: tagExpressions, Description: "Filters and transforms, in CEL."},
 			{Name: tagDeliveries, Description: "One event on its way to one webhook."},
+			{Name: tagReplays, Description: "Jobs that send again what failed or was missed."},
 			{Name: tagStats, Description: "What happened to deliveries over time."},
 			{Name: tagAudit, Description: "Who did what to which resource, and when."},
 			{Name: tagAdmin, Description: "Workspaces and API keys, for the scope admin."},

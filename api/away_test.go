@@ -102,6 +102,36 @@ func (s *awayStore) Act(context.Context, postrider.ActionRequest) ([]postrider.A
 	return nil, s.err()
 }
 
+func (s *awayStore) CreateReplay(context.Context, postrider.ReplaySpec) (postrider.Replay, error) {
+	return postrider.Replay{}, s.err()
+}
+
+func (s *awayStore) CountReplay(context.Context, postrider.ReplaySpec) (int, error) {
+	return 0, s.err()
+}
+
+func (s *awayStore) Replay(context.Context, string, string) (postrider.Replay, error) {
+	return postrider.Replay{}, s.err()
+}
+
+func (s *awayStore) Replays(
+	context.Context, string, postrider.ReplayFilter, postrider.Page,
+) (postrider.List[postrider.Replay], error) {
+	return postrider.List[postrider.Replay]{}, s.err()
+}
+
+func (s *awayStore) PauseReplay(context.Context, string, string) (postrider.Replay, error) {
+	return postrider.Replay{}, s.err()
+}
+
+func (s *awayStore) ResumeReplay(context.Context, string, string) (postrider.Replay, error) {
+	return postrider.Replay{}, s.err()
+}
+
+func (s *awayStore) CancelReplay(context.Context, string, string) (postrider.Replay, error) {
+	return postrider.Replay{}, s.err()
+}
+
 func (s *awayStore) CreateWorkspace(context.Context, postrider.Workspace) error { return s.err() }
 
 func (s *awayStore) Workspace(context.Context, string) (postrider.Workspace, error) {

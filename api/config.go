@@ -21,6 +21,7 @@ type Store interface {
 	eventStore
 	deliveryStore
 	actionStore
+	replayStore
 	adminStore
 	auditStore
 	statsStore
