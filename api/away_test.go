@@ -102,8 +102,8 @@ func (s *awayStore) Act(context.Context, postrider.ActionRequest) ([]postrider.A
 	return nil, s.err()
 }
 
-func (s *awayStore) CreateReplay(context.Context, postrider.ReplaySpec) (postrider.Replay, error) {
-	return postrider.Replay{}, s.err()
+func (s *awayStore) CreateReplay(ctx context.Context, spec postrider.ReplaySpec) (postrider.Replay, error) {
+	return unless(s, func() (postrider.Replay, error) { return s.Store.CreateReplay(ctx, spec) })
 }
 
 func (s *awayStore) CountReplay(context.Context, postrider.ReplaySpec) (int, error) {

@@ -91,7 +91,7 @@ type replayPath struct {
 type createReplay struct {
 	Since      string               `json:"since" format:"date-time" doc:"Only what was accepted at or after this time (RFC 3339)." example:"2026-08-01T00:00:00Z"`
 	Until      string               `json:"until" format:"date-time" doc:"Only what was accepted before this time (RFC 3339); a time in the future means now." example:"2026-08-02T00:00:00Z"`
-	States     []postrider.ReplayOf `json:"states" nullable:"false" enum:"failed,cancelled,succeeded,missing" minItems:"1" maxItems:"4" uniqueItems:"true" doc:"How deliveries have ended that are sent again; missing: events without a delivery to the webhook."`
+	States     []postrider.ReplayOf `json:"states" nullable:"false" enum:"failed,cancelled,succeeded,missing" minItems:"1" doc:"How deliveries have ended that are sent again; missing: events without a delivery to the webhook."`
 	EventTypes []string             `json:"event_types" required:"false" nullable:"false" maxItems:"100" doc:"Only events of exactly these types; all types when it is left out or empty." example:"[\"call.ended\"]"`
 	Rate       int                  `json:"rate" required:"false" default:"50" minimum:"1" maximum:"10000" doc:"Deliveries a second, at most."`
 	DryRun     bool                 `json:"dry_run" required:"false" default:"false" doc:"Count only."`
@@ -178,7 +178,8 @@ func (s *server) createReplay(ctx context.Context, in *WebhookPath, body createR
 // spec returns what the body asks for.
 func (b createReplay) spec(workspaceID, webhookID string) (postrider.ReplaySpec, error) {
 	spec := postrider.ReplaySpec{
-		WorkspaceID: workspaceID, WebhookID: webhookID, States: b.States, EventTypes: b.EventTypes, Rate: b.Rate,
+		WorkspaceID: workspaceID, WebhookID: webhookID, Rate: b.Rate,
+		States: slices.Compact(slices.Sorted(slices.Values(b.States))), EventTypes: slices.Compact(slices.Sorted(slices.Values(b.EventTypes))),
 	}
 	var err error
 	if spec.Since, err = requiredTime("body.since", b.Since); err != nil {
@@ -195,8 +196,9 @@ func (b createReplay) spec(workspaceID, webhookID string) (postrider.ReplaySpec,
 			return spec, rest.BrokenField(fmt.Sprintf("body.event_types[%d]", i), "must be an event type", eventType)
 		}
 	}
-	slices.Sort(spec.EventTypes)
-	spec.EventTypes = slices.Compact(spec.EventTypes)
+	if spec.EventTypes == nil {
+		spec.EventTypes = []string{}
+	}
 	return spec, nil
 }
 
