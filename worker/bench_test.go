@@ -94,6 +94,13 @@ func (f *temporal) StartReplay(_ context.Context, replayID string) error {
 	return nil
 }
 
+// replaysOf returns the jobs whose workflows were started, or would have been.
+func (f *temporal) replaysOf() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.replays)
+}
+
 // toldOf returns the notices that workflows were told, or would have been.
 func (f *temporal) toldOf() []postrider.Notice {
 	f.mu.Lock()
