@@ -53,11 +53,8 @@ const (
 // job has come.
 func (r *Replays) Advance(ctx context.Context, in ReplayInput) (ReplayReport, error) {
 	began, moved, wait := r.Now(), r.Now(), stepEvery
-	for {
-		step, err := r.Store.StepReplay(ctx, in.ReplayID)
-		if postrider.CodeOf(err) == postrider.CodeNotFound {
-			return ReplayReport{}, temporal.NewNonRetryableApplicationError("the replay is unknown", "ReplayUnknown", nil)
-		}
+	for stopped := false; ; {
+		step, err := r.step(ctx, in)
 		if err != nil {
 			return ReplayReport{}, err
 		}
@@ -68,16 +65,33 @@ func (r *Replays) Advance(ctx context.Context, in ReplayInput) (ReplayReport, er
 			moved, wait = now, stepEvery
 		}
 		report.Idle = now.Sub(moved) >= idleAfter
-		if report.Over || report.Idle || now.Sub(began) >= replayShift {
+		if report.Over || report.Idle || stopped || now.Sub(began) >= replayShift {
 			return report, nil
 		}
-		select {
-		case <-ctx.Done():
+		if stopped = rest(ctx, wait); ctx.Err() != nil {
 			return report, ctx.Err()
-		case <-activity.GetWorkerStopChannel(ctx):
-			return report, nil // another worker goes on
-		case <-time.After(wait):
 		}
+	}
+}
+
+// step makes one step. The workflow of an unknown job fails.
+func (r *Replays) step(ctx context.Context, in ReplayInput) (postrider.ReplayStep, error) {
+	step, err := r.Store.StepReplay(ctx, in.ReplayID)
+	if postrider.CodeOf(err) == postrider.CodeNotFound {
+		err = temporal.NewNonRetryableApplicationError("the replay is unknown", "ReplayUnknown", nil)
+	}
+	return step, err
+}
+
+// rest waits for so long, or until the worker stops, which it reports: another worker goes on then.
+func rest(ctx context.Context, wait time.Duration) (stopped bool) {
+	bound, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	select {
+	case <-bound.Done():
+		return false
+	case <-activity.GetWorkerStopChannel(ctx):
+		return true
 	}
 }
 

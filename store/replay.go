@@ -220,6 +220,7 @@ func (s *Store) Replays(
 // listedReplay is a row of a list of jobs, which are shown together.
 type listedReplay struct{ replayRow }
 
+//nolint:unparam // it implements listed
 func (r listedReplay) item() (replayRow, error) { return r.replayRow, nil }
 
 // showReplays returns the jobs with what has ended since their last steps.

@@ -70,8 +70,9 @@ func (s *Store) replayJob(ctx context.Context, id string) (replayJob, error) {
 }
 
 func readReplayed(ctx context.Context, q sqldb.Querier, webhookID string) (w replayedWebhook, err error) {
-	const columns = "SELECT id, status, deleted_at IS NOT NULL AS deleted, shape_id, max_in_flight, rate_limit, timeout_ms, max_retries, backoff_ms"
-	return w, sqldb.SQL(columns+" FROM webhooks WHERE id = ?", webhookID).Get(ctx, q, &w)
+	const columns = "id, status, deleted_at IS NOT NULL AS deleted, shape_id, max_in_flight, rate_limit, timeout_ms, max_retries, backoff_ms"
+	err = sqldb.SQL("SELECT "+columns+" FROM webhooks WHERE id = ?", webhookID).Get(ctx, q, &w)
+	return w, err
 }
 
 // StepReplay makes a step of a job: it counts some of what the job sends, makes the next deliveries that its rate and
@@ -107,7 +108,8 @@ func (s *Store) StepReplay(ctx context.Context, id string) (postrider.ReplayStep
 
 // lockReplay locks a job and returns its row as it is by then.
 func (s *Store) lockReplay(ctx context.Context, tx *sqlx.Tx, id string) (row replayRow, err error) {
-	return row, sqldb.SQL(selectReplayJobs+"id = ?", id).Add(s.db.Lock("FOR UPDATE")).Get(ctx, tx, &row)
+	err = sqldb.SQL(selectReplayJobs+"id = ?", id).Add(s.db.Lock("FOR UPDATE")).Get(ctx, tx, &row)
+	return row, err
 }
 
 // countReplay counts a page of what the job sends.
@@ -207,35 +209,41 @@ func (s *Store) makeReplays(ctx context.Context, job replayJob) (postrider.Repla
 	ends := to == walkEnd && len(found) == 0 && len(open.unfinished()) == 0
 	moved := to != job.MadeTo || len(open.ended) > 0 || ends
 	renew := job.StartAt == nil || job.StartAt.Sub(s.now()) < replayRenew
-	step := postrider.ReplayStep{ReplayProgress: job.progress(), Moved: moved, Over: false}
 	if !moved && !renew {
-		return step, nil
+		return postrider.ReplayStep{ReplayProgress: job.progress()}, nil
 	}
-	var row replayRow
+	row, err := s.storeStep(ctx, job, open, found, to)
+	return postrider.ReplayStep{ReplayProgress: row.progress(), Moved: moved, Over: row.State == postrider.ReplayFinished}, err
+}
+
+// storeStep is a step's transaction, which does nothing where another one was quicker. It returns the job's row.
+func (s *Store) storeStep(
+	ctx context.Context, job replayJob, open openDeliveries, found []candidate, to string,
+) (row replayRow, err error) {
+	mine := false
 	err = s.db.Delivering.Write(ctx, "replay", func(tx *sqlx.Tx) (err error) {
 		row, err = s.lockReplay(ctx, tx, job.ID)
-		if err != nil || row.State != job.State || row.MadeTo != job.MadeTo { // another one was quicker
+		if mine = err == nil && row.State == job.State && row.MadeTo == job.MadeTo; !mine {
 			return err
 		}
 		return s.replayStep(ctx, tx, &row, open, found, to)
 	})
-	if err != nil {
-		return step, err
+	if err == nil && mine {
+		if len(found) > 0 {
+			s.notify()
+		}
+		if row.State == postrider.ReplayFinished {
+			s.OnReplayEnded(row.State)
+		}
 	}
-	if len(found) > 0 {
-		s.notify()
-	}
-	if step.ReplayProgress = row.progress(); row.State == postrider.ReplayFinished && job.State != row.State {
-		step.Over = true
-		s.OnReplayEnded(row.State)
-	}
-	return step, nil
+	return row, err
 }
 
 // nextReplays returns what the job sends next, as far as it may now, and the place that it comes to with it.
 func (s *Store) nextReplays(ctx context.Context, job replayJob, open openDeliveries) ([]candidate, string, error) {
 	now := s.now()
-	most := min(job.webhook.window()-open.waiting, maxReplayOpen-len(open.states), paceAt(job.Rate, job.NextAt.Time, now).allowed(now), maxReplayStep)
+	paced := paceAt(job.Rate, job.NextAt.Time, now).allowed(now)
+	most := min(job.webhook.window()-open.waiting, maxReplayOpen-len(open.states), paced, maxReplayStep)
 	if most <= 0 || job.MadeTo >= job.CountedTo {
 		return nil, job.MadeTo, nil
 	}
@@ -287,34 +295,46 @@ func (s *Store) insertReplays(ctx context.Context, tx *sqlx.Tx, job replayRow, f
 	if err != nil || w.Deleted {
 		return false, err
 	}
-	var deliveries []deliveryRow
-	var outbox []outboxRow
-	var expiries []expiryRow
-	open := make([]replayDelivery, len(found))
-	for i, c := range found {
-		d := c.delivery(s.IDs.New(postrider.PrefixDelivery), w, now)
-		deliveries = append(deliveries, d)
-		open[i] = replayDelivery{job.ID, d.ID}
-		if d.State == postrider.StatePending {
-			outbox = append(outbox, outboxRow{
-				DeliveryID: d.ID, WebhookID: d.WebhookID, Queue: queueOf(d.WorkspaceID, d.WebhookID), Kind: kindStart, DueAt: now,
-			})
-		}
-		if d.ExpiresAt != nil {
-			expiries = append(expiries, expiryRow{d.ID, *d.ExpiresAt})
-		}
+	var rows replayedRows
+	for _, c := range found {
+		rows.add(job.ID, c.delivery(s.IDs.New(postrider.PrefixDelivery), w, now))
 	}
-	if _, err := replaysTable.Insert(ctx, tx, deliveries...); err != nil {
-		return false, err
+	return true, rows.insert(ctx, tx)
+}
+
+// replayedRows are the rows that a step makes.
+type replayedRows struct {
+	deliveries []deliveryRow
+	expiries   []expiryRow
+	outbox     []outboxRow
+	open       []replayDelivery
+}
+
+func (r *replayedRows) add(jobID string, d deliveryRow) {
+	r.deliveries = append(r.deliveries, d)
+	r.open = append(r.open, replayDelivery{jobID, d.ID})
+	if d.State == postrider.StatePending {
+		r.outbox = append(r.outbox, outboxRow{
+			DeliveryID: d.ID, WebhookID: d.WebhookID, Queue: queueOf(d.WorkspaceID, d.WebhookID), Kind: kindStart, DueAt: d.DueAt,
+		})
 	}
-	if _, err := expiriesTable.Insert(ctx, tx, expiries...); err != nil {
-		return false, err
+	if d.ExpiresAt != nil {
+		r.expiries = append(r.expiries, expiryRow{d.ID, *d.ExpiresAt})
 	}
-	if _, err := outboxTable.Insert(ctx, tx, outbox...); err != nil {
-		return false, err
+}
+
+func (r *replayedRows) insert(ctx context.Context, tx *sqlx.Tx) error {
+	if _, err := replaysTable.Insert(ctx, tx, r.deliveries...); err != nil {
+		return err
 	}
-	_, err = replayDeliveriesTable.Insert(ctx, tx, open...)
-	return err == nil, err
+	if _, err := expiriesTable.Insert(ctx, tx, r.expiries...); err != nil {
+		return err
+	}
+	if _, err := outboxTable.Insert(ctx, tx, r.outbox...); err != nil {
+		return err
+	}
+	_, err := replayDeliveriesTable.Insert(ctx, tx, r.open...)
+	return err
 }
 
 // delivery returns the new delivery of the candidate's event.
@@ -397,6 +417,10 @@ func openReplays(ctx context.Context, q sqldb.Querier, ids []string) (map[string
 			states[id] = d
 		}
 	}
+	return openByJob(rows, states), nil
+}
+
+func openByJob(rows []replayDelivery, states map[string]endedDelivery) map[string]openDeliveries {
 	byJob := map[string]openDeliveries{}
 	for _, row := range rows {
 		o := byJob[row.ReplayID]
@@ -406,7 +430,7 @@ func openReplays(ctx context.Context, q sqldb.Querier, ids []string) (map[string
 		o.add(row.DeliveryID, states[row.DeliveryID].State)
 		byJob[row.ReplayID] = o
 	}
-	return byJob, nil
+	return byJob
 }
 
 // add adds a delivery in a state, which is "" when it is gone.

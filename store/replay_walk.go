@@ -126,7 +126,8 @@ func (w replayWalk) lookAtDeliveries(ctx context.Context, q sqldb.Querier, after
 		return err
 	}
 	if w.Wants(postrider.ReplayOfSucceeded) {
-		return looked, walk("", "webhook_id, id")
+		err := walk("", "webhook_id, id")
+		return looked, err
 	}
 	for _, state := range w.ended() {
 		if err := walk(string(state), "webhook_id, trouble, id"); err != nil {
@@ -181,14 +182,7 @@ func (s *Store) replayMissing(
 	if err != nil && !errors.Is(err, errUndecryptable) {
 		return nil, "", err
 	}
-	columns := selectEventsWithoutBodies
-	if webhook.Filter != nil {
-		columns = selectEvents
-	}
-	var looked []eventRow
-	err = sqldb.SQL(columns).PinnedTo("workspace_id", w.WorkspaceID).
-		Add(" AND key > ? AND key < ? ORDER BY workspace_id, key LIMIT ?", after, postrider.IDFloor(postrider.PrefixEvent, w.Until), most).
-		Select(ctx, q, &looked)
+	looked, err := w.lookAtEvents(ctx, q, webhook.Filter != nil, after, most)
 	if err != nil {
 		return nil, "", err
 	}
@@ -208,6 +202,20 @@ func (s *Store) replayMissing(
 		}
 	}
 	return found, to, err
+}
+
+// lookAtEvents reads the workspace's next events, with their bodies where a filter needs them.
+func (w replayWalk) lookAtEvents(
+	ctx context.Context, q sqldb.Querier, withBodies bool, after string, most int,
+) (looked []eventRow, err error) {
+	columns := selectEventsWithoutBodies
+	if withBodies {
+		columns = selectEvents
+	}
+	end := postrider.IDFloor(postrider.PrefixEvent, w.Until)
+	err = sqldb.SQL(columns).PinnedTo("workspace_id", w.WorkspaceID).
+		Add(" AND key > ? AND key < ? ORDER BY workspace_id, key LIMIT ?", after, end, most).Select(ctx, q, &looked)
+	return looked, err
 }
 
 // isFor reports whether the webhook subscribes to the event, without its filter. What goes to one webhook
@@ -315,6 +323,7 @@ func (s *Store) CountReplay(ctx context.Context, spec postrider.ReplaySpec) (mat
 
 func tooLongToCount() error {
 	return postrider.Invalid([]postrider.FieldError{{
-		Field: "since", Message: "must be nearer to until for a dry run: there is too much to look at. A replay without dry_run counts as it goes",
+		Field:   "since",
+		Message: "must be nearer to until for a dry run: there is too much to look at. A replay without dry_run counts as it goes",
 	}})
 }

@@ -62,10 +62,10 @@ func reportOf(sent int, over, idle bool) activities.ReplayReport {
 func TestReplayGoesOnUntilItIsOver(t *testing.T) {
 	t.Parallel()
 	e := newReplayEnv(func(call int) (activities.ReplayReport, error) {
-		switch {
-		case call == 2:
+		switch call {
+		case 2:
 			return activities.ReplayReport{}, errors.New("the database is away")
-		case call == 4:
+		case 4:
 			return reportOf(call, false, true), nil
 		}
 		return reportOf(call, call == 6, false), nil

@@ -176,7 +176,8 @@ func (b *Bundle) outboxOf(t *testing.T, webhookID string) []string {
 	var ids []string
 	db := b.openRaw(t)
 	defer db.Close()
-	require.NoError(t, db.SelectContext(t.Context(), &ids, "SELECT delivery_id FROM outbox WHERE webhook_id = $1 ORDER BY delivery_id", webhookID))
+	const query = "SELECT delivery_id FROM outbox WHERE webhook_id = $1 ORDER BY delivery_id"
+	require.NoError(t, db.SelectContext(t.Context(), &ids, query, webhookID))
 	return ids
 }
 
