@@ -55,6 +55,10 @@ const (
 	ActionCreateEventType AuditAction = "event_type.create"
 	ActionUpdateEventType AuditAction = "event_type.update"
 	ActionDeleteEventType AuditAction = "event_type.delete"
+	ActionCreateReplay    AuditAction = "replay.create"
+	ActionPauseReplay     AuditAction = "replay.pause"
+	ActionResumeReplay    AuditAction = "replay.resume"
+	ActionCancelReplay    AuditAction = "replay.cancel"
 )
 
 // AuditActions returns every action.
@@ -63,6 +67,7 @@ func AuditActions() []AuditAction {
 		ActionCreateWebhook, ActionUpdateWebhook, ActionDeleteWebhook, ActionPauseWebhook, ActionResumeWebhook, ActionTestWebhook,
 		ActionRevealSecret, ActionRotateSecret, ActionCreateWorkspace, ActionCreateAPIKey, ActionRevokeAPIKey, ActionCancelEvent,
 		ActionCreateEventType, ActionUpdateEventType, ActionDeleteEventType,
+		ActionCreateReplay, ActionPauseReplay, ActionResumeReplay, ActionCancelReplay,
 	}
 	for _, kind := range ActionKinds() {
 		if kind != ActionSkip { // which is always refused
@@ -114,6 +119,7 @@ func auditedFields() []string {
 		"timeout_ms", "max_retries", "backoff_ms", "retry_schedule_ms",
 		"schema", "enforcement", "deprecated", "replaced_by", // not example, which may be somebody's data
 		"status", "scopes", "expires_at", "revoked_at",
+		"webhook_id", "since", "until", "states", "event_types", "rate", "state",
 	}
 }
 

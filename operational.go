@@ -59,8 +59,7 @@ type ChangedWebhook struct {
 type FinishedReplay struct {
 	ReplayID  string `json:"replay_id" example:"rpl_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
 	WebhookID string `json:"webhook_id" example:"wh_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
-	Matched   int    `json:"matched" doc:"How many deliveries or events it was about."`
-	Sent      int    `json:"sent" doc:"How many new deliveries it made."`
-	Succeeded int    `json:"succeeded" doc:"How many of these have succeeded so far."`
-	Failed    int    `json:"failed" doc:"How many of these have failed so far."`
+	ReplayProgress
+
+	FinishedAt time.Time `json:"finished_at"`
 }

@@ -11,6 +11,7 @@ type Removed struct {
 	// AuditEntries and Stats (hours by webhook, type of event and result) have retentions of their own.
 	AuditEntries int64 `json:"audit_entries,omitempty"`
 	Stats        int64 `json:"stats,omitempty"`
+	Replays      int64 `json:"replays,omitempty"` // jobs that have ended
 	// Compacted is how many minutes of stats became hours.
 	Compacted int64 `json:"compacted,omitempty"`
 	// Unfinished days are past their retention, and kept because they have deliveries that are

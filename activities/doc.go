@@ -9,6 +9,7 @@
 //   - [Store], [Process], [Feed], [Reporter] and [Poster] are the database, this process's
 //     dispatcher, the deliveries that it claimed, the running workflow and the HTTP client.
 //   - [Report] is an activity's result for one delivery, and part of Temporal's histories.
+//   - [Replays] are the activities of replay jobs (replay.go).
 //   - [Maintenance] is the activity that maintains the database.
 //
 // Invariants:

@@ -22,6 +22,8 @@ type Keeper interface {
 	RetainStats(ctx context.Context, before time.Time, progress func(removed int64)) error
 	// RetainAudit removes entries of the audit log from before the given time.
 	RetainAudit(ctx context.Context, before time.Time, progress func(removed int64)) error
+	// RetainReplays removes replay jobs that ended before the given time.
+	RetainReplays(ctx context.Context, before time.Time, progress func(removed int64)) error
 }
 
 // Maintenance is the Temporal activity that maintains the database. Each retention is how long
@@ -29,7 +31,7 @@ type Keeper interface {
 type Maintenance struct {
 	Keeper         Keeper
 	Now            func() time.Time
-	Retention      time.Duration // of finished events with their deliveries
+	Retention      time.Duration // of finished events with their deliveries, and of replay jobs
 	AuditRetention time.Duration
 	StatsRetention time.Duration
 }
@@ -46,6 +48,7 @@ func (m *Maintenance) Maintain(ctx context.Context) (postrider.Removed, error) {
 	}
 	all := func(removed postrider.Removed) postrider.Removed {
 		removed.Compacted, removed.Stats, removed.AuditEntries = books.Compacted, books.Stats, books.AuditEntries
+		removed.Replays = books.Replays
 		return removed
 	}
 	removed, err := m.Keeper.Retain(ctx, m.Now().Add(-m.Retention), func(removed postrider.Removed) {
@@ -54,7 +57,8 @@ func (m *Maintenance) Maintain(ctx context.Context) (postrider.Removed, error) {
 	return all(removed), err
 }
 
-// keepBooks compacts stats, and removes stats and entries of the audit log that are past their retention.
+// keepBooks compacts stats, and removes stats, replay jobs and entries of the audit log that are past their
+// retention.
 func (m *Maintenance) keepBooks(ctx context.Context) (removed postrider.Removed, err error) {
 	count := func(into *int64) func(int64) {
 		return func(n int64) {
@@ -67,6 +71,11 @@ func (m *Maintenance) keepBooks(ctx context.Context) (removed postrider.Removed,
 	}
 	if m.StatsRetention > 0 {
 		if err := m.Keeper.RetainStats(ctx, m.Now().Add(-m.StatsRetention), count(&removed.Stats)); err != nil {
+			return removed, err
+		}
+	}
+	if m.Retention > 0 {
+		if err := m.Keeper.RetainReplays(ctx, m.Now().Add(-m.Retention), count(&removed.Replays)); err != nil {
 			return removed, err
 		}
 	}

@@ -23,9 +23,11 @@ type keeper struct {
 	away   error
 	before []time.Time // times of the calls of Retain
 
-	minutes      int64 // that are made hours
-	compacted    int
-	stats, audit []time.Time // times of the calls of RetainStats and RetainAudit
+	minutes    int64 // that are made hours
+	compacted  int
+	oldReplays int64
+
+	stats, audit, replays []time.Time // times of the calls of RetainStats, RetainAudit and RetainReplays
 }
 
 // EnsurePartitions implements [activities.Keeper].
@@ -51,6 +53,15 @@ func (k *keeper) RetainStats(_ context.Context, before time.Time, progress func(
 func (k *keeper) RetainAudit(_ context.Context, before time.Time, progress func(int64)) error {
 	k.audit = append(k.audit, before)
 	progress(2)
+	return nil
+}
+
+// RetainReplays implements [activities.Keeper].
+func (k *keeper) RetainReplays(_ context.Context, before time.Time, progress func(int64)) error {
+	k.replays = append(k.replays, before)
+	if k.oldReplays > 0 {
+		progress(k.oldReplays)
+	}
 	return nil
 }
 
@@ -101,6 +112,7 @@ func TestMaintenanceHeartbeatsWhileItRemoves(t *testing.T) {
 	require.Equal(t, []string{"2026-03-01", "2026-03-02"}, removed.Days)
 	require.Equal(t, []string{"2026-03-01"}, beat.Days)
 	require.Equal(t, []time.Time{time.Unix(1_000_000, 0).Add(-time.Hour)}, k.before)
+	require.Equal(t, k.before, k.replays, "replay jobs are kept as long")
 }
 
 // Guards against data that is removed although it is to be kept for ever, or although no
@@ -121,7 +133,7 @@ func TestMaintenanceRemovesNothing(t *testing.T) {
 			removed, _, err := maintain(t, k, func(m *activities.Maintenance) { m.Retention = c.retention })
 			require.Equal(t, c.away != nil, err != nil)
 			require.Zero(t, removed)
-			require.Empty(t, slices.Concat(k.before, k.stats, k.audit))
+			require.Empty(t, slices.Concat(k.before, k.stats, k.audit, k.replays))
 		})
 	}
 }
@@ -140,11 +152,12 @@ func TestMaintenanceKeepsBooks(t *testing.T) {
 	require.Equal(t, []time.Time{now.Add(-time.Minute)}, k.audit)
 	require.Empty(t, k.before, "events are kept for ever")
 
+	k.oldReplays = 1
 	removed, _, err = maintain(t, k, func(m *activities.Maintenance) { m.Retention, m.AuditRetention = time.Hour, time.Minute })
 	require.NoError(t, err)
 	require.Len(t, k.stats, 1, "stats are kept for ever")
 	require.Equal(t, 2, k.compacted)
-	require.Equal(t, postrider.Removed{Compacted: 700, AuditEntries: 2, Days: []string{"2026-03-01", "2026-03-02"}}, removed)
+	require.Equal(t, postrider.Removed{Compacted: 700, AuditEntries: 2, Replays: 1, Days: []string{"2026-03-01", "2026-03-02"}}, removed)
 }
 
 // Guards alerts on rates: a series that appears with the first failure has no rate.

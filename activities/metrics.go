@@ -17,6 +17,7 @@ type Metrics struct {
 	toFirstAttempt  prometheus.Histogram
 	toDelivered     prometheus.Histogram
 	unblamed        prometheus.Counter
+	replays         *prometheus.CounterVec
 }
 
 // NewMetrics returns the metrics, registered.
@@ -52,6 +53,9 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "postrider_unblamed_attempts_total",
 			Help: "Attempts that got no answer while no receiver answered: this side may be at fault, so they do not count towards a webhook's health.",
 		}),
+		replays: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "postrider_replays_total", Help: "Replay jobs that ended, by how: finished, cancelled, or failed because the webhook was deleted.",
+		}, []string{"state"}),
 	}
 	// Create every series now, so that a rate over the first failure is not empty.
 	for _, result := range postrider.Results() {
@@ -63,7 +67,12 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			m.deliveries.WithLabelValues(string(state))
 		}
 	}
-	registry.MustRegister(m.attempts, m.deliveries, m.attemptDuration, m.toFirstAttempt, m.toDelivered, m.unblamed)
+	for _, state := range postrider.ReplayStates() {
+		if state.Ended() {
+			m.replays.WithLabelValues(string(state))
+		}
+	}
+	registry.MustRegister(m.attempts, m.deliveries, m.attemptDuration, m.toFirstAttempt, m.toDelivered, m.unblamed, m.replays)
 	return m
 }
 
@@ -91,6 +100,11 @@ func (m *Metrics) observeAttempt(d postrider.Delivery, made postrider.Attempt) {
 // Expired counts deliveries that the database has made failed because they expired.
 func (m *Metrics) Expired(deliveries int) {
 	m.deliveries.WithLabelValues(string(postrider.StateFailed)).Add(float64(deliveries))
+}
+
+// ReplayEnded counts a replay job that has ended.
+func (m *Metrics) ReplayEnded(state postrider.ReplayState) {
+	m.replays.WithLabelValues(string(state)).Inc()
 }
 
 // Cancelled counts deliveries that the database has made cancelled. An attempt does not do that.

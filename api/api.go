@@ -60,6 +60,7 @@ func newServer(config Config) *server {
 	s.routeDeliveries()
 	s.routeExpressions()
 	s.routeDeliveryActions()
+	s.routeReplays()
 	s.routeStats()
 	s.routeAudit()
 	s.routeHealth()
@@ -94,6 +95,7 @@ func document(version string) rest.Document {
 			{Name: tagCatalogue, Description: "The catalogue: what types of events there are, and what their data must look like."},
 			{Name: tagExpressions, Description: "Filters and transforms, in CEL."},
 			{Name: tagDeliveries, Description: "One event on its way to one webhook."},
+			{Name: tagReplays, Description: "Jobs that send again what failed or was missed."},
 			{Name: tagStats, Description: "What happened to deliveries over time."},
 			{Name: tagAudit, Description: "Who did what to which resource, and when."},
 			{Name: tagAdmin, Description: "Workspaces and API keys, for the scope admin."},

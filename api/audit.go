@@ -36,7 +36,7 @@ type auditEntry struct {
 	Actor      string                  `json:"actor" doc:"Id of the API key; system for what the operator did with a command." example:"key_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
 	Action     postrider.AuditAction   `json:"action" doc:"A kind of resource and a verb. Later versions have more." example:"webhook.update"`
 	Route      *string                 `json:"route" doc:"Method and path of the request; null for what was not done over the API." example:"PATCH /api/v1/webhooks/{id}"`
-	ResourceID string                  `json:"resource_id" doc:"Of the webhook, delivery, event, key or workspace; a secret has its webhook's." example:"wh_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
+	ResourceID string                  `json:"resource_id" doc:"Of the webhook, delivery, event, replay, key or workspace; a secret has its webhook's." example:"wh_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
 	RequestID  *string                 `json:"request_id" doc:"X-Request-Id of the request; null for what was not done over the API."`
 	Changes    []postrider.FieldChange `json:"changes" nullable:"false" doc:"The fields that changed. Empty where nothing did, or nothing is to be said: a repeated pause, a deletion."`
 }

@@ -115,6 +115,35 @@ func (s *awayStore) EventTypes(context.Context, string, postrider.Page) (postrid
 }
 
 func (s *awayStore) DeleteEventType(context.Context, string, string) error { return s.err() }
+func (s *awayStore) CreateReplay(ctx context.Context, spec postrider.ReplaySpec) (postrider.Replay, error) {
+	return unless(s, func() (postrider.Replay, error) { return s.Store.CreateReplay(ctx, spec) })
+}
+
+func (s *awayStore) CountReplay(context.Context, postrider.ReplaySpec) (int, error) {
+	return 0, s.err()
+}
+
+func (s *awayStore) Replay(context.Context, string, string) (postrider.Replay, error) {
+	return postrider.Replay{}, s.err()
+}
+
+func (s *awayStore) Replays(
+	context.Context, string, postrider.ReplayFilter, postrider.Page,
+) (postrider.List[postrider.Replay], error) {
+	return postrider.List[postrider.Replay]{}, s.err()
+}
+
+func (s *awayStore) PauseReplay(context.Context, string, string) (postrider.Replay, error) {
+	return postrider.Replay{}, s.err()
+}
+
+func (s *awayStore) ResumeReplay(context.Context, string, string) (postrider.Replay, error) {
+	return postrider.Replay{}, s.err()
+}
+
+func (s *awayStore) CancelReplay(context.Context, string, string) (postrider.Replay, error) {
+	return postrider.Replay{}, s.err()
+}
 
 func (s *awayStore) CreateWorkspace(context.Context, postrider.Workspace) error { return s.err() }
 

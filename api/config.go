@@ -22,6 +22,7 @@ type Store interface {
 	catalogueStore
 	deliveryStore
 	actionStore
+	replayStore
 	adminStore
 	auditStore
 	statsStore

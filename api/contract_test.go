@@ -162,7 +162,7 @@ func hasBody(o operation) bool { return o.RequestBody != nil }
 // world is the API with one of each resource.
 type world struct {
 	*bundle
-	workspace, key, webhook, event, delivery, eventType string
+	workspace, key, webhook, event, delivery, eventType, replay string
 }
 
 func newWorld(tb testing.TB, change ...func(*api.Config)) *world {
@@ -179,6 +179,7 @@ func newWorld(tb testing.TB, change ...func(*api.Config)) *world {
 	w.delivery = w.publish(`{"type":"a","data":1,"id":"e1"}`)
 	w.eventType = "call.started"
 	w.newEventType(`{"type":"call.started"}`)
+	w.replay = w.newReplay()
 	return w
 }
 
@@ -186,7 +187,7 @@ func newWorld(tb testing.TB, change ...func(*api.Config)) *world {
 func (w *world) path(o operation) string {
 	for prefix, id := range map[string]string{
 		"/api/v1/webhooks/": w.webhook, "/api/v1/events/": w.event, "/api/v1/deliveries/": w.delivery,
-		"/api/v1/admin/workspaces/": w.workspace, "/api/v1/admin/keys/": w.key,
+		"/api/v1/replays/": w.replay, "/api/v1/admin/workspaces/": w.workspace, "/api/v1/admin/keys/": w.key,
 	} {
 		if strings.HasPrefix(o.Path, prefix) {
 			return strings.Replace(o.Path, "{id}", id, 1)
@@ -214,11 +215,20 @@ func good(tb testing.TB, o operation) string {
 		"test-expression":       `{"filter":"true","event":{"type":"a","data":1}}`,
 		"update-delivery":       `{}`,
 		"act-on-deliveries":     `{"action":"retry","ids":["dlv_unknown"]}`,
+		"create-replay":         `{"since":"2026-08-01T00:00:00Z","until":"2026-08-02T00:00:00Z","states":["failed"]}`,
 		"publish-event":         `{"type":"a","data":1}`,
 		"publish-events":        `{"events":[{"type":"a","data":1}]}`,
 	}
 	require.Contains(tb, bodies, o.OperationID, "a body that the new route accepts")
 	return bodies[o.OperationID]
+}
+
+// newReplay starts a job of a webhook of its own, which gets nothing, and returns its id.
+func (b *bundle) newReplay() string {
+	b.t.Helper()
+	webhookID := b.do(http.MethodPost, webhooksPath, `{"url":"https://example.com/hook","events":["replayed"]}`).text(http.StatusCreated, "id")
+	body := `{"since":"2026-08-01T00:00:00Z","until":"2026-08-02T00:00:00Z","states":["failed"]}`
+	return b.do(http.MethodPost, webhooksPath+"/"+webhookID+"/replay", body).text(http.StatusAccepted, "id")
 }
 
 // call calls the route with a body that it accepts.
@@ -342,6 +352,7 @@ func TestEveryListHasPages(t *testing.T) {
 		w.newKey(w.workspace, postrider.ScopeRead)
 		w.newWorkspace()
 		w.newEventType(`{"type":"call.t` + strconv.Itoa(i) + `"}`)
+		w.newReplay()
 	}
 	w.event = "e2" // it gets five deliveries, one a webhook
 	w.do(http.MethodPost, eventsPath, `{"type":"a","data":1,"id":"e2"}`).object(http.StatusAccepted)

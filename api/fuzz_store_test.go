@@ -226,6 +226,45 @@ func (s *cannedStore) Act(_ context.Context, request postrider.ActionRequest) ([
 	return results, nil
 }
 
+func (s *cannedStore) replay() postrider.Replay {
+	return postrider.Replay{ID: s.world.replay, State: postrider.ReplayRunning, ReplaySpec: postrider.ReplaySpec{
+		States: []postrider.ReplayOf{postrider.ReplayOfFailed}, EventTypes: []string{},
+	}}
+}
+
+func (s *cannedStore) CreateReplay(_ context.Context, spec postrider.ReplaySpec) (postrider.Replay, error) {
+	takes(spec)
+	return only(s.replay(), spec.WebhookID, s.world.webhook)
+}
+
+func (s *cannedStore) CountReplay(_ context.Context, spec postrider.ReplaySpec) (int, error) {
+	takes(spec)
+	return only(1, spec.WebhookID, s.world.webhook)
+}
+
+func (s *cannedStore) Replay(_ context.Context, _, id string) (postrider.Replay, error) {
+	return only(s.replay(), id, s.world.replay)
+}
+
+func (s *cannedStore) Replays(
+	_ context.Context, _ string, f postrider.ReplayFilter, p postrider.Page,
+) (postrider.List[postrider.Replay], error) {
+	takes(f)
+	return page(p, postrider.PrefixReplay, s.replay()), nil
+}
+
+func (s *cannedStore) PauseReplay(ctx context.Context, workspaceID, id string) (postrider.Replay, error) {
+	return s.Replay(ctx, workspaceID, id)
+}
+
+func (s *cannedStore) ResumeReplay(ctx context.Context, workspaceID, id string) (postrider.Replay, error) {
+	return s.Replay(ctx, workspaceID, id)
+}
+
+func (s *cannedStore) CancelReplay(ctx context.Context, workspaceID, id string) (postrider.Replay, error) {
+	return s.Replay(ctx, workspaceID, id)
+}
+
 func (s *cannedStore) Actions(context.Context, string) ([]postrider.Action, error) {
 	return []postrider.Action{{Kind: postrider.ActionRetry, Actor: s.world.key}}, nil
 }

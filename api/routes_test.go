@@ -225,7 +225,11 @@ func TestEveryBodyIsSentAsItIs(t *testing.T) {
 			require.Equal(t, "identity", refused.Header.Get("Accept-Encoding"))
 		}
 		for _, encoding := range []string{"identity", "Identity", " identity "} {
-			require.Less(t, w.do(o.Method, w.path(o), good(t, o), "Content-Encoding", encoding).Status, http.StatusBadRequest, encoding)
+			got := w.do(o.Method, w.path(o), good(t, o), "Content-Encoding", encoding)
+			if o.OperationID == "create-replay" && got.Status == http.StatusConflict { // the webhook has one by now
+				continue
+			}
+			require.Less(t, got.Status, http.StatusBadRequest, encoding)
 		}
 	}
 }

@@ -66,6 +66,7 @@ func (s *Server) assembleWorker(poster *egress.Client) {
 			Keeper: s.store, Now: s.clock.Now, Retention: time.Duration(s.role.Worker.Retention),
 			AuditRetention: time.Duration(s.role.Worker.AuditRetention), StatsRetention: time.Duration(s.role.Worker.StatsRetention),
 		},
+		Replays:    &activities.Replays{Store: s.store, Now: s.clock.Now},
 		Drain:      s.settings.ShutdownTimeout,
 		Deployment: s.role.Deployment.Name, Build: s.role.Deployment.Build(),
 	})

@@ -105,7 +105,7 @@ func (s *Server) openDatabase(ctx context.Context) (err error) {
 	}
 	options := store.Options{
 		Now: s.clock.Now, IDs: s.ids, Logger: s.role.Logger, Alone: s.ownsDatabase(), OnCancelled: s.outcomes.Cancelled,
-		OnExpired: s.outcomes.Expired, Random: mathrand.Float64,
+		OnExpired: s.outcomes.Expired, OnReplayEnded: s.outcomes.ReplayEnded, Random: mathrand.Float64,
 	}
 	if s.role.API != nil {
 		options.MaxWebhooks = s.role.API.MaxWebhooksPerWorkspace

@@ -19,10 +19,11 @@
 // Transactions lock in one order, so that they do not deadlock: webhooks, then their
 // workspaces (which a change of a webhook does by a trigger), fanouts, sweeps, webhook_pace,
 // deliveries, expiries, outbox, webhook_stats, rollup_minutes, webhook_gates, each in the order of ids.
-// A step of a fan-out locks its fan-out before the workspace, and claims and permits lock paces before
-// the sweeps that they find missing; nothing waits the other way around. Rows of operational_events are
-// locked by who finds them free. Work that many rows may wait for is done in steps, each a transaction
-// of its own. Where a statement cannot keep the order, the transaction is run again.
+// A step of a fan-out locks its fan-out before the workspace, as a step of a replay locks its job, and
+// claims and permits lock paces before the sweeps that they find missing; nothing waits the other way
+// around. Rows of operational_events are locked by who finds them free. Work that many rows may wait for
+// is done in steps, each a transaction of its own. Where a statement cannot keep the order, the
+// transaction is run again.
 //
 // # Where things are
 //
@@ -38,6 +39,7 @@
 //     those of an event.
 //   - act.go is what operators do to deliveries, with a file for what each action does; action.go
 //     keeps who did what, and whom to tell. delivery_search.go lists a whole workspace.
+//   - replay.go keeps replay jobs; replay_step.go makes their deliveries, and replay_walk.go finds what they send.
 //   - record.go stores attempts; record_update.go has what they mean for deliveries and stats.
 //   - health.go follows how webhooks' attempts go; gate.go limits those whose circuit is open, and
 //     those that were resumed.

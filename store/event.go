@@ -30,6 +30,8 @@ type eventOptions struct {
 	HeadersKeyID      *string     `db:"headers_key_id"`
 	HeadersCiphertext []byte      `db:"headers_ciphertext"`
 	SchemaValid       *bool       `db:"schema_valid"` // false, or null
+
+	CalledOffAt *sqldb.Time `db:"called_off_at"` // so that no replay takes it for missed
 }
 
 func (o eventOptions) given() bool {

@@ -50,10 +50,13 @@ func (s *Store) CancelEvent(ctx context.Context, workspaceID, id string) (cancel
 	return cancelled, nil
 }
 
-// auditCancelledEvent says in the audit log that an event is called off. The steps that do it follow,
+// auditCancelledEvent says of the event, and in the audit log, that it is called off. The steps that do it follow,
 // each a transaction of its own, so the entry comes before them all: nothing is done without it.
 func (s *Store) auditCancelledEvent(ctx context.Context, event eventRow) error {
 	return s.db.Write(ctx, "audit a cancelled event", func(tx *sqlx.Tx) error {
+		if err := sqldb.SQL("UPDATE events SET called_off_at = ? WHERE key = ?", s.now(), event.Key).Run(ctx, tx); err != nil {
+			return err
+		}
 		return s.audit(ctx, tx, postrider.AuditEntry{WorkspaceID: event.WorkspaceID, Action: postrider.ActionCancelEvent, ResourceID: event.ID})
 	})
 }

@@ -94,6 +94,8 @@ func RowColumns() map[string][]string {
 		"rollup_hours":       sqldb.ColumnsOf[rollupRow]().Names(),
 		"operational_events": sqldb.ColumnsOf[operationalRow]().Names(),
 		"audit":              sqldb.ColumnsOf[auditRow]().Names(),
+		"replays":            sqldb.ColumnsOf[replayRow]().Names(),
+		"replay_deliveries":  sqldb.ColumnsOf[replayDelivery]().Names(),
 		"outbox":             sqldb.ColumnsOf[outboxRow]().Names(),
 	}
 }

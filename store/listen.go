@@ -15,7 +15,7 @@ import (
 const (
 	wakeChannel   = "postrider_due"  // something became due
 	revokeChannel = "postrider_keys" // an API key was revoked
-	actChannel    = "postrider_acts" // an operator acted on a delivery
+	actChannel    = "postrider_acts" // an operator acted on a delivery or a replay
 )
 
 // How long a listener waits before it connects again.
@@ -84,6 +84,7 @@ func (s *Store) wakeForActions() {
 	s.signal()
 	signal(s.wakeRetries)
 	signal(s.wakeNotices)
+	signal(s.wakeReplays)
 }
 
 // tellOthers notifies the other processes of something rare; what says in the log what it is.

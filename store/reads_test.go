@@ -154,6 +154,7 @@ func (l *life) live(t *testing.T) {
 
 	l.search(t, w)
 	l.act(t, published[9:], claimed[1])
+	l.replay(t, w)
 
 	// Some are leased, and come back when their time is over.
 	require.Len(t, l.claim(t, w.ID, 1), 1)
@@ -388,4 +389,31 @@ func (l *life) act(t *testing.T, waiting []string, finished string) {
 	require.Len(t, actions, 3)
 	_, err = l.ClaimNotices(t.Context(), 10, time.Minute)
 	require.NoError(t, err)
+}
+
+// replay counts and replays what a webhook had in the last minute, most of which is others'.
+func (l *life) replay(t *testing.T, w postrider.Webhook) {
+	t.Helper()
+	for _, states := range [][]postrider.ReplayOf{{postrider.ReplayOfFailed, postrider.ReplayOfCancelled}, postrider.ReplayOfs()} {
+		spec := postrider.ReplaySpec{
+			WorkspaceID: l.Workspace, WebhookID: w.ID, Since: l.Clock.Now().Add(-time.Minute), Until: l.Clock.Now(), States: states,
+			EventTypes: []string{}, Rate: 10,
+		}
+		_, err := l.CountReplay(t.Context(), spec)
+		require.NoError(t, err)
+		job, err := l.CreateReplay(t.Context(), spec)
+		require.NoError(t, err)
+		_, err = l.ClaimReplays(t.Context(), 10, time.Minute)
+		require.NoError(t, err)
+		for range 3 {
+			_, err = l.StepReplay(t.Context(), job.ID)
+			require.NoError(t, err)
+		}
+		jobs, err := l.Replays(t.Context(), l.Workspace, postrider.ReplayFilter{WebhookID: w.ID}, postrider.Page{Limit: 2})
+		require.NoError(t, err)
+		require.NotEmpty(t, jobs.Items)
+		if _, err = l.CancelReplay(t.Context(), l.Workspace, job.ID); postrider.CodeOf(err) != postrider.CodeConflict { // it has finished
+			require.NoError(t, err)
+		}
+	}
 }

@@ -100,7 +100,7 @@ type recorder struct {
 	leftRetries bool               // retries were left to the dispatchers
 	disabled    bool               // a webhook may have been disabled
 	told        []postrider.OperationalEvent
-	overdue     []string           // webhooks to disable, because every attempt has failed for too long
+	overdue     []string // webhooks to disable, because every attempt has failed for too long
 }
 
 func attemptKeyOf(o postrider.Outcome) attemptKey {

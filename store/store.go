@@ -34,6 +34,8 @@ type Options struct {
 	Breaker postrider.Breaker
 	// Random gives numbers from 0 to 1, for jitter. Without it there is none.
 	Random func() float64
+	// OnReplayEnded is told of each replay job that a transaction has ended.
+	OnReplayEnded func(postrider.ReplayState)
 }
 
 // Store is the database. It is safe for concurrent use.
@@ -52,6 +54,7 @@ type Store struct {
 	wakeSweeps  chan struct{}
 	wakeFanOuts chan struct{}
 	wakeNotices chan struct{}
+	wakeReplays chan struct{}
 
 	notifyRequests chan struct{} // for the goroutine that notifies other processes
 	stopNotifying  func()        // ends it
@@ -97,6 +100,9 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	if options.Random == nil {
 		options.Random = func() float64 { return noJitter }
 	}
+	if options.OnReplayEnded == nil {
+		options.OnReplayEnded = func(postrider.ReplayState) {}
+	}
 	db, err := sqldb.Open(url)
 	if err != nil {
 		return nil, sqldb.Failure("open", err)
@@ -104,7 +110,7 @@ func Open(ctx context.Context, url string, options Options) (*Store, error) {
 	s := &Store{
 		Options: options, db: db, shared: db.Shared && !options.Alone, process: options.IDs.New("process"),
 		wake: make(chan struct{}, 1), wakeRetries: make(chan struct{}, 1), wakeSweeps: make(chan struct{}, 1),
-		wakeFanOuts: make(chan struct{}, 1), wakeNotices: make(chan struct{}, 1),
+		wakeFanOuts: make(chan struct{}, 1), wakeNotices: make(chan struct{}, 1), wakeReplays: make(chan struct{}, 1),
 		notifyRequests: make(chan struct{}, 1),
 		shaper:         shaping.New(),
 		judging:        make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)),

@@ -29,15 +29,17 @@ var (
 	unusualDeliveriesTable = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...), "")
 	expiriesTable          = sqldb.NewTable("expiries", sqldb.ColumnsOf[expiryRow](),
 		"ON CONFLICT (delivery_id) DO UPDATE SET due_at = excluded.due_at")
-	newOutboxTable       = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow]().Except("workflow_id"), "")
-	outboxTable          = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow](), "")
-	fanOutsTable         = sqldb.NewTable("fanouts", sqldb.ColumnsOf[fanOutRow](), "")
-	rollupMinutesTable   = sqldb.NewTable(tableMinutes, sqldb.ColumnsOf[rollupRow](), addToRollup(tableMinutes))
-	rollupHoursTable     = sqldb.NewTable(tableHours, sqldb.ColumnsOf[rollupRow](), addToRollup(tableHours))
-	operationalTable     = sqldb.NewTable("operational_events", sqldb.ColumnsOf[operationalRow](), "")
-	eventTypesTable      = sqldb.NewTable("event_types", sqldb.ColumnsOf[eventTypeRow](), "")
-	auditTable           = sqldb.NewTable("audit", sqldb.ColumnsOf[auditRow](), "")
-	idempotencyKeysTable = sqldb.NewTable("idempotency_keys", sqldb.ColumnsOf[idempotencyRow](),
+	newOutboxTable        = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow]().Except("workflow_id"), "")
+	outboxTable           = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow](), "")
+	fanOutsTable          = sqldb.NewTable("fanouts", sqldb.ColumnsOf[fanOutRow](), "")
+	rollupMinutesTable    = sqldb.NewTable(tableMinutes, sqldb.ColumnsOf[rollupRow](), addToRollup(tableMinutes))
+	rollupHoursTable      = sqldb.NewTable(tableHours, sqldb.ColumnsOf[rollupRow](), addToRollup(tableHours))
+	operationalTable      = sqldb.NewTable("operational_events", sqldb.ColumnsOf[operationalRow](), "")
+	eventTypesTable       = sqldb.NewTable("event_types", sqldb.ColumnsOf[eventTypeRow](), "")
+	replayJobsTable       = sqldb.NewTable("replays", sqldb.ColumnsOf[replayRow](), "")
+	replayDeliveriesTable = sqldb.NewTable("replay_deliveries", sqldb.ColumnsOf[replayDelivery](), "")
+	auditTable            = sqldb.NewTable("audit", sqldb.ColumnsOf[auditRow](), "")
+	idempotencyKeysTable  = sqldb.NewTable("idempotency_keys", sqldb.ColumnsOf[idempotencyRow](),
 		"ON CONFLICT (workspace_id, kind, value) DO NOTHING")
 
 	// publicationRows writes all rows of a publish but its idempotency keys in one statement. Events
@@ -80,6 +82,8 @@ var (
 	selectActions               = "SELECT " + sqldb.ColumnsOf[actionRow]().Of("a") + " FROM delivery_actions a WHERE "
 	selectOutbox                = "SELECT " + sqldb.ColumnsOf[outboxRow]().List() + " FROM outbox WHERE "
 	selectAPIKeys               = "SELECT " + sqldb.ColumnsOf[apiKeyRow]().List() + " FROM api_keys WHERE "
+	selectReplayJobs            = "SELECT " + sqldb.ColumnsOf[replayRow]().List() + " FROM replays WHERE "
+	selectEnded                 = "SELECT " + sqldb.ColumnsOf[endedDelivery]().List() + " FROM deliveries WHERE "
 	selectAudit                 = "SELECT " + sqldb.ColumnsOf[auditRow]().List() + " FROM audit WHERE "
 	selectEventTypes            = "SELECT " + sqldb.ColumnsOf[eventTypeRow]().List() + " FROM event_types WHERE "
 	selectEventTypesShortly     = "SELECT " + sqldb.ColumnsOf[eventTypeRow]().Except(sqldb.ColumnsOf[eventTypeTexts]().Names()...).List() +

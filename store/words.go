@@ -42,4 +42,7 @@ const (
 
 	sqlActive   = "'" + string(postrider.WebhookActive) + "'"
 	sqlDisabled = "'" + string(postrider.WebhookDisabled) + "'"
+
+	// openReplay is the condition of the index replays_open.
+	openReplay = "state IN ('" + string(postrider.ReplayRunning) + "', '" + string(postrider.ReplayPaused) + "')"
 )

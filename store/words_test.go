@@ -78,7 +78,12 @@ func TestWordsAreThoseOfTheSchema(t *testing.T) {
 		for _, state := range postrider.DeliveryStates() {
 			states = append(states, string(state))
 		}
+		var replays []string
+		for _, state := range postrider.ReplayStates() {
+			replays = append(replays, string(state))
+		}
 		want := map[string][]string{
+			"replays.state":           replays,
 			"deliveries.state":        states,
 			"delivery_actions.action": store.ActionKinds(),
 			"idempotency_keys.kind":   store.KeyKinds(),

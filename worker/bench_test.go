@@ -52,12 +52,14 @@ type temporal struct {
 	b          *bench
 	activities sync.WaitGroup
 
-	fail    func(ctx context.Context, start int) error        // by the number of earlier starts of first attempts
-	attach  func(workflowID string) bool                      // false: another worker has the workflow
-	attempt func(workflowID string, a activities.Arrival)     // nil: a test ends the attempts
-	retries func(context.Context, postrider.Handover) error   // nil: every start succeeds
-	cancel  func(ctx context.Context, cancellation int) error // by the number of earlier cancellations
-	tell    func(ctx context.Context, notice int) error       // by the number of earlier notices
+	fail           func(ctx context.Context, start int) error        // by the number of earlier starts of first attempts
+	attach         func(workflowID string) bool                      // false: another worker has the workflow
+	attempt        func(workflowID string, a activities.Arrival)     // nil: a test ends the attempts
+	retries        func(context.Context, postrider.Handover) error   // nil: every start succeeds
+	cancel         func(ctx context.Context, cancellation int) error // by the number of earlier cancellations
+	refusedReplays int                                               // starts of replay jobs that fail at first
+
+	tell func(ctx context.Context, notice int) error // by the number of earlier notices
 
 	mu        sync.Mutex
 	starts    []string // workflows, in the order of their starts
@@ -66,6 +68,7 @@ type temporal struct {
 	handovers []postrider.Handover
 	cancelled []string
 	told      []postrider.Notice
+	replays   []string // jobs, in the order of the starts of their workflows
 }
 
 // Tell implements [worker.Starter].
@@ -78,6 +81,24 @@ func (f *temporal) Tell(ctx context.Context, n postrider.Notice) error {
 		return f.tell(ctx, notice)
 	}
 	return nil
+}
+
+// StartReplay implements [worker.Starter].
+func (f *temporal) StartReplay(_ context.Context, replayID string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.replays = append(f.replays, replayID)
+	if len(f.replays) <= f.refusedReplays {
+		return errors.New("temporal is away")
+	}
+	return nil
+}
+
+// replaysOf returns the jobs whose workflows were started, or would have been.
+func (f *temporal) replaysOf() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.replays)
 }
 
 // toldOf returns the notices that workflows were told, or would have been.

@@ -61,6 +61,11 @@ type Queue interface {
 	Noticed(ctx context.Context, n postrider.Notice) error
 	// WakeNotices gets a value when there is something to tell.
 	WakeNotices() <-chan struct{}
+	// ClaimReplays returns replay jobs whose workflows are to be started. Another claim returns those after the
+	// lease that made no step.
+	ClaimReplays(ctx context.Context, limit int, lease time.Duration) ([]string, error)
+	// WakeReplays gets a value when there is one to start.
+	WakeReplays() <-chan struct{}
 }
 
 // Starter starts and cancels workflows. Each start returns [workflows.ErrAlreadyStarted] when
@@ -72,6 +77,8 @@ type Starter interface {
 	Cancel(ctx context.Context, workflowID string) error
 	// Tell tells a workflow of operators' actions.
 	Tell(ctx context.Context, n postrider.Notice) error
+	// StartReplay starts the workflow of a replay job.
+	StartReplay(ctx context.Context, replayID string) error
 }
 
 // Timing of the dispatcher.
@@ -183,6 +190,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	tasks.Go(func() { d.inSteps(ctx, "deliveries that expire", d.Queue.Expire, nil) })
 	tasks.Go(func() { d.inSteps(ctx, "operational events", d.Queue.PublishOperational, nil) })
 	tasks.Go(func() { d.inSteps(ctx, "workflows hear of operators' actions", d.tell, d.Queue.WakeNotices()) })
+	tasks.Go(func() { d.inSteps(ctx, "workflows of replays", d.startReplays, d.Queue.WakeReplays()) })
 	for ctx.Err() == nil {
 		d.releaseStranded(ctx, false)
 		if d.inflight.available() == 0 || d.queued.Load() > maxQueued {

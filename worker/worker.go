@@ -33,6 +33,7 @@ type Config struct {
 	TaskQueue   string // of all workers on the database, and of no others
 	Activities  *activities.Activities
 	Maintenance *activities.Maintenance
+	Replays     *activities.Replays
 	// Drain is how long attempts may go on after the worker is stopped. Another worker
 	// repeats attempts that are cut off.
 	Drain time.Duration
@@ -57,6 +58,7 @@ func New(temporal client.Client, config Config) *Worker {
 	workflows.Register(w.worker)
 	w.worker.RegisterActivity(config.Activities)
 	w.worker.RegisterActivity(config.Maintenance)
+	w.worker.RegisterActivity(config.Replays)
 	return w
 }
 

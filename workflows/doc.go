@@ -6,6 +6,7 @@
 //   - [Delivery] is the workflow that carries deliveries, and [DeliveryInput] its input. Its
 //     state is a carrier (delivery.go) of members (member.go).
 //   - [Maintenance] is the workflow that maintains the database, on a schedule.
+//   - [Replay] is the workflow that makes the deliveries of a replay job (replay.go).
 //   - [Batch] (legacy.go) exists only for workflows that earlier versions started.
 //   - [Client] starts, queries and cancels workflows (client.go).
 //

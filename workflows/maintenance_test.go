@@ -37,6 +37,8 @@ func (k *keeper) RetainStats(context.Context, time.Time, func(int64)) error { re
 
 func (k *keeper) RetainAudit(context.Context, time.Time, func(int64)) error { return nil }
 
+func (k *keeper) RetainReplays(context.Context, time.Time, func(int64)) error { return nil }
+
 func (k *keeper) Retain(_ context.Context, before time.Time, progress func(postrider.Removed)) (postrider.Removed, error) {
 	k.until = before
 	removed := postrider.Removed{Days: []string{"2026-08-03"}}

@@ -14,6 +14,9 @@ const (
 	signalActed  = "acted"
 	changeActed  = "acted" // that the workflow goes by the signal
 
+	nameReplay    = "Replay"
+	queryProgress = "progress"
+
 	nameMaintenance = "Maintenance"
 	// suffixMaintenance follows the task queue in the ids of the schedule and its workflows.
 	// Temporal adds the time of each run.

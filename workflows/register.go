@@ -9,5 +9,6 @@ import (
 func Register(registry sdkworker.WorkflowRegistry) {
 	registry.RegisterWorkflowWithOptions(Delivery, workflow.RegisterOptions{Name: nameDelivery})
 	registry.RegisterWorkflowWithOptions(Batch, workflow.RegisterOptions{Name: nameBatch})
+	registry.RegisterWorkflowWithOptions(Replay, workflow.RegisterOptions{Name: nameReplay})
 	registry.RegisterWorkflowWithOptions(Maintenance, workflow.RegisterOptions{Name: nameMaintenance})
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"reflect"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -27,6 +29,8 @@ type Route struct {
 	Scope        postrider.Scope
 	Status       int   // of a success; 0 for 200, or 204 when there is no answer
 	Errors       []int // statuses that the route can answer, besides those of every route
+	// Also are other successes: by status, a value of the type of the answer. The handler's answer has a field Status.
+	Also map[int]any
 }
 
 // Output is an answer with a body and without headers of its own.
@@ -78,10 +82,23 @@ func (a *API) operation(r Route, middlewares ...func(huma.Context, func(huma.Con
 			http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable,
 		}, r.Errors...),
 		Security:    []map[string][]string{{securityAPIKey: {}}},
+		Responses:   a.otherAnswers(r),
 		Middlewares: middlewares,
 
 		RejectUnknownQueryParameters: true,
 	}
+}
+
+// otherAnswers describes the route's other successes.
+func (a *API) otherAnswers(r Route) map[string]*huma.Response {
+	answers := map[string]*huma.Response{}
+	for status, answer := range r.Also {
+		schema := a.docs.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(answer), true, "")
+		answers[strconv.Itoa(status)] = &huma.Response{
+			Description: http.StatusText(status), Content: map[string]*huma.MediaType{"application/json": {Schema: schema}},
+		}
+	}
+	return answers
 }
 
 // register adds the operation. What its handler changes is the caller's, see [postrider.WithCaller]. A

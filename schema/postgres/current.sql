@@ -92,6 +92,8 @@ CREATE INDEX deliveries_event ON deliveries (event_key, id);
 
 CREATE INDEX deliveries_held ON deliveries (held_at) WHERE ((held_at IS NOT NULL) AND (trouble = 'parked'));
 
+CREATE INDEX deliveries_replays ON deliveries (replay_of) WHERE (replay_of IS NOT NULL);
+
 CREATE INDEX deliveries_trouble ON deliveries (webhook_id, trouble, id) WHERE (trouble IS NOT NULL);
 
 CREATE INDEX deliveries_webhook ON deliveries (webhook_id, id);
@@ -157,6 +159,7 @@ CREATE TABLE events (
     headers_key_id text COLLATE "C",
     headers_ciphertext bytea,
     schema_valid boolean,
+    called_off_at timestamptz,
     CONSTRAINT events_pkey PRIMARY KEY (key),
     CONSTRAINT events_type_check CHECK ((type <> ''))
 ) PARTITION BY RANGE (key);
@@ -247,6 +250,44 @@ CREATE INDEX outbox_ready ON outbox (queue, delivery_id) WHERE ((hold_until IS N
 CREATE INDEX outbox_retrying ON outbox (webhook_id, due_at) WHERE ((kind = 'retry') AND (NOT leased));
 
 CREATE INDEX outbox_scheduled ON outbox (webhook_id) WHERE ((hold_until IS NOT NULL) AND (kind = 'start') AND (NOT leased));
+
+CREATE TABLE replay_deliveries (
+    replay_id text COLLATE "C" NOT NULL,
+    delivery_id text COLLATE "C" NOT NULL,
+    CONSTRAINT replay_deliveries_pkey PRIMARY KEY (replay_id, delivery_id)
+) WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=2000);
+
+CREATE TABLE replays (
+    id text COLLATE "C" NOT NULL,
+    workspace_id text COLLATE "C" NOT NULL,
+    webhook_id text COLLATE "C" NOT NULL,
+    state text COLLATE "C" NOT NULL,
+    since timestamptz NOT NULL,
+    until timestamptz NOT NULL,
+    states text NOT NULL,
+    event_types text NOT NULL,
+    rate integer NOT NULL,
+    counted bigint NOT NULL,
+    counted_to text COLLATE "C" NOT NULL,
+    made_to text COLLATE "C" NOT NULL,
+    sent bigint NOT NULL,
+    succeeded bigint NOT NULL,
+    failed bigint NOT NULL,
+    next_at timestamptz NOT NULL,
+    resumed_at timestamptz NOT NULL,
+    resumed_sent bigint NOT NULL,
+    start_at timestamptz,
+    created_at timestamptz NOT NULL,
+    finished_at timestamptz,
+    CONSTRAINT replays_pkey PRIMARY KEY (id),
+    CONSTRAINT replays_state_check CHECK ((state = ANY (ARRAY['running', 'paused', 'cancelled', 'finished', 'failed'])))
+);
+
+CREATE UNIQUE INDEX replays_open ON replays (workspace_id, webhook_id) WHERE (state = ANY (ARRAY['running', 'paused']));
+
+CREATE INDEX replays_start ON replays (start_at) WHERE (start_at IS NOT NULL);
+
+CREATE INDEX replays_workspace ON replays (workspace_id, id);
 
 CREATE TABLE rollup_hours (
     subject text COLLATE "C" NOT NULL,

@@ -77,6 +77,8 @@ CREATE INDEX deliveries_event ON deliveries (event_key, id);
 
 CREATE INDEX deliveries_held ON deliveries (held_at) WHERE held_at IS NOT NULL AND trouble = 'parked';
 
+CREATE INDEX deliveries_replays ON deliveries (replay_of) WHERE replay_of IS NOT NULL;
+
 CREATE INDEX deliveries_trouble ON deliveries (webhook_id, trouble, id) WHERE trouble IS NOT NULL;
 
 CREATE INDEX deliveries_webhook ON deliveries (webhook_id, id);
@@ -131,7 +133,7 @@ CREATE TABLE events (
     deliver_at   TIMESTAMP,
     body         BLOB NOT NULL,
     created_at   TIMESTAMP NOT NULL
-, expires_at TIMESTAMP, webhook_id TEXT, headers TEXT, headers_key_id TEXT, headers_ciphertext BLOB, schema_valid BOOLEAN);
+, expires_at TIMESTAMP, webhook_id TEXT, headers TEXT, headers_key_id TEXT, headers_ciphertext BLOB, schema_valid BOOLEAN, called_off_at TIMESTAMP);
 
 CREATE INDEX events_given_id ON events (workspace_id, id) WHERE id <> key;
 
@@ -208,6 +210,42 @@ CREATE INDEX outbox_ready ON outbox (queue, delivery_id) WHERE hold_until IS NUL
 CREATE INDEX outbox_retrying ON outbox (webhook_id, due_at) WHERE kind = 'retry' AND NOT leased;
 
 CREATE INDEX outbox_scheduled ON outbox (webhook_id) WHERE hold_until IS NOT NULL AND kind = 'start' AND NOT leased;
+
+CREATE TABLE replay_deliveries (
+    replay_id TEXT NOT NULL,
+    delivery_id TEXT NOT NULL,
+    PRIMARY KEY (replay_id, delivery_id)
+);
+
+CREATE TABLE replays (
+    id TEXT NOT NULL PRIMARY KEY,
+    workspace_id TEXT NOT NULL,
+    webhook_id TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('running', 'paused', 'cancelled', 'finished', 'failed')),
+    since TIMESTAMP NOT NULL,
+    until TIMESTAMP NOT NULL,
+    states TEXT NOT NULL, -- JSON
+    event_types TEXT NOT NULL, -- JSON
+    rate INTEGER NOT NULL,
+    counted INTEGER NOT NULL,
+    counted_to TEXT NOT NULL, -- where in the window the count has come to
+    made_to TEXT NOT NULL, -- and the deliveries
+    sent INTEGER NOT NULL,
+    succeeded INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    next_at TIMESTAMP NOT NULL, -- its pace
+    resumed_at TIMESTAMP NOT NULL,
+    resumed_sent INTEGER NOT NULL,
+    start_at TIMESTAMP, -- when its workflow is started, again if there is none by then
+    created_at TIMESTAMP NOT NULL,
+    finished_at TIMESTAMP
+);
+
+CREATE UNIQUE INDEX replays_open ON replays (workspace_id, webhook_id) WHERE state IN ('running', 'paused');
+
+CREATE INDEX replays_start ON replays (start_at) WHERE start_at IS NOT NULL;
+
+CREATE INDEX replays_workspace ON replays (workspace_id, id);
 
 CREATE TABLE rollup_hours (
     subject TEXT NOT NULL,
