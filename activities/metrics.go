@@ -50,7 +50,8 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}),
 		unblamed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_unblamed_attempts_total",
-			Help: "Attempts that got no answer while no receiver answered: this side may be at fault, so they do not count towards a webhook's health.",
+			Help: "Attempts that got no answer while no receiver answered: this side may be at fault, " +
+				"so they do not count towards a webhook's health.",
 		}),
 	}
 	// Create every series now, so that a rate over the first failure is not empty.

@@ -18,7 +18,8 @@
 //
 // Transactions lock in one order, so that they do not deadlock: webhooks, then their
 // workspaces (which a change of a webhook does by a trigger), fanouts, sweeps, webhook_pace,
-// deliveries, expiries, outbox, webhook_stats, rollup_minutes, webhook_gates, each in the order of ids. A step of a fan-out locks its fan-out before the
+// deliveries, expiries, outbox, webhook_stats, rollup_minutes, webhook_gates, each in the order of ids.
+// A step of a fan-out locks its fan-out before the
 // workspace, and claims and permits lock paces before the sweeps that they find missing; nothing
 // waits the other way around. Work that many rows may wait for is done in steps, each a transaction
 // of its own. Where a statement cannot keep the order,
