@@ -27,7 +27,7 @@ func (c contract) probes(s *schema) []probe {
 	if s.Type == nil {
 		return nil // any JSON
 	}
-	all := []probe{{"null", "null", !s.is("null")}, {"a boolean", "true", true}}
+	all := []probe{{"null", "null", !s.is("null")}, {"a boolean", "true", !s.is("boolean")}}
 	text := func(length int) string { return `"` + strings.Repeat("a", length) + `"` }
 	if s.is("string") {
 		all = append(all, probe{"a number", "7", true}, probe{"an array", `["a"]`, true}, probe{"NUL", `"a\u0000"`, true})
