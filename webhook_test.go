@@ -89,6 +89,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		"header twice":              {"headers.x-a", func(w *postrider.Webhook) { w.Headers = map[string]string{"X-A": "1", "x-a": "2"} }},
 		"rate of none":              {"rate_limit", func(w *postrider.Webhook) { w.RateLimit = &zero }},
 		"none in flight":            {"max_in_flight", func(w *postrider.Webhook) { w.MaxInFlight = 0 }},
+		"disabled too late":         {"disable_after_seconds", func(w *postrider.Webhook) { w.DisableAfterSeconds = 2592001 }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

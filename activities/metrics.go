@@ -51,7 +51,8 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}),
 		unblamed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_unblamed_attempts_total",
-			Help: "Attempts that got no answer while no receiver answered: this side may be at fault, so they do not count towards a webhook's health.",
+			Help: "Attempts that got no answer while no receiver answered: this side may be at fault, " +
+				"so they do not count towards a webhook's health.",
 		}),
 		replays: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "postrider_replays_total", Help: "Replay jobs that ended, by how: finished, cancelled, or failed because the webhook was deleted.",

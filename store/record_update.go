@@ -157,7 +157,8 @@ func (r *recorder) addStats(ctx context.Context) error {
 	rows := make([]statsRow, 0, len(r.stats))
 	for _, id := range slices.Sorted(maps.Keys(r.stats)) {
 		delta := r.stats[id]
-		rows = append(rows, statsRow{id, webhookStats{delta.total, delta.failed, sqldb.NullTime(delta.lastAt), delta.lastError}, delta.health.row()})
+		counts := webhookStats{delta.total, delta.failed, sqldb.NullTime(delta.lastAt), delta.lastError}
+		rows = append(rows, statsRow{id, counts, delta.health.row()})
 	}
 	_, err := countedRows.Write(ctx, r.s.db, r.tx, rollupMinutesTable.Rows(r.rollups.rows()), webhookStatsTable.Rows(rows))
 	return err

@@ -32,7 +32,8 @@ const (
 // receiver that fails is not hurried: its first attempts would all fail within a moment, and
 // their retries come due together, at the cost of everybody else's latency.
 func (r *receiverLimit) quick(now time.Time) bool {
-	return r.proven && r.failures == 0 && r.latency <= quickAnswer && !r.slow(now) && r.window >= r.maxInFlight && r.retries+len(r.retryQueue) == 0
+	return r.proven && r.failures == 0 && r.latency <= quickAnswer && !r.slow(now) && r.window >= r.maxInFlight &&
+		r.retries+len(r.retryQueue) == 0
 }
 
 // stranded reports whether the deliveries claimed ahead wait in vain: every first attempt

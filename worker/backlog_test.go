@@ -23,7 +23,7 @@ func TestBacklogMetrics(t *testing.T) {
 	registry.MustRegister(worker.NewBacklog(b.db, func() time.Time { return now }, slog.New(slog.DiscardHandler)))
 	count, err := testutil.GatherAndCount(registry)
 	require.NoError(t, err)
-	require.Equal(t, 2, count)
+	require.Equal(t, 3, count)
 
 	b.publish(3)
 	families, err := registry.Gather()

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -37,10 +38,9 @@ func newPatient(t *testing.T, answersAfter time.Duration) *patient {
 	p := &patient{}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ok := p.begin(r.Header.Get("webhook-id"))
-		select { // a receiver's own work, and no test's
-		case <-time.After(answersAfter):
-		case <-r.Context().Done():
-		}
+		late, cancel := context.WithTimeout(r.Context(), answersAfter)
+		defer cancel()
+		<-late.Done()
 		p.mu.Lock()
 		p.atOnce--
 		p.mu.Unlock()

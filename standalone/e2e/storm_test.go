@@ -68,7 +68,9 @@ func killInAStorm(t *testing.T, env []string) {
 	dir := t.TempDir()
 	i := startWith(t, dir, env)
 	receiver := newRefusingReceiver(t)
-	w := webhook(t, i, receiver.URL, map[string]any{"max_retries": attempts - 1, "backoff_ms": 500, "max_in_flight": maxInFlight, "circuit_breaker": false})
+	w := webhook(t, i, receiver.URL, map[string]any{
+		"max_retries": attempts - 1, "backoff_ms": 500, "max_in_flight": maxInFlight, "circuit_breaker": false,
+	})
 	var events []map[string]any
 	for n := range deliveries {
 		events = append(events, map[string]any{"type": "call.ended", "data": n})
