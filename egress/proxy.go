@@ -81,6 +81,7 @@ func (p *Proxy) open(ctx context.Context, conn net.Conn, target netip.AddrPort) 
 	if err != nil {
 		return proxyFailed(ctx, "it gave no valid answer")
 	}
+	defer func() { _ = answer.Body.Close() }() // there is none, after CONNECT
 	switch {
 	case answer.StatusCode == http.StatusServiceUnavailable, answer.StatusCode == http.StatusGatewayTimeout:
 		return errTarget // what proxies say of a target that refuses or is silent

@@ -48,7 +48,9 @@ func usualColumns() sqldb.Columns[deliveryRow] {
 }
 
 // unusual reports whether one of [unusualColumns] is not null.
-func (r deliveryRow) unusual() bool { return r.ExpiresAt != nil || r.ShapeID != nil || r.RetrySchedule != "" }
+func (r deliveryRow) unusual() bool {
+	return r.ExpiresAt != nil || r.ShapeID != nil || r.RetrySchedule != ""
+}
 
 // Parts of a query of deliveries, d, that look into the outbox. A join would let PostgreSQL
 // read the whole outbox where it was nearly empty when the plan was made.

@@ -92,6 +92,7 @@ func RowColumns() map[string][]string {
 		"rollup_minutes":   sqldb.ColumnsOf[rollupRow]().Names(),
 		"rollup_hours":     sqldb.ColumnsOf[rollupRow]().Names(),
 		"audit":            sqldb.ColumnsOf[auditRow]().Names(),
+		"event_types":      sqldb.ColumnsOf[eventTypeRow]().Names(),
 		"outbox":           sqldb.ColumnsOf[outboxRow]().Names(),
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 func handoverTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
-		"a delivery keeps its retry schedule":        handoverBySchedule,
+		"a delivery keeps its retry schedule":               handoverBySchedule,
 		"what failed alike is carried together":             handoverGroups,
 		"a carrier has so many members at most":             handoverSize,
 		"deliveries are handed over alone when that's said": handoverAlone,
