@@ -79,7 +79,7 @@ func (e *EventType) checkReplacement() []FieldError {
 	if e.ReplacedBy == nil {
 		return nil
 	}
-	message := ""
+	var message string
 	switch {
 	case !ValidEventType(*e.ReplacedBy):
 		message = "must be an event type, as call.ended, of at most 128 characters"

@@ -12,8 +12,9 @@ import (
 
 // Bounds of a retry schedule.
 const (
-	MaxScheduledRetries                        = 20
-	MinScheduledWaitMS, MaxScheduledWaitMS int = 100, 24 * 3600 * 1000
+	MaxScheduledRetries = 20
+	MinScheduledWaitMS  = 100
+	MaxScheduledWaitMS  = 24 * 3600 * 1000
 )
 
 // RetrySchedule is a list of waits in milliseconds, one before each retry; "" is none. It is a text, as the
@@ -61,6 +62,8 @@ func (s *RetrySchedule) UnmarshalJSON(text []byte) error {
 }
 
 // Value implements driver.Valuer: no schedule is null.
+//
+//nolint:nilnil // as it says
 func (s RetrySchedule) Value() (driver.Value, error) {
 	if s == "" {
 		return nil, nil

@@ -150,7 +150,7 @@ func settingsOf(w *postrider.Webhook) (CreateWebhook, error) {
 
 // apply stores the settings in the webhook.
 func (c CreateWebhook) apply(w *postrider.Webhook) {
-	w.WebhookSettings, w.Policy = c.WebhookSettings, c.Policy.Scheduled()
+	w.WebhookSettings, w.Policy = c.WebhookSettings, c.Scheduled()
 	w.Events = unique(c.Events)
 }
 

@@ -47,7 +47,7 @@ func (m *meter) spend(steps int) {
 	if m.spent > maxSteps {
 		panic(stop{errTooCostly})
 	}
-	if m.ctx.Err() != nil {
+	if m.ctx != nil && m.ctx.Err() != nil {
 		panic(stop{context.Cause(m.ctx)})
 	}
 }

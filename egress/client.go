@@ -36,6 +36,10 @@ const (
 type Config struct {
 	// AllowNetworks are special networks that may be delivered to.
 	AllowNetworks []netip.Prefix
+	// AllowHosts are names that may resolve to private addresses.
+	AllowHosts Hosts
+	// Proxy is what all connections go through; nil for none.
+	Proxy *Proxy
 	// UserAgent is sent with a request that has no User-Agent of its own.
 	UserAgent string
 	// MaxConnsPerHost limits the connections to one host and port; 0 means no limit. The wait
@@ -63,14 +67,15 @@ func New(config Config) *Client {
 		config.Resolver = &net.Resolver{}
 	}
 	g := newGuard(config.AllowNetworks)
+	g.hosts = config.AllowHosts
 	return &Client{
 		guard:     g,
 		now:       config.Now,
 		userAgent: config.UserAgent,
 		// A transport without an http.Client follows no redirect and keeps no cookie. Its
-		// Proxy is nil, because a proxy would connect without the guard.
+		// Proxy is nil, because it would connect without the guard: the dialer asks ours.
 		transport: &http.Transport{
-			DialContext: dialer{guard: g, resolver: config.Resolver}.dial,
+			DialContext: dialer{guard: g, resolver: config.Resolver, proxy: config.Proxy}.dial,
 			TLSClientConfig: &tls.Config{
 				MinVersion:         tls.VersionTLS12,
 				RootCAs:            config.RootCAs,
@@ -116,7 +121,8 @@ type Request struct {
 // PROTOCOL_ERROR, which the transport takes for a refusal (golang/go#47635).
 //
 // Post returns an error and no attempt when ctx ends first, the error is ctx's then, and when
-// this machine has no descriptor, port or buffer left for a connection ([ErrExhausted]).
+// this machine has no descriptor, port or buffer left for a connection ([ErrExhausted]), or the
+// proxy does not do its part ([ErrProxy]).
 func (c *Client) Post(ctx context.Context, request Request) (postrider.Attempt, time.Duration, error) {
 	started := c.now()
 	var seen progress
@@ -128,6 +134,9 @@ func (c *Client) Post(ctx context.Context, request Request) (postrider.Attempt, 
 	}
 	if exhausted := exhaustion(err); exhausted != nil && !seen.hasConnection() {
 		return postrider.Attempt{}, 0, exhausted
+	}
+	if !seen.hasConnection() && (errors.Is(err, ErrProxy) || err != nil && seen.proxyPending()) {
+		return postrider.Attempt{}, 0, ErrProxy
 	}
 	ended := c.now()
 	attempt := postrider.Attempt{

@@ -64,6 +64,7 @@ func (e *stageError) Unwrap() error { return e.err }
 type dialer struct {
 	guard    guard
 	resolver Resolver
+	proxy    *Proxy // nil: connections are made directly
 }
 
 // dial is the transport's DialContext.
@@ -79,17 +80,20 @@ func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, er
 	if err != nil {
 		return nil, errHost
 	}
-	addrs, err := d.resolve(ctx, host)
+	name, addrs, err := d.resolve(ctx, host)
 	if err != nil {
 		return nil, err
 	}
 	addrs = alternate(addrs)
-	connector := net.Dialer{ControlContext: d.control}
+	connector := net.Dialer{ControlContext: d.controlOf(name)}
 	conn, err := race(ctx, addrs[:min(len(addrs), maxAddresses)], func(ctx context.Context, addr netip.Addr) (net.Conn, error) {
 		if limit.dials.Add(1) > maxDials {
 			return nil, errNotTaken
 		}
 		limit.seen.dialling(addr)
+		if d.proxy != nil {
+			return d.proxy.connect(ctx, netip.AddrPortFrom(addr, uint16(port)), limit.seen)
+		}
 		return connector.DialContext(ctx, network, netip.AddrPortFrom(addr, uint16(port)).String())
 	})
 	if err != nil {
@@ -107,37 +111,39 @@ func addressOf(remote net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// resolve returns the addresses of a host. It returns an error when one of them is not
+// resolve returns the addresses of a host, and its name unless it is an address. It returns an error when one of them is not
 // permitted: an honest receiver's name does not resolve to an internal machine as well.
-func (d dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+func (d dialer) resolve(ctx context.Context, host string) (name string, addrs []netip.Addr, err error) {
 	name, addr, err := parseHost(host)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	addrs := []netip.Addr{addr}
+	addrs = []netip.Addr{addr}
 	if name != "" {
 		addrs, err = d.resolver.LookupNetIP(ctx, "ip", name)
 		if err == nil && len(addrs) == 0 {
 			err = &net.DNSError{Err: "no address", Name: name, IsNotFound: true}
 		}
 		if err != nil {
-			return nil, &stageError{result: postrider.ResultDNS, err: err}
+			return "", nil, &stageError{result: postrider.ResultDNS, err: err}
 		}
 	}
 	for _, addr := range addrs {
-		if !d.guard.permits(addr) {
-			return nil, errAddress
+		if !d.guard.permitsHost(name, addr) {
+			return "", nil, errAddress
 		}
 	}
-	return addrs, nil
+	return name, addrs, nil
 }
 
-// control checks the address of the socket before it connects. It is the last check, and does
-// not depend on the earlier ones.
-func (d dialer) control(_ context.Context, _, address string, _ syscall.RawConn) error {
-	target, err := netip.ParseAddrPort(address)
-	if err != nil || !d.guard.permits(target.Addr()) {
-		return errAddress
+// controlOf returns a check of the address of a socket before it connects to a host of the name. It is the last
+// check, and does not depend on the earlier ones.
+func (d dialer) controlOf(name string) func(_ context.Context, network, address string, _ syscall.RawConn) error {
+	return func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		target, err := netip.ParseAddrPort(address)
+		if err != nil || !d.guard.permitsHost(name, target.Addr()) {
+			return errAddress
+		}
+		return nil
 	}
-	return nil
 }

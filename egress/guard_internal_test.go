@@ -27,7 +27,7 @@ func TestControlIsTheLastLine(t *testing.T) {
 	} {
 		t.Run(address, func(t *testing.T) {
 			t.Parallel()
-			err := d.control(t.Context(), "tcp", address, nil)
+			err := d.controlOf("")(t.Context(), "tcp", address, nil)
 			require.Equal(t, passes, err == nil)
 		})
 	}

@@ -27,6 +27,25 @@ type progress struct {
 	wanted      bool // the server asked for a client certificate
 	connected   bool // the request has a connection
 	answered    bool // the first byte of the answer came
+	proxying    int  // connections to the proxy that are being made
+}
+
+// atProxy notes that a connection to the proxy is being made, or is not any more.
+func (p *progress) atProxy(begins bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if begins {
+		p.proxying++
+	} else {
+		p.proxying--
+	}
+}
+
+// proxyPending reports whether the exchange has come no farther than to the proxy.
+func (p *progress) proxyPending() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.proxying > 0
 }
 
 // certificateWanted notes that the server asked for a client certificate.
@@ -134,6 +153,8 @@ func describeConnect(err error) string {
 		return "the address is unreachable"
 	case errors.Is(err, errNotTaken):
 		return errNotTaken.Error()
+	case errors.Is(err, errTarget):
+		return errTarget.Error()
 	}
 	return "could not connect"
 }

@@ -82,6 +82,7 @@ func prefixes(networks ...string) []netip.Prefix {
 type guard struct {
 	special []netip.Prefix
 	allowed []netip.Prefix // exceptions from special
+	hosts   Hosts          // names with exceptions of their own, see [hostNetworks]
 }
 
 func newGuard(allowed []netip.Prefix) guard {

@@ -60,7 +60,7 @@ func (g guard) checkURL(rawURL string) error {
 		return err
 	case addr.IsValid() && !g.permits(addr):
 		return errAddress
-	case isLocalhost(name) && !g.permits(netip.AddrFrom4([4]byte{127, 0, 0, 1})) && !g.permits(netip.IPv6Loopback()):
+	case isLocalhost(name) && !g.hosts.has(name) && !g.permits(netip.AddrFrom4([4]byte{127, 0, 0, 1})) && !g.permits(netip.IPv6Loopback()):
 		return errAddress
 	}
 	return nil

@@ -18,11 +18,12 @@ import (
 // assemble creates the parts of this process. Each part knows the others only by the small
 // interfaces that it declares.
 func (s *Server) assemble() error {
-	networks, err := s.settings.networks(s.role.Networks)
+	reach, err := s.settings.egress(s.role.Networks)
 	if err != nil {
 		return err
 	}
-	poster := egress.New(egress.Config{AllowNetworks: networks, UserAgent: "Postrider/" + Version, Now: s.clock.Now})
+	reach.UserAgent, reach.Now = "Postrider/"+Version, s.clock.Now
+	poster := egress.New(reach)
 	s.workflows = workflows.NewClient(s.temporal, s.taskQueue)
 	if s.role.API != nil {
 		s.assembleAPI(poster)

@@ -19,6 +19,8 @@ var Version = "dev" //nolint:gochecknoglobals // -ldflags -X can set nothing els
 type Settings struct {
 	MetricsListen   string        `env:"POSTRIDER_METRICS_LISTEN" default:"127.0.0.1:9464" help:"Address of /metrics, /healthz and /readyz."`
 	AllowNetworks   string        `env:"POSTRIDER_ALLOW_NETWORKS" placeholder:"CIDRS" help:"Comma-separated CIDRs that may be delivered to though they are loopback, private or otherwise special; 'none' refuses all of these. Default: ${allow_networks}."`
+	AllowHosts      string        `env:"POSTRIDER_ALLOW_HOSTS" placeholder:"NAMES" help:"Comma-separated host names, and suffixes such as .internal.example, that may be delivered to though they resolve to loopback or private addresses. Addresses where clouds serve credentials stay refused."`
+	EgressProxy     string        `env:"POSTRIDER_EGRESS_PROXY" placeholder:"URL" help:"HTTP proxy through which all deliveries go, by CONNECT, such as http://proxy.corp:3128. Names are looked up and addresses checked here, before. Prefer the environment to the flag if the URL has a password: other users can see a command line."`
 	EncryptionKeys  string        `env:"POSTRIDER_ENCRYPTION_KEYS" placeholder:"KEYS" help:"Comma-separated base64 keys of 32 bytes that encrypt signing secrets and custom headers: the first encrypts, all decrypt. Prefer the environment to the flag: other users can see a command line."`
 	ShutdownTimeout time.Duration `env:"POSTRIDER_SHUTDOWN_TIMEOUT" default:"${shutdown_timeout}" help:"How long requests and attempts under way may take to end after SIGTERM. What is cut off is attempted again, by another process or after the next start."`
 
@@ -32,8 +34,23 @@ func (s *Settings) Validate() error {
 	if s.ShutdownTimeout < 0 {
 		return errors.New("--shutdown-timeout (POSTRIDER_SHUTDOWN_TIMEOUT): must not be negative")
 	}
-	_, err := s.networks(nil)
+	_, err := s.egress(nil)
 	return err
+}
+
+// egress returns how receivers are reached. fallback are the special networks that may be delivered to when the
+// setting names none.
+func (s *Settings) egress(fallback []netip.Prefix) (config egress.Config, err error) {
+	if config.AllowNetworks, err = s.networks(fallback); err != nil {
+		return config, err
+	}
+	if config.AllowHosts, err = egress.ParseHosts(s.AllowHosts); err != nil {
+		return config, fmt.Errorf("--allow-hosts (POSTRIDER_ALLOW_HOSTS): %w", err)
+	}
+	if config.Proxy, err = egress.ParseProxy(s.EgressProxy); err != nil {
+		return config, fmt.Errorf("--egress-proxy (POSTRIDER_EGRESS_PROXY): %w", err)
+	}
+	return config, nil
 }
 
 // networks returns the special networks that may be delivered to, or fallback when the

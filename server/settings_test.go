@@ -49,6 +49,19 @@ func TestWorkerSettingsNameTheFlag(t *testing.T) {
 	}
 }
 
+func TestEgressSettingsNameTheFlagAndNoPassword(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, (&Settings{AllowHosts: "hooks.corp,.internal.example", EgressProxy: "http://u:hush@proxy.corp:3128"}).Validate())
+	for flag, s := range map[string]*Settings{
+		"--allow-hosts (POSTRIDER_ALLOW_HOSTS): ":        {AllowHosts: "10.0.0.1"},
+		"--egress-proxy (POSTRIDER_EGRESS_PROXY): must ": {EgressProxy: "socks5://u:hush@proxy.corp"},
+	} {
+		err := s.Validate()
+		require.ErrorContains(t, err, flag)
+		require.NotContains(t, err.Error(), "hush")
+	}
+}
+
 func TestAPISettingsNameTheFlag(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, (&APISettings{}).Validate())

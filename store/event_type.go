@@ -35,7 +35,6 @@ type eventTypeTexts struct {
 
 func (r eventTypeRow) cursor() string { return r.ID }
 
-//nolint:unparam // it implements listed
 func (r eventTypeRow) item() (postrider.EventType, error) {
 	return postrider.EventType{
 		ID: r.ID, WorkspaceID: r.WorkspaceID, Type: r.Type,

@@ -96,6 +96,7 @@ func RowColumns() map[string][]string {
 		"audit":              sqldb.ColumnsOf[auditRow]().Names(),
 		"replays":            sqldb.ColumnsOf[replayRow]().Names(),
 		"replay_deliveries":  sqldb.ColumnsOf[replayDelivery]().Names(),
+		"event_types":        sqldb.ColumnsOf[eventTypeRow]().Names(),
 		"outbox":             sqldb.ColumnsOf[outboxRow]().Names(),
 	}
 }

@@ -103,7 +103,7 @@ func TestRowTypesHaveTheTablesColumns(t *testing.T) {
 	t.Parallel()
 	// The database alone writes and reads these, or statements name them.
 	others := map[string][]string{
-		"workspaces": {"generation"}, "webhooks": {"deleted_at"}, "webhook_stats": {"failing_told"},
+		"workspaces": {"generation", "catalogue"}, "webhooks": {"deleted_at"}, "webhook_stats": {"failing_told"},
 		"deliveries": {"handed_over", "trouble"}, "outbox": {"ahead"},
 	}
 	onBoth(t, func(t *testing.T, b *storetest.Bundle) {

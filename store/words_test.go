@@ -86,6 +86,7 @@ func TestWordsAreThoseOfTheSchema(t *testing.T) {
 			"replays.state":           replays,
 			"deliveries.state":        states,
 			"delivery_actions.action": store.ActionKinds(),
+			"event_types.enforcement": {string(postrider.EnforceOff), string(postrider.EnforceWarn), string(postrider.EnforceAll)},
 			"idempotency_keys.kind":   store.KeyKinds(),
 			"outbox.kind":             store.OutboxKinds(),
 			"webhooks.status": {
@@ -197,7 +198,7 @@ func TestMatchedColumnsRenewTheGeneration(t *testing.T) {
 	require.Greater(t, len(matched), 7)
 
 	changes := map[string]string{
-		"filter": "'true'", "shape_id": "'0'", "status": "'paused'", "events": "'[]'", "scope_type": "'persona'",
+		"filter": "'true'", "shape_id": "'0'", "retry_schedule_ms": "'1000'", "status": "'paused'", "events": "'[]'", "scope_type": "'persona'",
 		"persona_id": "'p'", "deleted_at": "created_at",
 	}
 	onBoth(t, func(t *testing.T, b *storetest.Bundle) {
