@@ -106,7 +106,7 @@ type FieldChange struct {
 func auditedFields() []string {
 	return []string{
 		"url", "events", "name", "description", "signing_method", "scope_type", "persona_id", "headers", "rate_limit", "max_in_flight",
-		"filter", "transform", "format", "park_seconds", "timeout_ms", "max_retries", "backoff_ms",
+		"filter", "transform", "format", "ordering", "on_exhausted", "park_seconds", "timeout_ms", "max_retries", "backoff_ms",
 		"status", "scopes", "expires_at", "revoked_at",
 	}
 }

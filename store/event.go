@@ -26,13 +26,14 @@ type eventRow struct {
 type eventOptions struct {
 	ExpiresAt         *sqldb.Time `db:"expires_at"`
 	WebhookID         *string     `db:"webhook_id"`
+	OrderingKey       *string     `db:"ordering_key"`
 	Headers           *string     // as headersRow has them; null without any
 	HeadersKeyID      *string     `db:"headers_key_id"`
 	HeadersCiphertext []byte      `db:"headers_ciphertext"`
 }
 
 func (o eventOptions) given() bool {
-	return o.ExpiresAt != nil || o.WebhookID != nil || o.Headers != nil
+	return o.ExpiresAt != nil || o.WebhookID != nil || o.OrderingKey != nil || o.Headers != nil
 }
 
 func (r eventRow) cursor() string { return r.Key }
@@ -45,7 +46,7 @@ func (r eventRow) event() postrider.Event {
 	return postrider.Event{
 		Key: r.Key, ID: r.ID, WorkspaceID: r.WorkspaceID, Type: r.Type, PersonaID: r.PersonaID,
 		Timestamp: r.OccurredAt.Time, DeliverAt: r.DeliverAt.Pointer(), Body: r.Body, CreatedAt: r.CreatedAt.Time,
-		ExpiresAt: r.ExpiresAt.Pointer(), WebhookID: r.WebhookID,
+		ExpiresAt: r.ExpiresAt.Pointer(), WebhookID: r.WebhookID, OrderingKey: r.OrderingKey,
 	}
 }
 

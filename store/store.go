@@ -57,8 +57,13 @@ type Store struct {
 	judging         chan struct{} // a token for each publication whose filters are evaluated
 	writes          writeProbe
 	matches         matchCache
-	starts, retries rounds // where the latest claims ended
-	fanOutTurn      struct {
+	starts, retries rounds   // where the latest claims ended
+	laneTurn        struct { // of [Store.MendLanes]
+		sync.Mutex
+
+		after string
+	}
+	fanOutTurn struct {
 		sync.Mutex
 
 		workspaceID string // whose fan-out had the latest step

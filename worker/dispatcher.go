@@ -52,6 +52,9 @@ type Queue interface {
 	// Expire fails some of the deliveries whose time is over. It reports whether another step is
 	// due now.
 	Expire(ctx context.Context) (more bool, err error)
+	// MendLanes looks at some of the queues of deliveries that are made one at a time, and mends those
+	// that have stopped. It reports whether another step is due now.
+	MendLanes(ctx context.Context) (more bool, err error)
 	// ClaimNotices returns operators' actions that workflows have still to be told of.
 	ClaimNotices(ctx context.Context, limit int, lease time.Duration) ([]postrider.Notice, error)
 	// Noticed says that the workflow of a notice was told.
@@ -178,6 +181,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		d.inSteps(ctx, "deliveries of a large publication", d.Queue.FanOut, d.Queue.WakeFanOuts())
 	})
 	tasks.Go(func() { d.inSteps(ctx, "deliveries that expire", d.Queue.Expire, nil) })
+	tasks.Go(func() { d.inSteps(ctx, "queues that have stopped go on", d.Queue.MendLanes, nil) })
 	tasks.Go(func() { d.inSteps(ctx, "workflows hear of operators' actions", d.tell, d.Queue.WakeNotices()) })
 	for ctx.Err() == nil {
 		d.releaseStranded(ctx, false)

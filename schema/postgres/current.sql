@@ -83,6 +83,7 @@ END) STORED,
     shape_id text COLLATE "C",
     held_at timestamptz,
     expires_at timestamptz,
+    lane text COLLATE "C",
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
     CONSTRAINT deliveries_state_check CHECK ((state = ANY (ARRAY['pending', 'delivering', 'retrying', 'parked', 'succeeded', 'failed', 'cancelled'])))
 ) PARTITION BY RANGE (id);
@@ -134,6 +135,7 @@ CREATE TABLE events (
     headers text,
     headers_key_id text COLLATE "C",
     headers_ciphertext bytea,
+    ordering_key text COLLATE "C",
     CONSTRAINT events_pkey PRIMARY KEY (key),
     CONSTRAINT events_type_check CHECK ((type <> ''))
 ) PARTITION BY RANGE (key);
@@ -184,6 +186,31 @@ CREATE INDEX idempotency_keys_created ON idempotency_keys (created_at);
 CREATE TABLE installation (
     task_queue text COLLATE "C" NOT NULL
 );
+
+CREATE TABLE lane_places (
+    delivery_id text COLLATE "C" NOT NULL,
+    lane text COLLATE "C" NOT NULL,
+    position bigint NOT NULL,
+    CONSTRAINT lane_places_pkey PRIMARY KEY (delivery_id)
+) WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=2000);
+
+CREATE INDEX lane_places_lane ON lane_places (lane, "position");
+
+CREATE TABLE lanes (
+    id text COLLATE "C" NOT NULL,
+    webhook_id text COLLATE "C" NOT NULL,
+    last bigint NOT NULL,
+    head text COLLATE "C",
+    since timestamptz NOT NULL,
+    blocked boolean NOT NULL,
+    wire_id text COLLATE "C",
+    wire_until timestamptz,
+    CONSTRAINT lanes_pkey PRIMARY KEY (id)
+) WITH (fillfactor=50, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=2000);
+
+CREATE INDEX lanes_blocked ON lanes (webhook_id, id) WHERE blocked;
+
+CREATE INDEX lanes_webhook ON lanes (webhook_id, id);
 
 CREATE TABLE outbox (
     delivery_id text COLLATE "C" NOT NULL,
@@ -367,6 +394,8 @@ CREATE TABLE webhooks (
     transform text,
     format text COLLATE "C" DEFAULT 'envelope' NOT NULL,
     shape_id text COLLATE "C",
+    ordering text COLLATE "C" DEFAULT 'none' NOT NULL,
+    on_exhausted text COLLATE "C" DEFAULT 'skip' NOT NULL,
     CONSTRAINT webhooks_pkey PRIMARY KEY (id),
     CONSTRAINT webhooks_secret_id_fkey FOREIGN KEY (secret_id) REFERENCES secrets(id),
     CONSTRAINT webhooks_status_check CHECK ((status = ANY (ARRAY['active', 'paused', 'disabled']))),
@@ -379,7 +408,7 @@ CREATE INDEX webhooks_status ON webhooks (workspace_id, status, id) WHERE (delet
 
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE (deleted_at IS NULL);
 
-CREATE TRIGGER webhooks_generation AFTER INSERT OR UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id ON webhooks FOR EACH ROW EXECUTE FUNCTION renew_generation();
+CREATE TRIGGER webhooks_generation AFTER INSERT OR UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id, ordering ON webhooks FOR EACH ROW EXECUTE FUNCTION renew_generation();
 
 CREATE TABLE workspaces (
     id text COLLATE "C" NOT NULL,

@@ -30,7 +30,7 @@ func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 		workspaceTests(), webhookTests(), secretTests(), headerTests(), publishTests(), matchTests(), idempotencyTests(), groupTests(),
 		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(),
 		sweepTests(), fanOutTests(), filterTests(), listTests(), expiryTests(), eventCancelTests(), eventHeaderTests(),
-		actTests(), searchTests(), auditTests(), statsTests(), seamTests(),
+		actTests(), orderTests(), orderActTests(), searchTests(), auditTests(), statsTests(), seamTests(),
 		lifecycleTests(), propertyTests(),
 	} {
 		for name, test := range part {
