@@ -29,7 +29,7 @@ const MaxActed = 500
 // Action is what an operator did to a delivery.
 type Action struct {
 	At     time.Time  `json:"at"`
-	Kind   ActionKind `json:"action" enum:"retry,cancel,pause,resume,edit"`
+	Kind   ActionKind `json:"action" enum:"retry,cancel,pause,resume,skip,edit"`
 	Actor  string     `json:"actor" doc:"Id of the API key."`
 	Detail string     `json:"detail" doc:"What it came to, in words."`
 }

@@ -115,7 +115,7 @@ type FieldChange struct {
 func auditedFields() []string {
 	return []string{
 		"url", "events", "name", "description", "signing_method", "scope_type", "persona_id", "headers", "rate_limit", "max_in_flight",
-		"filter", "transform", "format", "park_seconds", "circuit_breaker", "disable_after_seconds",
+		"filter", "transform", "format", "ordering", "on_exhausted", "park_seconds", "circuit_breaker", "disable_after_seconds",
 		"timeout_ms", "max_retries", "backoff_ms", "retry_schedule_ms",
 		"schema", "enforcement", "deprecated", "replaced_by", // not example, which may be somebody's data
 		"status", "scopes", "expires_at", "revoked_at",

@@ -83,6 +83,11 @@ type Delivery struct {
 	TraceContext string
 	// ShapeID names what is sent of the event, see [Shape]; "" is the envelope.
 	ShapeID string
+	// Lane is the queue of deliveries that are made one at a time; "" without an order.
+	Lane string
+	// BlockedBy is the delivery whose turn it is before this one's; "" for none. Only one that is read
+	// singly has it.
+	BlockedBy string
 }
 
 // Terms returns what an operator can change of the delivery.

@@ -40,6 +40,8 @@ type Event struct {
 	// WebhookID is the webhook that alone gets the event, whatever it subscribes to; nil sends
 	// it to every webhook that matches.
 	WebhookID *string
+	// OrderingKey puts it in order with others of the same key, for the webhooks that want that.
+	OrderingKey *string
 	// Headers go with each of its requests, in place of the webhook's of the same name.
 	Headers map[string]string
 	// SchemaValid is false when it was found to break the schema of its type, which only warns; else nil.

@@ -43,7 +43,7 @@ func ExampleWebhook_Validate() {
 		WebhookSettings: postrider.WebhookSettings{
 			URL: "ftp://example.com/hook", Events: []string{"call.*"}, SigningMethod: "none",
 			ScopeType: postrider.ScopeGlobal, MaxInFlight: postrider.DefaultMaxInFlight,
-			Format: postrider.FormatEnvelope,
+			Format: postrider.FormatEnvelope, Ordering: postrider.OrderingNone, OnExhausted: postrider.ExhaustedSkip,
 		},
 		Policy: postrider.Policy{TimeoutMS: 100, MaxRetries: 3, BackoffMS: 1000},
 	}

@@ -87,6 +87,8 @@ type WebhookSettings struct {
 	MaxInFlight   int               `json:"max_in_flight" db:"max_in_flight" minimum:"1" maximum:"1000" doc:"Requests at once."`
 	Filter        *string           `json:"filter" db:"filter" nullable:"true" minLength:"1" maxLength:"2048" doc:"A CEL expression of type bool over event (id, type, persona_id, timestamp, data): only events for which it is true are sent. One that fails on an event, for example because a field is not there, does not match." example:"event.data.amount > 100"`
 	Transform     *string           `json:"transform" db:"transform" nullable:"true" minLength:"1" maxLength:"8192" doc:"A CEL expression over event whose result is sent as the body, in JSON of at most 256 KiB. Where it fails on an event the delivery fails with the result transform, without a request. Not together with a format other than envelope."`
+	Ordering      Ordering          `json:"ordering" db:"ordering" enum:"none,key,fifo" doc:"none: deliveries are made side by side. key: those of events with the same ordering_key one at a time, in the order in which the events were accepted; those without an ordering_key side by side. fifo: all one at a time. A delivery that is being retried, is paused or is due later holds up those after it. What was accepted before a change keeps its order."`
+	OnExhausted   OnExhausted       `json:"on_exhausted" db:"on_exhausted" enum:"skip,block" doc:"With an ordering, after a delivery that failed: skip goes on with the next; block holds its key, or with fifo the webhook, until somebody retries, skips or cancels it. One that expired or was parked for too long never blocks."`
 	Format        Format            `json:"format" db:"format" enum:"envelope,data,thin,cloudevents" doc:"The body: envelope: id, type, timestamp, persona_id and data; data: the event's data alone; thin: the envelope without data; cloudevents: CloudEvents 1.0 in structured mode. What was accepted before a change of format or transform keeps the old one."`
 	ParkSeconds   int               `json:"park_seconds" db:"park_seconds" minimum:"0" maximum:"2592000" doc:"How long what waits for the webhook is kept while it is not active; then it fails. 0: as long as finished deliveries are kept."`
 
@@ -196,6 +198,12 @@ func (w *Webhook) Validate(methods []SigningMethod) []FieldError {
 	}
 	between("max_in_flight", w.MaxInFlight, MinMaxInFlight, MaxMaxInFlight)
 	broken = append(broken, w.checkShape()...)
+	if !slices.Contains(Orderings(), w.Ordering) {
+		add("ordering", "must be one of "+joined(Orderings()), w.Ordering)
+	}
+	if w.OnExhausted != ExhaustedSkip && w.OnExhausted != ExhaustedBlock {
+		add("on_exhausted", "must be skip or block", w.OnExhausted)
+	}
 	between("park_seconds", w.ParkSeconds, 0, MaxParkSeconds)
 	between("disable_after_seconds", w.DisableAfterSeconds, 0, MaxDisableAfterSeconds)
 	return broken

@@ -18,6 +18,7 @@ func validWebhook() postrider.Webhook {
 		WebhookSettings: postrider.WebhookSettings{
 			URL: "https://example.com/hook", Events: []string{"*"}, SigningMethod: "hmac_sha256", ScopeType: postrider.ScopeGlobal,
 			MaxInFlight: postrider.DefaultMaxInFlight, Format: postrider.FormatEnvelope,
+			Ordering: postrider.OrderingNone, OnExhausted: postrider.ExhaustedSkip,
 		},
 		Policy: postrider.Policy{
 			TimeoutMS: postrider.DefaultTimeoutMS, MaxRetries: postrider.DefaultMaxRetries, BackoffMS: postrider.DefaultBackoffMS,
@@ -72,6 +73,8 @@ func TestValidateNamesTheField(t *testing.T) {
 		"long name":          {"name", func(w *postrider.Webhook) { w.Name = &long }},
 		"long description":   {"description", func(w *postrider.Webhook) { w.Description = &long }},
 		"unknown method":     {"signing_method", func(w *postrider.Webhook) { w.SigningMethod = "md5" }},
+		"unknown ordering":   {"ordering", func(w *postrider.Webhook) { w.Ordering = "lifo" }},
+		"unknown outcome":    {"on_exhausted", func(w *postrider.Webhook) { w.OnExhausted = "" }},
 		"unknown scope":      {"scope_type", func(w *postrider.Webhook) { w.ScopeType = "team" }},
 		"persona without id": {"persona_id", func(w *postrider.Webhook) { w.ScopeType = postrider.ScopePersona }},
 		"id without persona": {"persona_id", func(w *postrider.Webhook) { w.PersonaID = &long }},

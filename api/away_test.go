@@ -62,6 +62,10 @@ func (s *awayStore) ResumeWebhook(context.Context, string, string) (postrider.We
 	return postrider.Webhook{}, s.err()
 }
 
+func (s *awayStore) Blockers(ctx context.Context, webhookID string) ([]postrider.Blocker, error) {
+	return unless(s, func() ([]postrider.Blocker, error) { return s.Store.Blockers(ctx, webhookID) })
+}
+
 func (s *awayStore) DeleteWebhook(context.Context, string, string) error { return s.err() }
 
 func (s *awayStore) Secret(context.Context, string, string) (postrider.Secret, error) {

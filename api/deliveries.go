@@ -84,7 +84,8 @@ type Delivery struct {
 // deliveryWithAttempts is the answer about one delivery.
 type deliveryWithAttempts struct {
 	Delivery
-	Attempts []postrider.Attempt `json:"attempts" nullable:"false"`
+	BlockedBy *string             `json:"blocked_by" doc:"The delivery that this one waits for, where its webhook has an ordering; null for none."`
+	Attempts  []postrider.Attempt `json:"attempts" nullable:"false"`
 }
 
 func showDelivery(d postrider.Delivery) Delivery {
@@ -199,7 +200,11 @@ type deliveryInput struct {
 
 func (s *server) getDelivery(ctx context.Context, in *deliveryInput) (*rest.Output[deliveryWithAttempts], error) {
 	d, attempts, err := s.deliveryAndAttempts(ctx, in.ID)
-	return &rest.Output[deliveryWithAttempts]{Body: deliveryWithAttempts{Delivery: showDelivery(d), Attempts: attempts}}, err
+	shown := deliveryWithAttempts{Delivery: showDelivery(d), Attempts: attempts}
+	if d.BlockedBy != "" {
+		shown.BlockedBy = &d.BlockedBy
+	}
+	return &rest.Output[deliveryWithAttempts]{Body: shown}, err
 }
 
 // deliveryAndAttempts reads both from the database. The attempts are never nil.

@@ -59,7 +59,7 @@ func TestGetDelivery(t *testing.T) {
 	want := map[string]any{
 		"id": id, "webhook_id": webhook, "event_id": "e1", "event_type": "call.ended", "state": "pending", "attempt_count": 0.0,
 		"next_attempt_at": nil, "last_error": nil, "created_at": "2026-08-03T12:00:00Z", "finished_at": nil,
-		"expires_at": nil, "workflow_id": nil, "replay_of": nil, "attempts": []any{},
+		"expires_at": nil, "workflow_id": nil, "replay_of": nil, "attempts": []any{}, "blocked_by": nil,
 	}
 	require.Equal(t, want, b.do(http.MethodGet, deliveriesPath+"/"+id, "").object(http.StatusOK))
 

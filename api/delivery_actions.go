@@ -34,15 +34,18 @@ func actionRoutes() []actionRoute {
 			"Of a finished delivery it sends the event again, under the webhook's settings as they are now: " +
 			"the answer is the new delivery, with `replay_of`; further calls answer with that one until it is finished. " +
 			"What a retry has made succeed in the last ten seconds is the answer, too. " +
-			"Refused while the delivery is paused, or its webhook is not active."},
+			"Of one that blocks an ordering it takes the place. " +
+			"Refused while the delivery is paused, waits behind another, or its webhook is not active."},
 		{postrider.ActionCancel, "Cancel Delivery", "No more attempts are made. " +
-			"One that is under way ends as it ends, and is kept. May be repeated."},
+			"One that is under way ends as it ends, and is kept. A failed delivery that blocks an ordering stays failed, and blocks no more. " +
+			"May be repeated."},
 		{postrider.ActionPause, "Pause Delivery", "Parks the delivery until it is resumed, whatever its webhook does. " +
 			"An attempt that is under way ends as it ends. Kept for the webhook's `park_seconds`. May be repeated."},
 		{postrider.ActionResume, "Resume Delivery", "Ends a pause: the next attempt is made now, " +
 			"or when the webhook is active. May be repeated."},
-		{postrider.ActionSkip, "Skip Delivery", "Lets the next delivery of an ordering go. " +
-			"No webhook has an ordering yet, so this is always a 409."},
+		{postrider.ActionSkip, "Skip Delivery", "Lets the next delivery of an ordering go: the one whose turn it is fails, " +
+			"and one that has failed and blocks the others blocks no more. An attempt that is under way ends before the next one goes. " +
+			"Refused for a delivery without an order, for one that waits behind another, and for a finished one that blocks nothing."},
 	}
 }
 

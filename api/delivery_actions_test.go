@@ -37,7 +37,7 @@ func TestActionsOnADelivery(t *testing.T) {
 	require.Equal(t, "retrying", resumed["state"])
 	require.Equal(t, "2026-08-03T13:00:00Z", resumed["next_attempt_at"])
 	require.Equal(t, id, b.act(id, "retry").text(http.StatusAccepted, "id"))
-	require.Contains(t, b.act(id, "skip").problem(http.StatusConflict).Detail, "has no ordering")
+	require.Contains(t, b.act(id, "skip").problem(http.StatusConflict).Detail, "it has no order")
 	require.Equal(t, "cancelled", b.act(id, "cancel").text(http.StatusAccepted, "state"))
 	require.Contains(t, b.act(id, "resume").problem(http.StatusConflict).Detail, "the delivery is cancelled: it has ended; retry is possible")
 	b.act("dlv_unknown", "retry").problem(http.StatusNotFound)

@@ -175,7 +175,7 @@ func (c compactJSON) readEvent(value gjson.Result, event *publishEvent) bool {
 }
 
 // plainFields is how many fields an event has.
-const plainFields = 9
+const plainFields = 10
 
 // longestTTL is the length of the longest ttl_seconds as text.
 const longestTTL = 7
@@ -216,6 +216,10 @@ func (p *publishEvent) readText(name string, value gjson.Result) bool {
 		return setPlain(&p.PersonaID, value, func(s string) bool { return s != "" && postrider.CheckPersonaID(&s) == "" })
 	case "webhook_id":
 		return setPlain(&p.WebhookID, value, func(s string) bool { return s != "" && len(s) <= maxWebhookID })
+	case "ordering_key":
+		return setPlain(&p.OrderingKey, value, func(s string) bool {
+			return s != "" && utf8.RuneCountInString(s) <= postrider.MaxOrderingKeyLength
+		})
 	case "timestamp":
 		return setPlain(&p.Timestamp, value, rest.IsTime)
 	case "deliver_at":

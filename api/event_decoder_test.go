@@ -52,8 +52,9 @@ func drawBody(t *rapid.T) string {
 			"timestamp":  {`"2026-08-01T10:00:00.1234567+02:00"`, `"2026-08-01"`, `null`, `"2026-08-01T10:00:00Z"`, `"0000-01-01T00:00:00Z"`},
 			"deliver_at": {`"2026-08-01T10:00:00Z"`, `"soon"`, `null`},
 
-			"ttl_seconds": {`60`, `1`, `2592000`, `2592001`, `0`, `-1`, `1.0`, `1e2`, `060`, `"60"`, `null`, `99999999999999999999`},
-			"webhook_id":  {`"wh_1"`, `""`, `null`, `1`, `"` + strings.Repeat("w", 129) + `"`},
+			"ordering_key": {`"a"`, `""`, `null`, `1`, `"a\u0062"`, `"` + strings.Repeat("ä", 256) + `"`, `"` + strings.Repeat("a", 257) + `"`},
+			"ttl_seconds":  {`60`, `1`, `2592000`, `2592001`, `0`, `-1`, `1.0`, `1e2`, `060`, `"60"`, `null`, `99999999999999999999`},
+			"webhook_id":   {`"wh_1"`, `""`, `null`, `1`, `"` + strings.Repeat("w", 129) + `"`},
 			"headers": {
 				`{"X-A": "1", "x-b" : "2"}`, `{}`, `null`, `{"X-A":"1","X-A":"2"}`, `{"X-A":"1","x-a":"2"}`, `{"X-A":1}`, `{"Host":"a"}`,
 				`{"X-\u0041":"1"}`, `{"X-A":"\u0031"}`, `[]`, `{"":"1"}`,
@@ -61,7 +62,7 @@ func drawBody(t *rapid.T) string {
 		}
 		names := []string{"type", "data"}
 		others := []string{
-			"id", "persona_id", "timestamp", "deliver_at", "ttl_seconds", "webhook_id", "headers", "id", "timestamp", "type", "data", "x", "Type",
+			"id", "persona_id", "timestamp", "deliver_at", "ttl_seconds", "ordering_key", "webhook_id", "headers", "id", "timestamp", "type", "data", "x", "Type",
 			`t\u0079pe`,
 		}
 		names = append(names, rapid.SliceOfN(rapid.SampledFrom(others), 0, 3).Draw(t, "names")...)
@@ -116,7 +117,7 @@ func TestPlainBodies(t *testing.T) {
 	b := newBothWays()
 	event := `{"type":"call.ended","data":{"a":"\u0000 \\ \" ü"},"id":"order-1",` +
 		`"persona_id":"Jörg","timestamp":"2026-08-01T10:00:00.5+02:00","deliver_at":null,` +
-		`"ttl_seconds":2592000,"webhook_id":"wh_1","headers":{"X-Tenant":"a b","x-other":""}}`
+		`"ttl_seconds":2592000,"ordering_key":"k","webhook_id":"wh_1","headers":{"X-Tenant":"a b","x-other":""}}`
 	for _, body := range []string{
 		event, " " + event + "\n", `{"events":[` + event + `]}`, `{"events": [ ` + strings.Repeat(event+" , ", 499) + event + ` ] }`,
 	} {

@@ -24,9 +24,10 @@ type publishEvent struct {
 	Timestamp *string         `json:"timestamp,omitempty" nullable:"true" format:"date-time" doc:"When it happened (RFC 3339); now when left out."`
 	DeliverAt *string         `json:"deliver_at,omitempty" nullable:"true" format:"date-time" doc:"When to deliver it (RFC 3339), at most 90 days ahead; at once when left out or past."`
 
-	TTLSeconds *int              `json:"ttl_seconds,omitempty" nullable:"true" minimum:"1" maximum:"2592000" doc:"For how long after it was accepted it is worth delivering. No request is made after that: what is not delivered by then fails with last_error expired, at once when the next retry would come too late. deliver_at must be earlier. Never when left out."`
-	Headers    map[string]string `json:"headers,omitempty" nullable:"true" maxProperties:"32" doc:"Headers added to the requests of this event, under the rules of a webhook's headers. They replace the webhook's of the same name. They are encrypted at rest."`
-	WebhookID  *string           `json:"webhook_id,omitempty" nullable:"true" minLength:"1" maxLength:"128" doc:"Sends it to this webhook alone, whatever events that subscribes to; parked where that is paused or disabled. A webhook of a persona gets no event of another persona, and may get one without."`
+	TTLSeconds  *int              `json:"ttl_seconds,omitempty" nullable:"true" minimum:"1" maximum:"2592000" doc:"For how long after it was accepted it is worth delivering. No request is made after that: what is not delivered by then fails with last_error expired, at once when the next retry would come too late. deliver_at must be earlier. Never when left out."`
+	Headers     map[string]string `json:"headers,omitempty" nullable:"true" maxProperties:"32" doc:"Headers added to the requests of this event, under the rules of a webhook's headers. They replace the webhook's of the same name. They are encrypted at rest."`
+	OrderingKey *string           `json:"ordering_key,omitempty" nullable:"true" minLength:"1" maxLength:"256" doc:"Webhooks with the ordering key get events with the same one in the order in which they were accepted, one at a time."`
+	WebhookID   *string           `json:"webhook_id,omitempty" nullable:"true" minLength:"1" maxLength:"128" doc:"Sends it to this webhook alone, whatever events that subscribes to; parked where that is paused or disabled. A webhook of a persona gets no event of another persona, and may get one without."`
 }
 
 // publishBatch is the body of a batch request.
@@ -54,14 +55,15 @@ type receipts struct {
 
 // Event is an event in a list.
 type Event struct {
-	ID        string     `json:"id"`
-	Type      string     `json:"type"`
-	PersonaID *string    `json:"persona_id"`
-	Timestamp time.Time  `json:"timestamp" doc:"When it happened, by the publisher's word."`
-	DeliverAt *time.Time `json:"deliver_at" doc:"When it was to be delivered; null for at once."`
-	ExpiresAt *time.Time `json:"expires_at" doc:"No request of it is made from then on; null for never."`
-	WebhookID *string    `json:"webhook_id" doc:"The webhook that alone gets it; null for all that subscribe to it."`
-	CreatedAt time.Time  `json:"created_at" doc:"When it was accepted."`
+	ID          string     `json:"id"`
+	Type        string     `json:"type"`
+	PersonaID   *string    `json:"persona_id"`
+	Timestamp   time.Time  `json:"timestamp" doc:"When it happened, by the publisher's word."`
+	DeliverAt   *time.Time `json:"deliver_at" doc:"When it was to be delivered; null for at once."`
+	ExpiresAt   *time.Time `json:"expires_at" doc:"No request of it is made from then on; null for never."`
+	WebhookID   *string    `json:"webhook_id" doc:"The webhook that alone gets it; null for all that subscribe to it."`
+	OrderingKey *string    `json:"ordering_key" doc:"Of those with the same one, webhooks with the ordering key get one at a time; null without one."`
+	CreatedAt   time.Time  `json:"created_at" doc:"When it was accepted."`
 
 	SchemaValid *bool `json:"schema_valid" doc:"false when it breaks the schema of its type, which only warned; null when nothing is known against it."`
 }
@@ -83,8 +85,8 @@ func showReceipt(r postrider.Receipt) Receipt {
 func showEvent(e postrider.Event) Event {
 	return Event{
 		ID: e.ID, Type: e.Type, PersonaID: e.PersonaID,
-		Timestamp: e.Timestamp, DeliverAt: e.DeliverAt, ExpiresAt: e.ExpiresAt, WebhookID: e.WebhookID, CreatedAt: e.CreatedAt,
-		SchemaValid: e.SchemaValid,
+		Timestamp: e.Timestamp, DeliverAt: e.DeliverAt, ExpiresAt: e.ExpiresAt, WebhookID: e.WebhookID, OrderingKey: e.OrderingKey,
+		CreatedAt: e.CreatedAt, SchemaValid: e.SchemaValid,
 	}
 }
 
@@ -130,6 +132,9 @@ func (p publishEvent) hash() string {
 	}
 	if p.WebhookID != nil {
 		later("webhook_id", *p.WebhookID)
+	}
+	if p.OrderingKey != nil {
+		later("ordering_key", *p.OrderingKey)
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Headers)) {
 		later("headers."+name, p.Headers[name])

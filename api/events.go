@@ -139,7 +139,7 @@ func (s *server) newEvent(request publishEvent, workspaceID string, now time.Tim
 	event := postrider.Event{
 		Key: key, ID: key, WorkspaceID: workspaceID,
 		Type: request.Type, PersonaID: request.PersonaID, Timestamp: now, CreatedAt: now,
-		WebhookID: request.WebhookID, Headers: request.Headers,
+		WebhookID: request.WebhookID, OrderingKey: request.OrderingKey, Headers: request.Headers,
 	}
 	if request.ID != nil {
 		event.ID = *request.ID

@@ -51,7 +51,7 @@ func TestReadEvent(t *testing.T) {
 	want := map[string]any{
 		"id": "order-1", "type": "call.ended", "persona_id": "p1",
 		"timestamp": "2026-08-01T08:00:00.123456Z", "deliver_at": "2026-08-04T00:00:00Z", "created_at": "2026-08-03T12:00:00Z",
-		"expires_at": nil, "webhook_id": nil, "schema_valid": nil, "headers": map[string]any{},
+		"expires_at": nil, "webhook_id": nil, "ordering_key": nil, "schema_valid": nil, "headers": map[string]any{},
 		"data": map[string]any{"a": "<&>", "b": 1.5},
 	}
 	require.Equal(t, want, read.object(http.StatusOK))

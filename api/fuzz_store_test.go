@@ -80,7 +80,7 @@ func (s *cannedStore) webhook() postrider.Webhook {
 		ID: s.world.webhook, WorkspaceID: s.world.workspace, Status: postrider.WebhookActive,
 		WebhookSettings: postrider.WebhookSettings{
 			URL: "https://example.com/hook", Events: []string{"*"}, SigningMethod: "hmac_sha256", ScopeType: postrider.ScopeGlobal,
-			MaxInFlight: postrider.DefaultMaxInFlight, Headers: map[string]string{"X-A": "1"},
+			MaxInFlight: postrider.DefaultMaxInFlight, Ordering: postrider.OrderingNone, OnExhausted: postrider.ExhaustedSkip, Headers: map[string]string{"X-A": "1"},
 		},
 		Policy: postrider.Policy{TimeoutMS: 5000, MaxRetries: 3, BackoffMS: 1000},
 	}
@@ -112,6 +112,10 @@ func (s *cannedStore) UpdateWebhook(
 	}
 	takes(changed)
 	return only(w, id, s.world.webhook)
+}
+
+func (s *cannedStore) Blockers(_ context.Context, webhookID string) ([]postrider.Blocker, error) {
+	return []postrider.Blocker{{OrderingKey: &webhookID, DeliveryID: webhookID, State: postrider.StateFailed}}, nil
 }
 
 func (s *cannedStore) DeleteWebhook(_ context.Context, _, id string) error {

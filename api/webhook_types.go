@@ -65,8 +65,8 @@ func defaultsOf(settings CreateWebhook) map[string]any {
 	return fields
 }
 
-// webhook is the answer about a webhook. It never has the secret.
-type webhook struct {
+// Webhook is the answer about a webhook. It never has the secret.
+type Webhook struct {
 	ID string `json:"id" example:"wh_019a8f3c5b7e7c3a9d2e4f6081a2b3c4"`
 	postrider.WebhookSettings
 
@@ -83,9 +83,37 @@ type webhook struct {
 }
 
 // TransformSchema implements huma.SchemaTransformer.
-func (webhook) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+func (Webhook) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
 	nameMethods(s)
 	return s
+}
+
+// webhookWithOrder is the answer about one webhook.
+type webhookWithOrder struct {
+	Webhook
+	BlockedBy []blocker `json:"blocked_by" nullable:"false" maxItems:"10" doc:"Deliveries that hold others up by the webhook's ordering: they failed and block, are being retried, are paused, or are due later. Those that block come first; ten at most."`
+}
+
+// TransformSchema implements huma.SchemaTransformer.
+func (webhookWithOrder) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	nameMethods(s)
+	return s
+}
+
+// blocker is a delivery that holds others up.
+type blocker struct {
+	OrderingKey *string                 `json:"ordering_key" doc:"Of those that it holds up; null where all of the webhook wait for it."`
+	DeliveryID  string                  `json:"delivery_id" doc:"Retry, skip or cancel it, or resume it, to let the others go."`
+	State       postrider.DeliveryState `json:"state" enum:"pending,delivering,retrying,parked,succeeded,failed,cancelled"`
+	Since       time.Time               `json:"since" doc:"Since when it is its turn, or it blocks or is paused."`
+}
+
+func showBlockers(blockers []postrider.Blocker) []blocker {
+	shown := make([]blocker, len(blockers))
+	for i, b := range blockers {
+		shown[i] = blocker(b)
+	}
+	return shown
 }
 
 // webhookStats count a webhook's finished deliveries.
@@ -97,8 +125,8 @@ type webhookStats struct {
 
 // showWebhook returns a webhook as the caller may see it: the values of custom headers, which often
 // are credentials, need the scope manage.
-func showWebhook(ctx context.Context, w postrider.Webhook) webhook {
-	shown := webhook{
+func showWebhook(ctx context.Context, w postrider.Webhook) Webhook {
+	shown := Webhook{
 		ID: w.ID, WebhookSettings: w.WebhookSettings, SecretID: w.SecretID, DeliverySettings: w.Policy,
 		Status: w.Status, DisabledReason: w.DisabledReason, Health: w.Health,
 		Stats: webhookStats{
@@ -133,6 +161,7 @@ func newWebhookSettings() CreateWebhook {
 			SigningMethod: signing.Methods()[0], ScopeType: postrider.ScopeGlobal, MaxInFlight: postrider.DefaultMaxInFlight,
 			ParkSeconds: postrider.DefaultParkSeconds, Format: postrider.FormatEnvelope,
 			CircuitBreaker: true, DisableAfterSeconds: postrider.DefaultDisableAfterSeconds,
+			Ordering: postrider.OrderingNone, OnExhausted: postrider.ExhaustedSkip,
 		},
 		Policy: postrider.Policy{
 			TimeoutMS: postrider.DefaultTimeoutMS, MaxRetries: postrider.DefaultMaxRetries, BackoffMS: postrider.DefaultBackoffMS,

@@ -31,6 +31,8 @@ type webhookStore interface {
 	// ResumeWebhook makes a paused or disabled webhook active.
 	ResumeWebhook(ctx context.Context, workspaceID, id string) (postrider.Webhook, error)
 	DeleteWebhook(ctx context.Context, workspaceID, id string) error
+	// Blockers returns some of the deliveries that hold others of the webhook up by its ordering.
+	Blockers(ctx context.Context, webhookID string) ([]postrider.Blocker, error)
 }
 
 const tagWebhooks = "Webhooks"
@@ -87,7 +89,7 @@ func (s *server) routeWebhooks() {
 
 type createdWebhook struct {
 	Location string `header:"Location" doc:"Path of the new webhook."`
-	Body     webhook
+	Body     Webhook
 }
 
 func (s *server) createWebhook(ctx context.Context, _ *struct{}, settings CreateWebhook) (*createdWebhook, error) {
@@ -153,7 +155,7 @@ type listWebhooksInput struct {
 	PersonaID string                  `query:"persona_id" doc:"Only those of this persona."`
 }
 
-func (s *server) listWebhooks(ctx context.Context, in *listWebhooksInput) (*rest.Output[rest.List[webhook]], error) {
+func (s *server) listWebhooks(ctx context.Context, in *listWebhooksInput) (*rest.Output[rest.List[Webhook]], error) {
 	page, err := in.Page(postrider.PrefixWebhook)
 	if err != nil {
 		return nil, err
@@ -166,7 +168,7 @@ func (s *server) listWebhooks(ctx context.Context, in *listWebhooksInput) (*rest
 	if err != nil {
 		return nil, err
 	}
-	return rest.ListOf(found, func(w postrider.Webhook) webhook { return showWebhook(ctx, w) }), nil
+	return rest.ListOf(found, func(w postrider.Webhook) Webhook { return showWebhook(ctx, w) }), nil
 }
 
 // WebhookPath is the path of a route on one webhook.
@@ -174,12 +176,16 @@ type WebhookPath struct {
 	ID string `path:"id" doc:"Id of the webhook."`
 }
 
-func (s *server) getWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[webhook], error) {
+func (s *server) getWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[webhookWithOrder], error) {
 	w, err := s.Store.Webhook(ctx, rest.Workspace(ctx), in.ID)
-	return &rest.Output[webhook]{Body: showWebhook(ctx, w)}, err
+	if err != nil {
+		return nil, err
+	}
+	blockers, err := s.Store.Blockers(ctx, w.ID)
+	return &rest.Output[webhookWithOrder]{Body: webhookWithOrder{Webhook: showWebhook(ctx, w), BlockedBy: showBlockers(blockers)}}, err
 }
 
-func (s *server) updateWebhook(ctx context.Context, in *WebhookPath, patch rest.Patch[updateWebhook]) (*rest.Output[webhook], error) {
+func (s *server) updateWebhook(ctx context.Context, in *WebhookPath, patch rest.Patch[updateWebhook]) (*rest.Output[Webhook], error) {
 	if patch.IsNull("secret") {
 		return nil, rest.BrokenField("body.secret", "cannot be removed; set signing_method to none to stop signing", nil)
 	}
@@ -190,7 +196,7 @@ func (s *server) updateWebhook(ctx context.Context, in *WebhookPath, patch rest.
 	w, err := s.Store.UpdateWebhook(ctx, rest.Workspace(ctx), in.ID, func(edit *postrider.WebhookEdit) error {
 		return s.editWebhook(ctx, edit, patch, refusal)
 	})
-	return &rest.Output[webhook]{Body: showWebhook(ctx, w)}, err
+	return &rest.Output[Webhook]{Body: showWebhook(ctx, w)}, err
 }
 
 // editWebhook changes a stored webhook as the patch says.
@@ -289,14 +295,14 @@ func originOf(address string) string {
 	return strings.ToLower(u.Scheme + "://" + strings.TrimSuffix(u.Hostname(), ".") + ":" + port)
 }
 
-func (s *server) pauseWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[webhook], error) {
+func (s *server) pauseWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[Webhook], error) {
 	w, err := s.Store.PauseWebhook(ctx, rest.Workspace(ctx), in.ID)
-	return &rest.Output[webhook]{Body: showWebhook(ctx, w)}, err
+	return &rest.Output[Webhook]{Body: showWebhook(ctx, w)}, err
 }
 
-func (s *server) resumeWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[webhook], error) {
+func (s *server) resumeWebhook(ctx context.Context, in *WebhookPath) (*rest.Output[Webhook], error) {
 	w, err := s.Store.ResumeWebhook(ctx, rest.Workspace(ctx), in.ID)
-	return &rest.Output[webhook]{Body: showWebhook(ctx, w)}, err
+	return &rest.Output[Webhook]{Body: showWebhook(ctx, w)}, err
 }
 
 func (s *server) deleteWebhook(ctx context.Context, in *WebhookPath) (*struct{}, error) {

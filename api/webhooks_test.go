@@ -34,7 +34,7 @@ func TestCreateWebhookAnswersTheContractsShape(t *testing.T) {
 		"name": nil, "description": nil, "signing_method": "hmac_sha256", "scope_type": "global", "persona_id": nil,
 		"delivery_settings": map[string]any{"timeout_ms": 5000.0, "max_retries": 3.0, "backoff_ms": 1000.0},
 		"headers":           map[string]any{}, "rate_limit": nil, "max_in_flight": 32.0, "park_seconds": 604800.0,
-		"filter": nil, "transform": nil, "format": "envelope",
+		"filter": nil, "transform": nil, "format": "envelope", "ordering": "none", "on_exhausted": "skip",
 		"circuit_breaker": true, "disable_after_seconds": 432000.0,
 		"status": "active", "disabled_reason": nil,
 		"health":           map[string]any{"state": "ok", "failing_since": nil, "consecutive_failures": 0.0, "open_until": nil},
@@ -43,6 +43,7 @@ func TestCreateWebhookAnswersTheContractsShape(t *testing.T) {
 		"created_at": "2026-08-03T12:00:00Z", "updated_at": "2026-08-03T12:00:00Z",
 	}
 	require.Equal(t, want, got)
+	want["blocked_by"] = []any{} // of one that is read singly
 	require.Equal(t, want, b.do(http.MethodGet, webhooksPath+"/"+got["id"].(string), "").object(http.StatusOK))
 }
 

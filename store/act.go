@@ -98,6 +98,7 @@ type acted struct {
 	row     *outboxRow // nil without one
 	webhook actedWebhook
 	latest  actionRow // the action before; zero without one
+	lane    *laneRow  // nil when it is in none
 
 	shown string // the delivery that the answer shows
 	err   error  // why the action is refused
@@ -111,6 +112,8 @@ type actedWebhook struct {
 	Status  postrider.WebhookStatus
 	Deleted bool
 	ShapeID *string `db:"shape_id"`
+
+	Ordering postrider.Ordering
 	postrider.Policy
 }
 
@@ -151,6 +154,9 @@ func (a *acting) audit(ctx context.Context, deliveryIDs []string) error {
 
 // act makes the action on one delivery, or says why it is refused.
 func (a *acting) act(ctx context.Context, x *acted) error {
+	if err := a.findLane(ctx, x); err != nil {
+		return err
+	}
 	switch a.request.Kind {
 	case postrider.ActionRetry:
 		return a.retry(ctx, x)
@@ -163,12 +169,12 @@ func (a *acting) act(ctx context.Context, x *acted) error {
 	case postrider.ActionEdit:
 		return a.edit(ctx, x)
 	case postrider.ActionSkip:
-		x.refuse("its webhook has no ordering, so nothing waits for it to be skipped; cancel is possible")
+		return a.skip(ctx, x)
 	}
 	return nil
 }
 
-// load locks the deliveries, what an edit changes of their expiries, and their outbox rows, in this
+// load locks the deliveries, their lanes, what an edit changes of their expiries, and their outbox rows, in this
 // order and each in the order of ids, after the sweeps of webhooks for which the action may leave something parked.
 func (a *acting) load(ctx context.Context, deliveryIDs []string) error {
 	webhookIDs, err := sqldb.SQL("SELECT DISTINCT webhook_id FROM deliveries WHERE "+ofWorkspace+" AND ", a.request.WorkspaceID).
@@ -191,9 +197,15 @@ func (a *acting) load(ctx context.Context, deliveryIDs []string) error {
 		return err
 	}
 	known := make([]string, len(rows))
+	var lanes []string
 	for i, d := range rows {
-		known[i] = d.ID
+		if known[i] = d.ID; d.Lane != nil {
+			lanes = append(lanes, *d.Lane)
+		}
 		a.deliveries[d.ID] = &acted{deliveryRow: d, webhook: webhooks[d.WebhookID], shown: d.ID}
+	}
+	if err := a.s.lockLanes(ctx, a.tx, lanes); err != nil {
+		return err
 	}
 	if err := a.loadLatest(ctx, known); err != nil {
 		return err
@@ -229,7 +241,7 @@ func (a *acting) loadLatest(ctx context.Context, deliveryIDs []string) error {
 // loadWebhooks reads webhooks. Their status may change before the commit: claims look at it again,
 // and what is parked for one that is not active now is swept.
 func (a *acting) loadWebhooks(ctx context.Context, webhookIDs []string) (map[string]actedWebhook, error) {
-	const selectActed = "SELECT id, status, deleted_at IS NOT NULL AS deleted, shape_id, timeout_ms, max_retries, backoff_ms, retry_schedule_ms" +
+	const selectActed = "SELECT id, status, deleted_at IS NOT NULL AS deleted, shape_id, ordering, timeout_ms, max_retries, backoff_ms, retry_schedule_ms" +
 		" FROM webhooks WHERE id IN"
 	var found []actedWebhook
 	if err := sqldb.SQL(selectActed).In(webhookIDs).Select(ctx, a.tx, &found); err != nil {

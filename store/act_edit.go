@@ -76,6 +76,14 @@ func (a *acting) giveUp(ctx context.Context, x *acted, policy postrider.Policy) 
 	if x.LastError != nil {
 		reason += "; the latest failed: " + *x.LastError
 	}
+	if err := a.fail(ctx, x, reason); err != nil {
+		return err
+	}
+	return a.s.exhausted(ctx, a.tx, x.member())
+}
+
+// fail fails a delivery without another attempt.
+func (a *acting) fail(ctx context.Context, x *acted, reason string) error {
 	const fail = "UPDATE deliveries SET state = ?, finished_at = ?, next_attempt_at = NULL, last_error = ? WHERE id = ?"
 	if err := sqldb.SQL(fail, postrider.StateFailed, a.now, reason, x.ID).Run(ctx, a.tx); err != nil {
 		return err

@@ -31,6 +31,12 @@ func (a *acting) retry(ctx context.Context, x *acted) error {
 	case !x.webhook.active():
 		x.refuseInactive()
 		return nil
+	case x.waitsBehind():
+		x.refuse("it waits behind delivery %s; retry, skip or cancel that one", *x.lane.Head)
+		return nil
+	case x.waitsForWire(a.now):
+		a.noteOnce(x, "attempt %d is made when that of delivery %s before it has ended", x.next(), *x.lane.WireID)
+		return nil
 	case a.isDue(x):
 		a.noteOnce(x, "attempt %d is due", x.next())
 		return probeSoon(ctx, a.tx, x.WebhookID, a.now)
@@ -126,15 +132,15 @@ func (a *acting) replay(ctx context.Context, x *acted) error {
 		x.refuse("its webhook is deleted, so that its event cannot be sent again")
 		return nil
 	}
-	var kept bool
-	err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM events WHERE key = ?)", x.EventKey).Get(ctx, a.tx, &kept)
-	if err == nil && !kept {
-		x.refuse("its event is past its retention, so that it cannot be sent again")
-	}
-	if err != nil || !kept {
+	key, err := a.orderingKey(ctx, x)
+	if err != nil || x.err != nil {
 		return err
 	}
 	again := x.repeated(a.s.IDs.New(postrider.PrefixDelivery), sqldb.Time{Time: a.now})
+	hold, err := a.takePlace(ctx, x, &again, key)
+	if err != nil {
+		return err
+	}
 	x.shown = again.ID
 	a.note(x, false, "its event is sent again by %s", again.ID).Made = &again.ID
 	if _, err := replaysTable.Insert(ctx, a.tx, again); err != nil || again.State == postrider.StateParked {
@@ -142,8 +148,23 @@ func (a *acting) replay(ctx context.Context, x *acted) error {
 	}
 	_, err = outboxTable.Insert(ctx, a.tx, outboxRow{
 		DeliveryID: again.ID, WebhookID: again.WebhookID, Queue: queueOf(again.WorkspaceID, again.WebhookID), Kind: kindStart, DueAt: again.DueAt,
+		HoldUntil: hold,
 	})
 	return err
+}
+
+// orderingKey returns the key of the delivery's event, or refuses to send again what is not kept.
+func (a *acting) orderingKey(ctx context.Context, x *acted) (*string, error) {
+	var kept []eventOptions
+	err := sqldb.SQL("SELECT ordering_key FROM events WHERE key = ?", x.EventKey).Select(ctx, a.tx, &kept)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(kept) == 0:
+		x.refuse("its event is past its retention, so that it cannot be sent again")
+		return nil, nil
+	}
+	return kept[0].OrderingKey, nil
 }
 
 // repeated returns the row of a new delivery of the same event to the same webhook, as that is now.
@@ -165,6 +186,8 @@ func (a *acting) cancel(ctx context.Context, x *acted) error {
 	switch {
 	case x.State == postrider.StateCancelled:
 		return nil
+	case x.blocks():
+		return a.unblock(ctx, x)
 	case x.refuseIfFinished():
 		return nil
 	case x.onTheWire(a.now):
@@ -172,7 +195,7 @@ func (a *acting) cancel(ctx context.Context, x *acted) error {
 	default:
 		a.note(x, true, "no more attempts are made")
 	}
-	cancelled, err := cancelDeliveries(ctx, a.tx, []string{x.ID}, a.now)
+	cancelled, err := a.s.cancelDeliveries(ctx, a.tx, []string{x.ID}, a.now)
 	if err != nil {
 		return err
 	}

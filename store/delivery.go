@@ -31,6 +31,7 @@ type deliveryRow struct {
 	TraceContext  *string     `db:"trace_context"`
 	ShapeID       *string     `db:"shape_id"` // nil for the envelope
 	HeldAt        *sqldb.Time `db:"held_at"`
+	Lane          *string     // nil without an order
 }
 
 // nullAtFirst are the columns of a delivery that a publish leaves null.
@@ -40,7 +41,9 @@ func nullAtFirst() []string {
 
 // unusualColumns are columns that are null in most deliveries, so that a statement of its own
 // writes the others.
-func unusualColumns() []string { return []string{"expires_at", "shape_id", "retry_schedule_ms"} }
+func unusualColumns() []string {
+	return []string{"expires_at", "shape_id", "retry_schedule_ms", "lane"}
+}
 
 // usualColumns are those that a publish writes of most deliveries.
 func usualColumns() sqldb.Columns[deliveryRow] {
@@ -49,7 +52,7 @@ func usualColumns() sqldb.Columns[deliveryRow] {
 
 // unusual reports whether one of [unusualColumns] is not null.
 func (r deliveryRow) unusual() bool {
-	return r.ExpiresAt != nil || r.ShapeID != nil || r.RetrySchedule != ""
+	return r.ExpiresAt != nil || r.ShapeID != nil || r.RetrySchedule != "" || r.Lane != nil
 }
 
 // Parts of a query of deliveries, d, that look into the outbox. A join would let PostgreSQL
@@ -75,6 +78,7 @@ const ofWorkspace = "workspace_id || '' = ?"
 
 func (r deliveryRow) cursor() string { return r.ID }
 
+//nolint:unparam // it implements listed
 func (r deliveryRow) item() (postrider.Delivery, error) {
 	d := postrider.Delivery{
 		ID: r.ID, WorkspaceID: r.WorkspaceID, WebhookID: r.WebhookID,
@@ -89,6 +93,9 @@ func (r deliveryRow) item() (postrider.Delivery, error) {
 	if r.ShapeID != nil {
 		d.ShapeID = *r.ShapeID
 	}
+	if r.Lane != nil {
+		d.Lane = *r.Lane
+	}
 	return d, nil
 }
 
@@ -99,7 +106,11 @@ func (s *Store) Delivery(ctx context.Context, workspaceID, id string) (postrider
 	if err := sqldb.SQL(selectDeliveries+"d.id = ? AND d.workspace_id = ?", id, workspaceID).Get(ctx, s.db.Reading, &row); err != nil {
 		return postrider.Delivery{}, sqldb.Failure("read a delivery", sqldb.OrNotFound("delivery", err))
 	}
-	return row.item()
+	d, err := row.item()
+	if err == nil {
+		d.BlockedBy, err = s.blockerOf(ctx, row)
+	}
+	return d, sqldb.Failure("read a delivery", err)
 }
 
 // attemptKey is the primary key of an attempt.

@@ -18,7 +18,7 @@
 //
 // Transactions lock in one order, so that they do not deadlock: webhooks, then their
 // workspaces (which a change of a webhook does by a trigger), fanouts, sweeps, webhook_pace,
-// deliveries, expiries, outbox, webhook_stats, rollup_minutes, webhook_gates, each in the order of ids.
+// deliveries, lanes, expiries, outbox, webhook_stats, rollup_minutes, webhook_gates, each in the order of ids.
 // A step of a fan-out locks its fan-out before the workspace, as a step of a replay locks its job, and
 // claims and permits lock paces before the sweeps that they find missing; nothing waits the other way
 // around. Rows of operational_events are locked by who finds them free. Work that many rows may wait for
@@ -37,6 +37,7 @@
 //   - sweep.go lets deliveries follow a webhook that was changed; fanout.go makes those of
 //     large publications; expiry.go fails those whose time is over; event_cancel.go calls off
 //     those of an event.
+//   - order.go lets deliveries of a lane be made one at a time; order_read.go says what blocks, and mends.
 //   - act.go is what operators do to deliveries, with a file for what each action does; action.go
 //     keeps who did what, and whom to tell. delivery_search.go lists a whole workspace.
 //   - replay.go keeps replay jobs; replay_step.go makes their deliveries, and replay_walk.go finds what they send.

@@ -26,6 +26,7 @@ type eventRow struct {
 type eventOptions struct {
 	ExpiresAt         *sqldb.Time `db:"expires_at"`
 	WebhookID         *string     `db:"webhook_id"`
+	OrderingKey       *string     `db:"ordering_key"`
 	Headers           *string     // as headersRow has them; null without any
 	HeadersKeyID      *string     `db:"headers_key_id"`
 	HeadersCiphertext []byte      `db:"headers_ciphertext"`
@@ -35,7 +36,7 @@ type eventOptions struct {
 }
 
 func (o eventOptions) given() bool {
-	return o.ExpiresAt != nil || o.WebhookID != nil || o.Headers != nil || o.SchemaValid != nil
+	return o.ExpiresAt != nil || o.WebhookID != nil || o.OrderingKey != nil || o.Headers != nil || o.SchemaValid != nil
 }
 
 func (r eventRow) cursor() string { return r.Key }
@@ -48,7 +49,7 @@ func (r eventRow) event() postrider.Event {
 	return postrider.Event{
 		Key: r.Key, ID: r.ID, WorkspaceID: r.WorkspaceID, Type: r.Type, PersonaID: r.PersonaID,
 		Timestamp: r.OccurredAt.Time, DeliverAt: r.DeliverAt.Pointer(), Body: r.Body, CreatedAt: r.CreatedAt.Time,
-		ExpiresAt: r.ExpiresAt.Pointer(), WebhookID: r.WebhookID, SchemaValid: r.SchemaValid,
+		ExpiresAt: r.ExpiresAt.Pointer(), WebhookID: r.WebhookID, OrderingKey: r.OrderingKey, SchemaValid: r.SchemaValid,
 	}
 }
 

@@ -139,7 +139,7 @@ func (s *Store) callOff(ctx context.Context, deliveryIDs []string) (cancelled in
 		for i, d := range open {
 			ids[i] = d.ID
 		}
-		if _, err := cancelDeliveries(ctx, tx, ids, s.now()); err != nil {
+		if _, err := s.cancelDeliveries(ctx, tx, ids, s.now()); err != nil {
 			return err
 		}
 		if err := dropExpiries(ctx, tx, ids); err != nil {
@@ -151,6 +151,7 @@ func (s *Store) callOff(ctx context.Context, deliveryIDs []string) (cancelled in
 		return 0, err
 	}
 	s.OnCancelled(cancelled)
+	s.notify() // others may have had to wait for them
 	return cancelled, nil
 }
 

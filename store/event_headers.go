@@ -16,7 +16,7 @@ import (
 
 // optionsOf returns what few events have, as it is stored.
 func (s *Store) optionsOf(e postrider.Event) (eventOptions, error) {
-	options := eventOptions{ExpiresAt: sqldb.NullTime(e.ExpiresAt), WebhookID: e.WebhookID}
+	options := eventOptions{ExpiresAt: sqldb.NullTime(e.ExpiresAt), WebhookID: e.WebhookID, OrderingKey: e.OrderingKey}
 	if len(e.Headers) == 0 {
 		return options, nil
 	}

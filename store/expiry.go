@@ -39,6 +39,7 @@ type perishable struct {
 	WebhookID string `db:"webhook_id"`
 	State     postrider.DeliveryState
 	ExpiresAt *sqldb.Time `db:"expires_at"`
+	Lane      *string
 }
 
 func (p perishable) over(now time.Time) bool { return p.ExpiresAt != nil && !p.ExpiresAt.After(now) }
@@ -58,6 +59,7 @@ func (s *Store) Expire(ctx context.Context) (more bool, err error) {
 	})
 	if err == nil {
 		s.OnExpired(failed)
+		s.notifyIf(failed > 0) // others may have had to wait for these
 	}
 	return len(due) == expireChunk, err
 }
@@ -97,17 +99,23 @@ func (s *Store) expire(ctx context.Context, tx *sqlx.Tx, due []string) (failed i
 	return len(idle), s.failExpired(ctx, tx, idle, now)
 }
 
-// lockPerishables returns the deliveries that are not finished, by id.
+// lockPerishables locks and returns the deliveries that are not finished, by id, and locks their lanes.
 func (s *Store) lockPerishables(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) (map[string]perishable, error) {
 	slices.Sort(deliveryIDs)
 	var rows []perishable
 	err := sqldb.SQL("SELECT "+sqldb.ColumnsOf[perishable]().List()+" FROM deliveries WHERE finished_at IS NULL AND ").
 		InKeyRange("id", deliveryIDs).Add(" ORDER BY id"+s.db.Lock("FOR UPDATE")).Select(ctx, tx, &rows)
-	byID := make(map[string]perishable, len(rows))
-	for _, row := range rows {
-		byID[row.ID] = row
+	if err != nil {
+		return nil, err
 	}
-	return byID, err
+	byID := make(map[string]perishable, len(rows))
+	var lanes []string
+	for _, row := range rows {
+		if byID[row.ID] = row; row.Lane != nil {
+			lanes = append(lanes, *row.Lane)
+		}
+	}
+	return byID, s.lockLanes(ctx, tx, lanes)
 }
 
 // takeIdle takes deliveries off the outbox that have no attempt under way, and returns them, with
@@ -141,7 +149,21 @@ func (s *Store) failExpired(ctx context.Context, tx *sqlx.Tx, deliveryIDs []stri
 	if err != nil {
 		return err
 	}
+	if err := s.passOn(ctx, tx, membersOf(failed)); err != nil {
+		return err
+	}
 	return s.countFailed(ctx, tx, failed, now)
+}
+
+// membersOf returns those of the deliveries that have an order.
+func membersOf(deliveries []deliveryUpdate) []laneMember {
+	var members []laneMember
+	for _, d := range deliveries {
+		if d.Lane != nil {
+			members = append(members, laneMember{d.ID, *d.Lane})
+		}
+	}
+	return members
 }
 
 // FailExpired fails a delivery whose attempt the workflow was to make now, and that has expired.
@@ -168,6 +190,7 @@ func (s *Store) FailExpired(ctx context.Context, workflowID, deliveryID string, 
 	})
 	if failed && err == nil {
 		s.OnExpired(1)
+		s.notify()
 	}
 	return failed, err
 }

@@ -86,6 +86,8 @@ func RowColumns() map[string][]string {
 		"installation":       sqldb.ColumnsOf[installationRow]().Names(),
 		"sweeps":             sqldb.ColumnsOf[sweepRow]().Names(),
 		"expiries":           sqldb.ColumnsOf[expiryRow]().Names(),
+		"lanes":              sqldb.ColumnsOf[laneRow]().Names(),
+		"lane_places":        sqldb.ColumnsOf[placeRow]().Names(),
 		"shapes":             sqldb.ColumnsOf[shapeRow]().Names(),
 		"fanouts":            sqldb.ColumnsOf[fanOutRow]().Names(),
 		"delivery_actions":   sqldb.ColumnsOf[actionRow]().Names(),

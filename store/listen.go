@@ -110,6 +110,13 @@ func (s *Store) notify() {
 	}
 }
 
+// notifyIf is notify where something became due.
+func (s *Store) notifyIf(due bool) {
+	if due {
+		s.notify()
+	}
+}
+
 // startNotifying starts the goroutine that notifies other processes; stopNotifying ends it.
 func (s *Store) startNotifying(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)

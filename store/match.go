@@ -21,8 +21,12 @@ type subscriber struct {
 	Status      postrider.WebhookStatus
 	Filter      *string
 	ShapeID     *string `db:"shape_id"`
+	Ordering    postrider.Ordering
 	postrider.Policy
 }
+
+// laneOf returns the lane of the webhook's deliveries of events with the key; nil without an order.
+func (w subscriber) laneOf(key *string) *string { return laneOf(w.ID, w.Ordering, key) }
 
 // matchKey is the same for all events that go to the same webhooks. Persona is "" for
 // events without a persona.

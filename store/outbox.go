@@ -19,6 +19,7 @@ import (
 //	kind    hold_until  leased  ahead  workflow_id
 //	start   null        no      no     '' or its last     ready: the first attempt may be made
 //	start   a time      no      no     ''                scheduled: waits for its time (deliver_at)
+//	start   year 9999   no      no     ''                behind: another delivery of its lane is the head, see order.go
 //	start   a time      yes     no     its carrier       the first attempt is under way, or about to be; it has a permit
 //	start   a time      yes     yes    its carrier       claimed ahead: waits in a process for the slot of an attempt that is under way
 //	retry   null        no      no     ''                ready: a carrier is to be started
@@ -253,13 +254,14 @@ func (s *Store) CancelDelivery(ctx context.Context, workflowID, deliveryID strin
 		if err != nil || len(carried) == 0 {
 			return err
 		}
-		if cancelled, err = cancelDeliveries(ctx, tx, carried, s.now()); err != nil {
+		if cancelled, err = s.cancelDeliveries(ctx, tx, carried, s.now()); err != nil {
 			return err
 		}
 		return dropOutbox(ctx, tx, carried)
 	})
 	if err == nil {
 		s.OnCancelled(len(cancelled))
+		s.notifyIf(len(cancelled) > 0) // others may have had to wait for it
 	}
 	return err
 }

@@ -81,8 +81,9 @@ type publishBatch struct {
 	events     []eventRow
 	optioned   []eventRow // events that have options
 	deliveries []deliveryRow
-	unusual    []deliveryRow // deliveries that expire or have a shape
+	unusual    []deliveryRow // deliveries that expire, have a shape or an order
 	expiries   []expiryRow
+	places     []placeRow // of deliveries that have an order
 	outbox     []outboxRow
 	fanOuts    []fanOutRow
 	keys       []*idempotencyEntry
@@ -143,7 +144,7 @@ func (b *publishBatch) accept(
 		b.answer(request, hashOf(p.Publication), receipts)
 	}
 	if !f.direct {
-		err = b.addFanOuts(p.Publication, f.to)
+		err = b.addFanOuts(p.Publication, f.later(p.Publication))
 	}
 	return receipts, err
 }
@@ -154,6 +155,40 @@ type forecast struct {
 	direct bool           // its deliveries are made at once
 	// remarks are what the catalogue says of its events, by their places.
 	remarks map[int]postrider.Remarks
+}
+
+// later returns the webhooks of each event without those that have it in an order.
+func (f forecast) later(p postrider.Publication) [][]subscriber {
+	later := make([][]subscriber, len(f.to))
+	for i, to := range f.to {
+		later[i] = slices.DeleteFunc(slices.Clone(to), func(w subscriber) bool { return w.laneOf(p.Events[i].OrderingKey) != nil })
+	}
+	return later
+}
+
+// maxOrdered is the most deliveries with an order that a publication which is fanned out makes. They
+// are made at once: what is accepted next must come after them.
+const maxOrdered = maxDirect
+
+// checkOrdered returns [postrider.CodeInvalid] for a publication with too many deliveries that have an
+// order, and [postrider.CodeUnavailable] when others of the transaction have taken the room for them.
+func (f forecast) checkOrdered(p postrider.Publication, made int) error {
+	ordered := 0
+	for i, to := range f.to {
+		for _, w := range to {
+			if w.laneOf(p.Events[i].OrderingKey) != nil {
+				ordered++
+			}
+		}
+	}
+	switch {
+	case ordered > maxOrdered:
+		return postrider.Invalid([]postrider.FieldError{{Field: "events", Message: fmt.Sprintf(
+			"would make %d deliveries to webhooks with an ordering; a request may make at most %d of these", ordered, maxOrdered)}})
+	case ordered > 0 && made > 0 && made+ordered > maxDirectTogether:
+		return &postrider.Error{Code: postrider.CodeUnavailable, Message: "too much is published to webhooks with an ordering at once; try again"}
+	}
+	return nil
 }
 
 // forecast finds out what a publication comes to, and whether that is allowed.
@@ -187,6 +222,9 @@ func (b *publishBatch) forecast(
 		return f, postrider.Invalid([]postrider.FieldError{{
 			Field: "events", Message: fmt.Sprintf("would make %d deliveries; a request may make at most %d", total, maxRequested),
 		}})
+	}
+	if err := f.checkOrdered(p.Publication, len(b.places)); err != nil {
+		return f, err
 	}
 	return f, checkWaiting(ctx, tx, p.WorkspaceID)
 }
@@ -246,6 +284,9 @@ func (b *publishBatch) addEvent(
 		b.deliveries, b.outbox = slices.Grow(b.deliveries, len(to)), slices.Grow(b.outbox, len(to))
 	}
 	for _, w := range to {
+		if !direct && w.laneOf(e.OrderingKey) != nil { // its place is taken now, or it would be out of order
+			b.addDelivery(row, w)
+		}
 		if w.Status != postrider.WebhookActive {
 			receipt.Parked++
 		}
@@ -273,7 +314,10 @@ func (b *publishBatch) addDelivery(e eventRow, to subscriber) string {
 	row := deliveryRow{
 		ID: id, WorkspaceID: e.WorkspaceID, WebhookID: to.ID, EventID: e.ID, EventKey: e.Key, EventType: e.Type,
 		State: state, Policy: to.Policy, CreatedAt: b.now, DueAt: due, ExpiresAt: e.ExpiresAt, TraceContext: b.trace,
-		ShapeID: to.ShapeID,
+		ShapeID: to.ShapeID, Lane: to.laneOf(e.OrderingKey),
+	}
+	if row.Lane != nil {
+		b.places = append(b.places, placeRow{DeliveryID: id, Lane: *row.Lane})
 	}
 	if e.ExpiresAt != nil {
 		b.expiries = append(b.expiries, expiryRow{id, *e.ExpiresAt})
@@ -302,6 +346,9 @@ func (b *publishBatch) save(ctx context.Context, db *sqldb.DB, tx *sqlx.Tx) erro
 	if _, err := fanOutsTable.Insert(ctx, tx, b.fanOuts...); err != nil {
 		return err
 	}
+	if err := b.takePlaces(ctx, tx); err != nil {
+		return err
+	}
 	if len(b.optioned)+len(b.unusual) > 0 {
 		if err := b.saveUnusual(ctx, db, tx); err != nil {
 			return err
@@ -313,6 +360,27 @@ func (b *publishBatch) save(ctx context.Context, db *sqldb.DB, tx *sqlx.Tx) erro
 	_, err := publicationRows.Write(ctx, db, tx,
 		newEventsTable.Rows(b.events), newDeliveriesTable.Rows(b.deliveries), newOutboxTable.Rows(b.outbox))
 	return err
+}
+
+// takePlaces lets the deliveries that have an order wait for their turn.
+func (b *publishBatch) takePlaces(ctx context.Context, tx *sqlx.Tx) error {
+	if len(b.places) == 0 {
+		return nil
+	}
+	lanes, err := b.s.takePlaces(ctx, tx, b.places)
+	if err != nil {
+		return err
+	}
+	laneOf := make(map[string]string, len(b.places))
+	for _, p := range b.places {
+		laneOf[p.DeliveryID] = p.Lane
+	}
+	for i, row := range b.outbox {
+		if lane, ordered := laneOf[row.DeliveryID]; ordered {
+			b.outbox[i].HoldUntil = lanes[lane].hold(row.DeliveryID, row.DueAt, b.now.Time)
+		}
+	}
+	return nil
 }
 
 // saveUnusual saves the rows that have more columns than most.

@@ -50,6 +50,12 @@ func TestReadsWhatItNeeds(t *testing.T) {
 			l.finish(t, l.PublishTo(t, l.crowded.ID, 2*crowd)[crowd:])
 			l.exec(t, "VACUUM ANALYZE")
 		},
+		"planned beside crowds with an order": func(t *testing.T, l *life) {
+			t.Helper()
+			l.plan(t)
+			l.order(t, crowd)
+			l.exec(t, "VACUUM outbox") // of what the pause left behind
+		},
 		"planned before a crowd failed": func(t *testing.T, l *life) {
 			t.Helper()
 			l.plan(t)
@@ -88,7 +94,7 @@ func readsOf(t *testing.T, raw *sqlx.DB) map[string]int {
 		Name string
 		Read int
 	}
-	const grow = " WHERE relname ~ '^(outbox|events_|deliveries_|attempts_)'"
+	const grow = " WHERE relname ~ '^(outbox|lane|events_|deliveries_|attempts_)'"
 	const indexes = "SELECT indexrelname AS name, idx_tup_read AS read FROM pg_stat_user_indexes" + grow
 	const scans = "SELECT 'all of ' || relname, seq_tup_read FROM pg_stat_user_tables" + grow
 	require.NoError(t, raw.SelectContext(t.Context(), &reads, indexes+" UNION ALL "+scans))
@@ -181,6 +187,64 @@ func (l *life) live(t *testing.T) {
 		require.NoError(t, l.Cancelled(t.Context(), []string{c.DeliveryID}))
 	}
 	l.unusual(t)
+	l.ordered(t)
+}
+
+// order makes a crowd that is made one at a time, and a crowd of such crowds.
+func (l *life) order(t *testing.T, n int) {
+	t.Helper()
+	fifo := l.NewWebhook(t, func(w *postrider.Webhook) { w.Ordering = postrider.OrderingFIFO })
+	l.PublishTo(t, fifo.ID, n)
+	keys := l.NewWebhook(t, func(w *postrider.Webhook) { w.Ordering = postrider.OrderingKey })
+	for range n / postrider.MaxBatch {
+		p := l.Publication()
+		for range postrider.MaxBatch {
+			e := l.NewEventTo(keys.ID)
+			e.OrderingKey = &e.Key
+			p.Events = append(p.Events, e)
+		}
+		_, err := l.Publish(t.Context(), p)
+		require.NoError(t, err)
+	}
+	_, err := l.PauseWebhook(t.Context(), l.Workspace, keys.ID)
+	require.NoError(t, err)
+	l.SweepAll(t)
+}
+
+// ordered makes deliveries one at a time.
+func (l *life) ordered(t *testing.T) {
+	t.Helper()
+	w := l.NewWebhook(t, func(w *postrider.Webhook) {
+		w.Ordering, w.OnExhausted = postrider.OrderingFIFO, postrider.ExhaustedBlock
+	})
+	ids := l.PublishTo(t, w.ID, 6)
+	act := func(kind postrider.ActionKind, id string) {
+		_, err := l.Act(t.Context(), postrider.ActionRequest{WorkspaceID: l.Workspace, Actor: "key_1", Kind: kind, DeliveryIDs: []string{id}})
+		require.NoError(t, err)
+	}
+	for _, state := range []postrider.DeliveryState{postrider.StateSucceeded, postrider.StateFailed} {
+		require.NoError(t, l.Record(t.Context(), []postrider.Outcome{l.Outcome(t, ids[0], 1, state)}))
+		ids = ids[1:]
+	}
+	blocking, err := l.Blockers(t.Context(), w.ID)
+	require.NoError(t, err)
+	require.Len(t, blocking, 1)
+	act(postrider.ActionRetry, blocking[0].DeliveryID)
+	blocked, err := l.Delivery(t.Context(), l.Workspace, ids[0])
+	require.NoError(t, err)
+	for _, id := range append([]string{blocked.BlockedBy}, ids[:2]...) {
+		act(postrider.ActionSkip, id)
+	}
+	_, err = l.MendLanes(t.Context())
+	require.NoError(t, err)
+	_, err = l.PauseWebhook(t.Context(), l.Workspace, w.ID)
+	require.NoError(t, err)
+	l.SweepAll(t)
+	_, err = l.ResumeWebhook(t.Context(), l.Workspace, w.ID)
+	require.NoError(t, err)
+	l.SweepAll(t)
+	require.NoError(t, l.DeleteWebhook(t.Context(), l.Workspace, w.ID))
+	l.SweepAll(t)
 }
 
 // unusual does what few events ask for.

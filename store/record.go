@@ -164,7 +164,13 @@ func (r *recorder) record(ctx context.Context, outcomes []postrider.Outcome) (re
 	if err := r.updateDeliveries(ctx, changed); err != nil {
 		return false, err
 	}
+	if err := r.s.lockLanes(ctx, r.tx, lanesOf(changed)); err != nil {
+		return false, err
+	}
 	if err := r.settle(ctx, changed); err != nil {
+		return false, err
+	}
+	if err := r.passOn(ctx, changed); err != nil {
 		return false, err
 	}
 	if err := r.disable(ctx, newAttempts); err != nil {
@@ -221,6 +227,48 @@ func (r *recorder) settle(ctx context.Context, changed []*deliveryUpdate) error 
 		}
 	}
 	return nil
+}
+
+// lanesOf returns the lanes of deliveries that are finished.
+func lanesOf(changed []*deliveryUpdate) []string {
+	var lanes []string
+	for _, d := range changed {
+		if d.Lane != nil && d.State.Finished() {
+			lanes = append(lanes, *d.Lane)
+		}
+	}
+	return lanes
+}
+
+// passOn lets the next ones go in the lanes of deliveries that are finished.
+func (r *recorder) passOn(ctx context.Context, changed []*deliveryUpdate) error {
+	var over, exhausted, landed []laneMember
+	for _, d := range changed {
+		if d.Lane == nil || !d.State.Finished() {
+			continue
+		}
+		member := laneMember{d.ID, *d.Lane}
+		switch {
+		case !d.moved:
+			landed = append(landed, member)
+		case d.State == postrider.StateFailed && !d.hasExpired():
+			exhausted = append(exhausted, member)
+		default:
+			over = append(over, member)
+		}
+	}
+	if err := r.s.landed(ctx, r.tx, landed); err != nil {
+		return err
+	}
+	if err := r.s.exhausted(ctx, r.tx, exhausted); err != nil {
+		return err
+	}
+	return r.s.passOn(ctx, r.tx, over)
+}
+
+// hasExpired reports whether the delivery failed because its event expired.
+func (d *deliveryUpdate) hasExpired() bool {
+	return d.LastError != nil && *d.LastError == postrider.Expired
 }
 
 // retryRow returns the outbox row of a delivery that is to be retried: it waits in its

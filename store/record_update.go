@@ -31,6 +31,7 @@ type deliveryUpdate struct {
 	ExpiresAt   *sqldb.Time `db:"expires_at"`
 	postrider.Policy
 	HeldAt *sqldb.Time `db:"held_at"`
+	Lane   *string
 
 	moved  bool // a new attempt says how the delivery goes on
 	leaves bool // it leaves its workflow, for another

@@ -102,11 +102,13 @@ func daysOf(partitions []string) []time.Time {
 // has an id of a later day: for those the index on events is read, beginning with that day.
 func (r *retention) unfinished(ctx context.Context, day time.Time) (bool, error) {
 	const query = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE id >= ? AND id < ? AND (finished_at IS NULL OR due_at >= ?))" +
+		" OR EXISTS (SELECT 1 FROM lane_places WHERE delivery_id >= ? AND delivery_id < ?)" +
 		" OR EXISTS (SELECT 1 FROM deliveries WHERE event_key >= ? AND event_key < ? AND id >= ? AND finished_at IS NULL)"
 	next := day.AddDate(0, 0, 1)
 	later := postrider.IDFloor(postrider.PrefixDelivery, next.Add(spill))
 	var open bool
-	err := sqldb.SQL(query, postrider.IDFloor(postrider.PrefixDelivery, day), later, r.end,
+	first := postrider.IDFloor(postrider.PrefixDelivery, day)
+	err := sqldb.SQL(query, first, later, r.end, first, later,
 		postrider.IDFloor(postrider.PrefixEvent, day), postrider.IDFloor(postrider.PrefixEvent, next), later).
 		Get(ctx, r.db.Delivering.Reading, &open)
 	return open, err
@@ -143,7 +145,8 @@ func (r *retention) rowByRow(table string) string {
 func (r *retention) deleteDeliveries(ctx context.Context) error {
 	table, after := r.rowByRow("deliveries"), ""
 	for {
-		old, err := sqldb.SQL("SELECT id FROM "+table+" WHERE id > ? AND id < ? AND finished_at IS NOT NULL AND due_at < ? ORDER BY id LIMIT ?",
+		old, err := sqldb.SQL("SELECT id FROM "+table+" WHERE id > ? AND id < ? AND finished_at IS NOT NULL AND due_at < ?"+
+			" AND NOT EXISTS (SELECT 1 FROM lane_places p WHERE p.delivery_id = "+table+".id) ORDER BY id LIMIT ?",
 			after, postrider.IDFloor(postrider.PrefixDelivery, r.end), r.end, retainChunk).Strings(ctx, r.db.Delivering.Reading)
 		if err != nil || len(old) == 0 {
 			return err

@@ -84,6 +84,9 @@ func (r *retention) failIf(
 		if failed = len(changed); err != nil || failed == 0 {
 			return err
 		}
+		if err := r.passOn(ctx, tx, membersOf(changed)); err != nil {
+			return err
+		}
 		return r.countFailed(ctx, tx, changed, now)
 	})
 	return failed, err

@@ -67,7 +67,12 @@ type Store struct {
 	matches         matchCache
 	rules           ruleCache
 	schemas         catalogue.Schemas
-	starts, retries rounds // where the latest claims ended
+	starts, retries rounds   // where the latest claims ended
+	laneTurn        struct { // of [Store.MendLanes]
+		sync.Mutex
+
+		after string
+	}
 
 	fanOutTurn, operationalTurn turn
 }

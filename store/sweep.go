@@ -215,6 +215,9 @@ func (w *sweptWebhook) resume(ctx context.Context) (int, error) {
 	if err != nil || len(parked) == 0 {
 		return 0, err
 	}
+	if err := w.s.lockLanesOf(ctx, w.tx, parked); err != nil {
+		return 0, err
+	}
 	return len(parked), enqueueParked(ctx, w.tx, queueOf(w.WorkspaceID, w.ID), parked, w.now)
 }
 
@@ -224,7 +227,8 @@ const unpark = "UPDATE deliveries SET state = CASE attempt_count WHEN 0 THEN " +
 	" WHERE trouble = " + sqlParked + " AND finished_at IS NULL AND held_at IS NULL"
 
 // enqueueParked puts deliveries of one queue that were parked into the outbox. Those that were
-// attempted before go on with their retries.
+// attempted before go on with their retries. Their lanes are locked: those that are not their lanes'
+// heads wait for their turn.
 func enqueueParked(ctx context.Context, tx *sqlx.Tx, queue string, deliveryIDs []string, now time.Time) error {
 	slices.Sort(deliveryIDs)
 	err := sqldb.SQL("UPDATE deliveries SET next_attempt_at = ? WHERE attempt_count > 0 AND ", now).InKeyRange("id", deliveryIDs).Run(ctx, tx)
@@ -234,10 +238,12 @@ func enqueueParked(ctx context.Context, tx *sqlx.Tx, queue string, deliveryIDs [
 	// A first attempt may have been claimed before, and its own workflow have ended: the row says so.
 	return sqldb.SQL(`INSERT INTO outbox (delivery_id, webhook_id, queue, kind, hold_until, leased, due_at, workflow_id)
 		SELECT id, webhook_id, CAST(? AS text), CASE attempt_count WHEN 0 THEN `+sqlStart+` ELSE `+sqlRetry+` END,
-			CASE WHEN due_at > ? THEN due_at END, FALSE, COALESCE(next_attempt_at, due_at),
-			CASE WHEN attempt_count = 0 AND due_at <= ? THEN CAST(? AS text) || id ELSE '' END
-		FROM deliveries WHERE `, queue, now, now, postrider.DeliveryWorkflowID("")).
-		InKeyRange("id", deliveryIDs).Add(" ON CONFLICT (delivery_id) DO NOTHING").Run(ctx, tx)
+			hold_until, FALSE, COALESCE(next_attempt_at, due_at),
+			CASE WHEN attempt_count = 0 AND hold_until IS NULL THEN CAST(? AS text) || id ELSE '' END
+		FROM (SELECT d.id, d.webhook_id, d.attempt_count, d.next_attempt_at, d.due_at, COALESCE((`+holdInLane+`),
+			CASE WHEN d.due_at > ? THEN d.due_at END) AS hold_until FROM deliveries d WHERE `,
+		queue, postrider.DeliveryWorkflowID(""), behindUntil(), now, now).
+		InKeyRange("d.id", deliveryIDs).Add(") w WHERE TRUE ON CONFLICT (delivery_id) DO NOTHING").Run(ctx, tx)
 }
 
 // unfinished finds unfinished deliveries without reading through the finished ones: they are
@@ -264,7 +270,7 @@ func (w *sweptWebhook) cancel(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	cancelled, err := cancelDeliveries(ctx, w.tx, open, w.now)
+	cancelled, err := w.s.cancelDeliveries(ctx, w.tx, open, w.now)
 	if err != nil {
 		return 0, err
 	}
@@ -297,11 +303,27 @@ func carriersOf(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string) (map[str
 	return byDelivery, err
 }
 
-// cancelDeliveries makes the unfinished ones of the deliveries cancelled, and returns them.
-func cancelDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, now time.Time) ([]string, error) {
+// cancelDeliveries makes the unfinished ones of the deliveries cancelled, lets go what waits behind
+// them, and returns them. Their outbox rows must be there still.
+func (s *Store) cancelDeliveries(ctx context.Context, tx *sqlx.Tx, deliveryIDs []string, now time.Time) ([]string, error) {
 	const cancel = "UPDATE deliveries SET state = ?, finished_at = ?, next_attempt_at = NULL WHERE finished_at IS NULL AND "
 	slices.Sort(deliveryIDs)
-	return sqldb.SQL(cancel, postrider.StateCancelled, now).InKeyRange("id", deliveryIDs).Add(" RETURNING id").Strings(ctx, tx)
+	var rows []struct {
+		ID   string
+		Lane *string
+	}
+	err := sqldb.SQL(cancel, postrider.StateCancelled, now).InKeyRange("id", deliveryIDs).Add(" RETURNING id, lane").Select(ctx, tx, &rows)
+	if err != nil {
+		return nil, err
+	}
+	cancelled := make([]string, len(rows))
+	var members []laneMember
+	for i, row := range rows {
+		if cancelled[i] = row.ID; row.Lane != nil {
+			members = append(members, laneMember{row.ID, *row.Lane})
+		}
+	}
+	return cancelled, s.passOn(ctx, tx, members)
 }
 
 // dropWaiting drops the rows of deliveries that wait for their first attempt. If an attempt

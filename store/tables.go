@@ -29,6 +29,7 @@ var (
 	unusualDeliveriesTable = sqldb.NewTable("deliveries", sqldb.ColumnsOf[deliveryRow]().Except(nullAtFirst()...), "")
 	expiriesTable          = sqldb.NewTable("expiries", sqldb.ColumnsOf[expiryRow](),
 		"ON CONFLICT (delivery_id) DO UPDATE SET due_at = excluded.due_at")
+	placesTable           = sqldb.NewTable("lane_places", sqldb.ColumnsOf[placeRow](), "")
 	newOutboxTable        = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow]().Except("workflow_id"), "")
 	outboxTable           = sqldb.NewTable("outbox", sqldb.ColumnsOf[outboxRow](), "")
 	fanOutsTable          = sqldb.NewTable("fanouts", sqldb.ColumnsOf[fanOutRow](), "")
@@ -50,6 +51,7 @@ var (
 	unusualDeliveryRows = sqldb.NewBulk(unusualDeliveriesTable, expiriesTable)
 	operationalRows     = sqldb.NewBulk(operationalTable)
 	idempotencyRows     = sqldb.NewBulk(idempotencyKeysTable)
+	placeRows           = sqldb.NewBulk(placesTable)
 	// countedRows adds to stats and rollups. PostgreSQL does what comes last first: a webhook's stats are
 	// the lock under which its rollups are added to.
 	countedRows = sqldb.NewBulk(rollupMinutesTable, webhookStatsTable)
@@ -62,6 +64,9 @@ var (
 		" ON CONFLICT (delivery_id) DO UPDATE SET ahead = FALSE, " +
 		sqldb.ColumnsOf[outboxRow]().Except("delivery_id", "webhook_id", "queue").AssignmentsFrom("excluded") +
 		" WHERE outbox.kind <> " + sqlCancel
+	insertLanes = "INSERT INTO lanes (" + sqldb.ColumnsOf[laneRow]().List() + ") SELECT * FROM input WHERE TRUE" +
+		" ON CONFLICT (id) DO UPDATE SET last = lanes.last + excluded.last, head = COALESCE(lanes.head, excluded.head)," +
+		" since = CASE WHEN lanes.head IS NULL THEN excluded.since ELSE lanes.since END RETURNING " + sqldb.ColumnsOf[laneRow]().List()
 	updateDeliveries = "UPDATE deliveries SET " + sqldb.ColumnsOf[deliveryProgress]().Except("id").AssignmentsFrom("input") +
 		" FROM input WHERE deliveries.id = input.id AND "
 
@@ -81,6 +86,7 @@ var (
 	selectAttemptsWithoutBodies = "SELECT " + sqldb.ColumnsOf[attemptRow]().Except("response_excerpt").List() + " FROM attempts WHERE "
 	selectActions               = "SELECT " + sqldb.ColumnsOf[actionRow]().Of("a") + " FROM delivery_actions a WHERE "
 	selectOutbox                = "SELECT " + sqldb.ColumnsOf[outboxRow]().List() + " FROM outbox WHERE "
+	selectLanes                 = "SELECT " + sqldb.ColumnsOf[laneRow]().List() + " FROM lanes WHERE "
 	selectAPIKeys               = "SELECT " + sqldb.ColumnsOf[apiKeyRow]().List() + " FROM api_keys WHERE "
 	selectReplayJobs            = "SELECT " + sqldb.ColumnsOf[replayRow]().List() + " FROM replays WHERE "
 	selectEnded                 = "SELECT " + sqldb.ColumnsOf[endedDelivery]().List() + " FROM deliveries WHERE "

@@ -40,6 +40,8 @@ const (
 	sqlRetrying   = "'" + string(postrider.StateRetrying) + "'"
 	sqlParked     = "'" + string(postrider.StateParked) + "'"
 
+	sqlBlock = "'" + string(postrider.ExhaustedBlock) + "'"
+
 	sqlActive   = "'" + string(postrider.WebhookActive) + "'"
 	sqlDisabled = "'" + string(postrider.WebhookDisabled) + "'"
 

@@ -200,6 +200,7 @@ func TestMatchedColumnsRenewTheGeneration(t *testing.T) {
 	changes := map[string]string{
 		"filter": "'true'", "shape_id": "'0'", "retry_schedule_ms": "'1000'", "status": "'paused'", "events": "'[]'", "scope_type": "'persona'",
 		"persona_id": "'p'", "deleted_at": "created_at",
+		"ordering": "'fifo'",
 	}
 	onBoth(t, func(t *testing.T, b *storetest.Bundle) {
 		t.Helper()

@@ -55,6 +55,9 @@ type Queue interface {
 	// PublishOperational publishes some events about the engine itself. It reports whether another
 	// step is due now.
 	PublishOperational(ctx context.Context) (more bool, err error)
+	// MendLanes looks at some of the queues of deliveries that are made one at a time, and mends those
+	// that have stopped. It reports whether another step is due now.
+	MendLanes(ctx context.Context) (more bool, err error)
 	// ClaimNotices returns operators' actions that workflows have still to be told of.
 	ClaimNotices(ctx context.Context, limit int, lease time.Duration) ([]postrider.Notice, error)
 	// Noticed says that the workflow of a notice was told.
@@ -189,6 +192,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	})
 	tasks.Go(func() { d.inSteps(ctx, "deliveries that expire", d.Queue.Expire, nil) })
 	tasks.Go(func() { d.inSteps(ctx, "operational events", d.Queue.PublishOperational, nil) })
+	tasks.Go(func() { d.inSteps(ctx, "queues that have stopped go on", d.Queue.MendLanes, nil) })
 	tasks.Go(func() { d.inSteps(ctx, "workflows hear of operators' actions", d.tell, d.Queue.WakeNotices()) })
 	tasks.Go(func() { d.inSteps(ctx, "workflows of replays", d.startReplays, d.Queue.WakeReplays()) })
 	for ctx.Err() == nil {

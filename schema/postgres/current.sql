@@ -84,6 +84,7 @@ END) STORED,
     held_at timestamptz,
     expires_at timestamptz,
     retry_schedule_ms text COLLATE "C",
+    lane text COLLATE "C",
     CONSTRAINT deliveries_pkey PRIMARY KEY (id),
     CONSTRAINT deliveries_state_check CHECK ((state = ANY (ARRAY['pending', 'delivering', 'retrying', 'parked', 'succeeded', 'failed', 'cancelled'])))
 ) PARTITION BY RANGE (id);
@@ -160,6 +161,7 @@ CREATE TABLE events (
     headers_ciphertext bytea,
     schema_valid boolean,
     called_off_at timestamptz,
+    ordering_key text COLLATE "C",
     CONSTRAINT events_pkey PRIMARY KEY (key),
     CONSTRAINT events_type_check CHECK ((type <> ''))
 ) PARTITION BY RANGE (key);
@@ -210,6 +212,31 @@ CREATE INDEX idempotency_keys_created ON idempotency_keys (created_at);
 CREATE TABLE installation (
     task_queue text COLLATE "C" NOT NULL
 );
+
+CREATE TABLE lane_places (
+    delivery_id text COLLATE "C" NOT NULL,
+    lane text COLLATE "C" NOT NULL,
+    position bigint NOT NULL,
+    CONSTRAINT lane_places_pkey PRIMARY KEY (delivery_id)
+) WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=2000);
+
+CREATE INDEX lane_places_lane ON lane_places (lane, "position");
+
+CREATE TABLE lanes (
+    id text COLLATE "C" NOT NULL,
+    webhook_id text COLLATE "C" NOT NULL,
+    last bigint NOT NULL,
+    head text COLLATE "C",
+    since timestamptz NOT NULL,
+    blocked boolean NOT NULL,
+    wire_id text COLLATE "C",
+    wire_until timestamptz,
+    CONSTRAINT lanes_pkey PRIMARY KEY (id)
+) WITH (fillfactor=50, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=2000);
+
+CREATE INDEX lanes_blocked ON lanes (webhook_id, id) WHERE blocked;
+
+CREATE INDEX lanes_webhook ON lanes (webhook_id, id);
 
 CREATE TABLE operational_events (
     id text COLLATE "C" NOT NULL,
@@ -460,6 +487,8 @@ CREATE TABLE webhooks (
     circuit_breaker boolean DEFAULT true NOT NULL,
     disable_after_seconds integer DEFAULT 432000 NOT NULL,
     retry_schedule_ms text COLLATE "C",
+    ordering text COLLATE "C" DEFAULT 'none' NOT NULL,
+    on_exhausted text COLLATE "C" DEFAULT 'skip' NOT NULL,
     CONSTRAINT webhooks_pkey PRIMARY KEY (id),
     CONSTRAINT webhooks_secret_id_fkey FOREIGN KEY (secret_id) REFERENCES secrets(id),
     CONSTRAINT webhooks_status_check CHECK ((status = ANY (ARRAY['active', 'paused', 'disabled']))),
@@ -472,7 +501,7 @@ CREATE INDEX webhooks_status ON webhooks (workspace_id, status, id) WHERE (delet
 
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE (deleted_at IS NULL);
 
-CREATE TRIGGER webhooks_generation AFTER INSERT OR UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id, retry_schedule_ms ON webhooks FOR EACH ROW EXECUTE FUNCTION renew_generation();
+CREATE TRIGGER webhooks_generation AFTER INSERT OR UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id, retry_schedule_ms, ordering ON webhooks FOR EACH ROW EXECUTE FUNCTION renew_generation();
 
 CREATE TABLE workspaces (
     id text COLLATE "C" NOT NULL,

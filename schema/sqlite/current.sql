@@ -71,7 +71,7 @@ CREATE TABLE deliveries (
     trouble         TEXT GENERATED ALWAYS AS (
                         CASE WHEN state IN ('retrying', 'parked', 'failed', 'cancelled') OR (handed_over AND state = 'delivering')
                              THEN state END) STORED
-, trace_context TEXT, shape_id TEXT, held_at TIMESTAMP, expires_at TIMESTAMP, retry_schedule_ms TEXT);
+, trace_context TEXT, shape_id TEXT, held_at TIMESTAMP, expires_at TIMESTAMP, retry_schedule_ms TEXT, lane TEXT);
 
 CREATE INDEX deliveries_event ON deliveries (event_key, id);
 
@@ -133,7 +133,7 @@ CREATE TABLE events (
     deliver_at   TIMESTAMP,
     body         BLOB NOT NULL,
     created_at   TIMESTAMP NOT NULL
-, expires_at TIMESTAMP, webhook_id TEXT, headers TEXT, headers_key_id TEXT, headers_ciphertext BLOB, schema_valid BOOLEAN, called_off_at TIMESTAMP);
+, expires_at TIMESTAMP, webhook_id TEXT, headers TEXT, headers_key_id TEXT, headers_ciphertext BLOB, schema_valid BOOLEAN, called_off_at TIMESTAMP, ordering_key TEXT);
 
 CREATE INDEX events_given_id ON events (workspace_id, id) WHERE id <> key;
 
@@ -174,6 +174,29 @@ CREATE TABLE idempotency_keys (
 CREATE INDEX idempotency_keys_created ON idempotency_keys (created_at);
 
 CREATE TABLE installation (task_queue TEXT NOT NULL);
+
+CREATE TABLE lane_places (
+    delivery_id TEXT NOT NULL PRIMARY KEY,
+    lane TEXT NOT NULL,
+    position INTEGER NOT NULL
+);
+
+CREATE INDEX lane_places_lane ON lane_places (lane, position);
+
+CREATE TABLE lanes (
+    id TEXT NOT NULL PRIMARY KEY,
+    webhook_id TEXT NOT NULL,
+    last INTEGER NOT NULL, -- the last place that was taken
+    head TEXT, -- the delivery whose turn it is
+    since TIMESTAMP NOT NULL, -- when it became the head, or blocked
+    blocked BOOLEAN NOT NULL, -- the head failed, and somebody has to say how to go on
+    wire_id TEXT, -- a delivery that ended while an attempt of it was under way
+    wire_until TIMESTAMP -- when that attempt is taken for lost
+);
+
+CREATE INDEX lanes_blocked ON lanes (webhook_id, id) WHERE blocked;
+
+CREATE INDEX lanes_webhook ON lanes (webhook_id, id);
 
 CREATE TABLE operational_events (
     id TEXT NOT NULL PRIMARY KEY,
@@ -366,7 +389,7 @@ CREATE TABLE webhooks (
     created_at      TIMESTAMP NOT NULL,
     updated_at      TIMESTAMP NOT NULL,
     deleted_at      TIMESTAMP
-, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB, filter TEXT, transform TEXT, format TEXT NOT NULL DEFAULT 'envelope', shape_id TEXT, circuit_breaker BOOLEAN NOT NULL DEFAULT TRUE, disable_after_seconds INTEGER NOT NULL DEFAULT 432000, retry_schedule_ms TEXT);
+, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB, filter TEXT, transform TEXT, format TEXT NOT NULL DEFAULT 'envelope', shape_id TEXT, circuit_breaker BOOLEAN NOT NULL DEFAULT TRUE, disable_after_seconds INTEGER NOT NULL DEFAULT 432000, retry_schedule_ms TEXT, ordering TEXT NOT NULL DEFAULT 'none', on_exhausted TEXT NOT NULL DEFAULT 'skip');
 
 CREATE INDEX webhooks_persona ON webhooks (workspace_id, persona_id, id) WHERE deleted_at IS NULL AND persona_id IS NOT NULL;
 
@@ -375,7 +398,8 @@ CREATE INDEX webhooks_status ON webhooks (workspace_id, status, id) WHERE delete
 CREATE INDEX webhooks_workspace ON webhooks (workspace_id, id) WHERE deleted_at IS NULL;
 
 CREATE TRIGGER webhooks_changed
-    AFTER UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at, filter, shape_id, retry_schedule_ms
+    AFTER UPDATE OF events, scope_type, persona_id, timeout_ms, max_retries, backoff_ms, status, deleted_at,
+    filter, shape_id, retry_schedule_ms, ordering
     ON webhooks BEGIN
     UPDATE workspaces SET generation = hex(randomblob(16)) WHERE id = NEW.workspace_id;
 END;

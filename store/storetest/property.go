@@ -44,7 +44,8 @@ func neverLost(t *testing.T, b *Bundle) {
 		}
 		m.watcher(t, func(w *postrider.Webhook) { w.Status, w.ParkSeconds = postrider.WebhookPaused, 0 })
 		r.Repeat(map[string]func(*rapid.T){
-			"publish": m.publish, "claim": m.claim, "release": m.release, "record": m.record, "hand over": m.handOver, "leave": m.leave,
+			"publish": m.publish, "publish in order": m.publishInOrder, "change the order": m.reorder,
+			"claim": m.claim, "release": m.release, "record": m.record, "hand over": m.handOver, "leave": m.leave,
 			"keep": m.keep, "act": m.act, "acquire": m.acquire, "cancel": m.cancel, "call off": m.callOff, "park": m.park,
 			"publish to all": m.publishToAll, "fan out": m.fanOut, "sweep": m.sweep,
 			"pause or resume": m.toggle, "delete": m.remove, "rotate": m.rotate,
@@ -76,8 +77,11 @@ type machine struct {
 
 // subscribe makes another webhook. What is parked for it soon expires.
 func (m *machine) subscribe() {
+	made := len(m.webhooks) + len(m.deleted)
 	w := m.NewWebhook(m.t, func(w *postrider.Webhook) {
 		w.Events, w.MaxInFlight, w.ParkSeconds = []string{"*"}, 4, 60
+		w.Ordering = postrider.Orderings()[made%3]
+		w.OnExhausted = []postrider.OnExhausted{postrider.ExhaustedBlock, postrider.ExhaustedSkip}[made/3%2]
 	})
 	m.webhooks = append(m.webhooks, w.ID)
 }
@@ -105,9 +109,59 @@ func (m *machine) check(*rapid.T) {
 	require.NoError(m.t, m.raw.GetContext(m.t.Context(), &strange, `SELECT COUNT(*) FROM deliveries d JOIN outbox o ON o.delivery_id = d.id
 		WHERE d.held_at IS NOT NULL AND o.kind <> 'cancel' AND o.hold_until IS NOT NULL AND NOT o.leased AND o.workflow_id = ''`))
 	require.Zero(m.t, strange, "what is paused waits for no time")
+	m.checkLanes()
 	for _, webhook := range slices.Concat(m.webhooks, m.deleted) {
 		m.checkDeliveries(webhook)
 	}
+}
+
+// checkLanes guards order: what is in a lane has a place, the first has its turn, and no other can be
+// attempted.
+func (m *machine) checkLanes() {
+	for what, query := range map[string]string{
+		"has no place": `SELECT COUNT(*) FROM deliveries d WHERE lane IS NOT NULL AND finished_at IS NULL
+			AND NOT EXISTS (SELECT 1 FROM lane_places p WHERE p.delivery_id = d.id AND p.lane = d.lane)`,
+		"has a place and has ended": `SELECT COUNT(*) FROM lane_places p JOIN deliveries d ON d.id = p.delivery_id JOIN lanes l ON l.id = p.lane
+			WHERE d.finished_at IS NOT NULL AND NOT (l.blocked AND l.head = d.id)`,
+		"is not the first": `SELECT COUNT(*) FROM lanes l WHERE COALESCE(head, '') <>
+			COALESCE((SELECT p.delivery_id FROM lane_places p WHERE p.lane = l.id ORDER BY p.position LIMIT 1), '')`,
+		"has no lane":      "SELECT COUNT(*) FROM lane_places p WHERE NOT EXISTS (SELECT 1 FROM lanes l WHERE l.id = p.lane)",
+		"is an empty lane": "SELECT COUNT(*) FROM lanes WHERE head IS NULL AND wire_until IS NULL",
+		"is out of its row": `SELECT COUNT(*) FROM outbox o JOIN lane_places p ON p.delivery_id = o.delivery_id JOIN lanes l ON l.id = p.lane
+			WHERE l.head <> o.delivery_id AND (o.leased OR COALESCE(CAST(o.hold_until AS text), '') NOT LIKE '9999%')`,
+		"waits for nobody": `SELECT COUNT(*) FROM outbox o JOIN lanes l ON l.head = o.delivery_id
+			WHERE COALESCE(CAST(o.hold_until AS text), '') LIKE '9999%'`,
+	} {
+		var strange int
+		require.NoError(m.t, m.raw.GetContext(m.t.Context(), &strange, query))
+		require.Zero(m.t, strange, "it "+what)
+	}
+}
+
+// publishInOrder publishes events with keys.
+func (m *machine) publishInOrder(r *rapid.T) {
+	w := rapid.SampledFrom(m.webhooks).Draw(r, "webhook")
+	p := m.Publication()
+	for range rapid.IntRange(1, 4).Draw(r, "events") {
+		e := m.NewEventTo(w)
+		e.OrderingKey = ref(rapid.SampledFrom([]string{"a", "b"}).Draw(r, "key"))
+		if rapid.IntRange(0, 4).Draw(r, "scheduled") == 0 {
+			e.DeliverAt = ref(m.Clock.Now().Add(time.Minute))
+		}
+		p.Events = append(p.Events, e)
+	}
+	_, err := m.Publish(m.t.Context(), p)
+	require.NoError(m.t, err)
+}
+
+// reorder changes how a webhook wants its deliveries.
+func (m *machine) reorder(r *rapid.T) {
+	id := rapid.SampledFrom(m.webhooks).Draw(r, "webhook")
+	_, err := m.UpdateWebhook(m.t.Context(), m.Workspace, id, func(e *postrider.WebhookEdit) error {
+		e.Webhook.Ordering = rapid.SampledFrom(postrider.Orderings()).Draw(r, "ordering")
+		return nil
+	})
+	require.NoError(m.t, err)
 }
 
 func (m *machine) checkDeliveries(webhook string) {
@@ -410,7 +464,7 @@ func (m *machine) settle() {
 		m.Clock.Advance(time.Minute + postrider.CarrierGrace + lease)
 		m.FanOutAll(m.t)
 		m.SweepAll(m.t)
-		n := m.succeed()
+		n := m.succeed() + m.unblock()
 		called, err := m.ClaimCancellations(m.t.Context(), 1000, lease)
 		require.NoError(m.t, err)
 		for _, c := range called {
@@ -427,6 +481,19 @@ func (m *machine) settle() {
 	}
 	require.Zero(m.t, m.count(m.t.Context(), m.t, "SELECT COUNT(*) FROM outbox"))
 	m.checkTold()
+}
+
+// unblock skips what failed and blocks others, or is paused before others, and returns how many there
+// were.
+func (m *machine) unblock() int {
+	var heads []string
+	require.NoError(m.t, m.raw.SelectContext(m.t.Context(), &heads, `SELECT l.head FROM lanes l JOIN deliveries d ON d.id = l.head
+		WHERE d.workspace_id = $1 AND (l.blocked OR d.state = 'parked')
+			AND EXISTS (SELECT 1 FROM lane_places p WHERE p.lane = l.id AND p.delivery_id <> l.head)`, m.Workspace))
+	for _, id := range heads {
+		m.done(m.t, postrider.ActionSkip, id)
+	}
+	return len(heads)
 }
 
 // succeed lets the next attempt of all that can be claimed succeed, and returns how many there were.
