@@ -39,8 +39,9 @@ type replayedWebhook struct {
 	Status      postrider.WebhookStatus
 	Deleted     bool
 	ShapeID     *string `db:"shape_id"`
-	MaxInFlight int     `db:"max_in_flight"`
-	RateLimit   *int    `db:"rate_limit"`
+	Ordering    postrider.Ordering
+	MaxInFlight int  `db:"max_in_flight"`
+	RateLimit   *int `db:"rate_limit"`
 	postrider.Policy
 }
 
@@ -70,7 +71,8 @@ func (s *Store) replayJob(ctx context.Context, id string) (replayJob, error) {
 }
 
 func readReplayed(ctx context.Context, q sqldb.Querier, webhookID string) (w replayedWebhook, err error) {
-	const columns = "id, status, deleted_at IS NOT NULL AS deleted, shape_id, max_in_flight, rate_limit, timeout_ms, max_retries, backoff_ms"
+	const columns = "id, status, deleted_at IS NOT NULL AS deleted, shape_id, ordering, max_in_flight, rate_limit," +
+		" timeout_ms, max_retries, backoff_ms, retry_schedule_ms"
 	err = sqldb.SQL("SELECT "+columns+" FROM webhooks WHERE id = ?", webhookID).Get(ctx, q, &w)
 	return w, err
 }
@@ -290,7 +292,7 @@ func (s *Store) insertReplays(ctx context.Context, tx *sqlx.Tx, job replayRow, f
 	for _, c := range found {
 		rows.add(job.ID, c.delivery(s.IDs.New(postrider.PrefixDelivery), w, now))
 	}
-	return true, rows.insert(ctx, tx)
+	return true, rows.insert(ctx, tx, s)
 }
 
 // replayedRows are the rows that a step makes.
@@ -314,8 +316,11 @@ func (r *replayedRows) add(jobID string, d deliveryRow) {
 	}
 }
 
-func (r *replayedRows) insert(ctx context.Context, tx *sqlx.Tx) error {
+func (r *replayedRows) insert(ctx context.Context, tx *sqlx.Tx, s *Store) error {
 	if _, err := replaysTable.Insert(ctx, tx, r.deliveries...); err != nil {
+		return err
+	}
+	if err := r.takePlaces(ctx, tx, s); err != nil {
 		return err
 	}
 	if _, err := expiriesTable.Insert(ctx, tx, r.expiries...); err != nil {
@@ -328,12 +333,37 @@ func (r *replayedRows) insert(ctx context.Context, tx *sqlx.Tx) error {
 	return err
 }
 
+// takePlaces lets the deliveries that have an order wait for their turn, after what was accepted before.
+func (r *replayedRows) takePlaces(ctx context.Context, tx *sqlx.Tx, s *Store) error {
+	ordered := map[string]deliveryRow{}
+	var places []placeRow
+	for _, d := range r.deliveries {
+		if d.Lane != nil {
+			ordered[d.ID] = d
+			places = append(places, placeRow{DeliveryID: d.ID, Lane: *d.Lane})
+		}
+	}
+	if len(places) == 0 {
+		return nil
+	}
+	lanes, err := s.takePlaces(ctx, tx, places)
+	if err != nil {
+		return err
+	}
+	for i, row := range r.outbox {
+		if d, found := ordered[row.DeliveryID]; found {
+			r.outbox[i].HoldUntil = lanes[*d.Lane].hold(d.ID, d.DueAt, s.now())
+		}
+	}
+	return nil
+}
+
 // delivery returns the new delivery of the candidate's event.
 func (c candidate) delivery(id string, w replayedWebhook, now sqldb.Time) deliveryRow {
 	d := deliveryRow{
 		ID: id, WorkspaceID: c.event.WorkspaceID, WebhookID: w.ID, EventID: c.event.ID, EventKey: c.event.Key, EventType: c.event.Type,
 		State: postrider.StateParked, Policy: w.Policy, ReplayOf: c.repeats, CreatedAt: now, DueAt: now, ExpiresAt: c.event.ExpiresAt,
-		ShapeID: w.ShapeID,
+		ShapeID: w.ShapeID, Lane: laneOf(w.ID, w.Ordering, c.event.OrderingKey),
 	}
 	if w.Status == postrider.WebhookActive {
 		d.State = postrider.StatePending
