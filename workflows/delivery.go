@@ -28,7 +28,7 @@ type DeliveryInput struct {
 	DeliveryID string           `json:"delivery_id,omitempty"`
 	WebhookID  string           `json:"webhook_id,omitempty"` // "" for deliveries of several webhooks
 	EventType  string           `json:"event_type,omitempty"` // "" for deliveries of several event types
-	Policy     postrider.Policy `json:"policy"`
+	Policy     postrider.Policy `json:"policy,omitzero"`
 	Batch      *BatchOfFirsts   `json:"batch,omitempty"`
 	Retries    []Retried        `json:"retries,omitempty"`
 }
@@ -217,14 +217,15 @@ func (c *carrier) makeFirstAttempts(ctx workflow.Context) error {
 // its deliveries succeed, it is a single workflow task.
 func (c *carrier) runDeliver(ctx workflow.Context) error {
 	in := activities.DeliverInput{WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID}
-	longest := c.in.Policy.Timeout() + attemptGrace
+	longest, summary := c.in.Policy.Timeout()+attemptGrace, "First attempt"
 	if c.in.Batch != nil {
+		summary = "First attempts, of what is claimed within a second"
 		longest = time.Duration(c.in.Batch.LongestMS) * time.Millisecond
 	} else {
 		in.DeliveryIDs = []string{c.in.DeliveryID}
 	}
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
-		StartToCloseTimeout: longest, RetryPolicy: noRetry(), Summary: "First attempt",
+		StartToCloseTimeout: longest, RetryPolicy: noRetry(), Summary: summary,
 	})
 	var acts *activities.Activities
 	made := workflow.ExecuteLocalActivity(ctx, acts.Deliver, in)

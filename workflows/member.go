@@ -155,8 +155,8 @@ func (c *carrier) conclude(ctx workflow.Context) (*Result, error) {
 func (c *carrier) failed(members []*member) error {
 	kind, message := members[0].cause()
 	message = members[0].named() + ": " + message
-	if c.in.DeliveryID == "" {
-		message = fmt.Sprintf("%d deliveries failed for good, among them %s", len(members), message)
+	if len(members) > 1 {
+		message = fmt.Sprintf("%s failed for good, among them %s", count(len(members), "delivery"), message)
 	}
 	return failure(kind, message, c.details(members))
 }

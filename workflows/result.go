@@ -115,7 +115,7 @@ func (c *carrier) tell(ctx workflow.Context) {
 			m.id, m.history.State, m.attempts(), 1+m.history.Policy.MaxRetries, last, next)
 	}
 	if others := len(open) - maxListed; others > 0 {
-		fmt.Fprintf(&text, "\nAnd %d others: the query `%s` lists all.\n", others, queryHistory)
+		fmt.Fprintf(&text, "\nAnd %d more: the query `%s` lists all.\n", others, queryHistory)
 	}
 	workflow.SetCurrentDetails(ctx, text.String())
 }

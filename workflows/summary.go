@@ -40,7 +40,7 @@ func describeBatch(options *client.StartWorkflowOptions, known []postrider.Dispa
 	named := routes[:min(len(routes), maxNamed)]
 	text := "First attempts: " + strings.Join(named, "; ")
 	if others := len(routes) - len(named); others > 0 {
-		text += fmt.Sprintf("; and %d others", others)
+		text += fmt.Sprintf("; and %d more", others)
 	}
 	options.StaticSummary = brief(text)
 	options.StaticDetails = fmt.Sprintf("Began with %s, and takes what else is claimed within a second.\n", count(len(known), "delivery"))
@@ -68,7 +68,7 @@ func describeRetries(options *client.StartWorkflowOptions, h postrider.Handover)
 		lines = append(lines, "- "+identify(d))
 	}
 	if others := len(h.Deliveries) - len(lines); others > 0 {
-		lines = append(lines, fmt.Sprintf("- and %d others", others))
+		lines = append(lines, fmt.Sprintf("- and %d more", others))
 	}
 	options.StaticDetails = strings.Join(lines, "\n")
 }
