@@ -3,6 +3,7 @@ package egress
 import (
 	"crypto/tls"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -24,9 +25,10 @@ type certificates struct {
 	ends map[string]time.Time // by host
 }
 
-// note is the hook for the end of a handshake.
-func (c *certificates) note(state tls.ConnectionState, err error) {
-	if err != nil || len(state.PeerCertificates) == 0 || state.ServerName == "" {
+// note remembers the certificate of a handshake that has ended.
+func (c *certificates) note(address string, state tls.ConnectionState, err error) {
+	receiver, parseErr := url.Parse(address)
+	if err != nil || parseErr != nil || len(state.PeerCertificates) == 0 {
 		return
 	}
 	c.mu.Lock()
@@ -34,8 +36,8 @@ func (c *certificates) note(state tls.ConnectionState, err error) {
 	if c.ends == nil {
 		c.ends = map[string]time.Time{}
 	}
-	if _, known := c.ends[state.ServerName]; known || len(c.ends) < maxCertificates {
-		c.ends[state.ServerName] = state.PeerCertificates[0].NotAfter
+	if _, known := c.ends[receiver.Host]; known || len(c.ends) < maxCertificates {
+		c.ends[receiver.Host] = state.PeerCertificates[0].NotAfter
 	}
 }
 

@@ -125,7 +125,7 @@ func (c *Client) Post(ctx context.Context, request Request) (postrider.Attempt, 
 	limited, cancel := context.WithTimeout(withDialing(ctx, request.Timeout, &seen), request.Timeout)
 	defer cancel()
 	trace := seen.trace()
-	trace.TLSHandshakeDone = c.certificates.note
+	trace.TLSHandshakeDone = func(state tls.ConnectionState, err error) { c.certificates.note(request.URL, state, err) }
 	got, err := c.exchange(httptrace.WithClientTrace(limited, trace), request)
 	if err != nil && ctx.Err() != nil {
 		return postrider.Attempt{}, 0, ctx.Err()
