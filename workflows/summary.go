@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	
+
 	"go.temporal.io/sdk/client"
 
 	"postrider.dev/postrider"
@@ -20,8 +20,8 @@ import (
 // and with what says that it is JSON; or with details of more than 20,000.
 const (
 	maxSummary = 340 // bytes, as JSON
-	maxNamed   = 3  // kinds of deliveries in a summary
-	maxListed  = 20 // in details
+	maxNamed   = 3   // kinds of deliveries in a summary
+	maxListed  = 20  // in details
 )
 
 // describeOwn says what the workflow of one delivery carries.

@@ -131,7 +131,8 @@ func TestOperatorsSearches(t *testing.T) {
 	failing, _ := answering(t, http.StatusBadGateway)
 	var hooks []string
 	for _, fields := range []map[string]any{
-		{"events": []string{"order.*"}, "max_retries": 0}, {"events": []string{"order.*"}, "max_retries": 0},
+		{"events": []string{"order.*"}, "max_retries": 0},
+		{"events": []string{"order.*"}, "max_retries": 0},
 		{"events": []string{"order.created"}, "backoff_ms": 3600000},
 	} {
 		hooks = append(hooks, webhook(t, i, failing, fields).ID)
