@@ -1,11 +1,9 @@
 package activities
 
 import (
-	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/trace"
 
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/tracing"
@@ -90,12 +88,11 @@ func (m *Metrics) observeAttempt(d postrider.Delivery, made postrider.Attempt) {
 // keeps the context only of a publish that was sampled.
 func observe(histogram prometheus.Observer, took time.Duration, d postrider.Delivery) {
 	exemplary, can := histogram.(prometheus.ExemplarObserver)
-	if d.TraceContext == "" || !can {
-		histogram.Observe(took.Seconds())
+	if traceID := tracing.TraceID(d.TraceContext); can && traceID != "" {
+		exemplary.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": traceID})
 		return
 	}
-	span := trace.SpanContextFromContext(tracing.Context(context.Background(), d.TraceContext)) //nolint:forbidigo // it carries the text alone
-	exemplary.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": span.TraceID().String()})
+	histogram.Observe(took.Seconds())
 }
 
 // Expired counts deliveries that the database has made failed because they expired.
