@@ -82,7 +82,9 @@ func (c *carrier) add(deliveryID string, history postrider.History) {
 }
 
 func (c *carrier) run(ctx workflow.Context) (*Result, error) {
-	described := workflow.QueryHandlerOptions{Description: "The attempts of a delivery, by its id; without one, all deliveries of this workflow."}
+	described := workflow.QueryHandlerOptions{
+		Description: "The attempts of a delivery, by its id; without one, all deliveries of this workflow.",
+	}
 	if err := workflow.SetQueryHandlerWithOptions(ctx, queryHistory, c.answer, described); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,10 @@ func TestSummaries(t *testing.T) {
 	require.Equal(t, "call.ended → hooks.example.com:8443", summary)
 	require.Equal(t, "Delivery `dlv_1` of event `evt_1` (call.ended) to webhook `wh_1` in workspace `ws_1`\n\nUp to 6 attempts.", details)
 
-	known := []postrider.Dispatch{dispatch("dlv_1", "a"), dispatch("dlv_2", "a"), dispatch("dlv_3", "b"), dispatch("dlv_4", "c"), dispatch("dlv_5", "d")}
+	var known []postrider.Dispatch
+	for i, eventType := range []string{"a", "a", "b", "c", "d"} {
+		known = append(known, dispatch("dlv_"+strconv.Itoa(i), eventType))
+	}
 	require.NoError(t, c.StartBatch(t.Context(), "batch/bat_1", known, time.Minute))
 	summary, details = said()
 	require.Equal(t, "First attempts: 2 × a → hooks.example.com:8443; 1 × b → hooks.example.com:8443; "+
