@@ -2,8 +2,6 @@ package workflows
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -46,14 +44,15 @@ func resultOf(members []*member) *Result {
 
 // describe returns the result as a table in Markdown.
 func (r *Result) describe() string {
-	var text strings.Builder
-	text.WriteString("| deliveries | succeeded | failed | cancelled | handed over |\n|--:|--:|--:|--:|--:|\n")
-	fmt.Fprintf(&text, "| %d | %d | %d | %d | %d |\n", r.Deliveries, r.Succeeded, r.Failed, r.Cancelled, r.HandedOver)
-	text.WriteString("\n| last attempt | deliveries |\n|:--|--:|\n")
-	for _, result := range slices.Sorted(maps.Keys(r.LastAttempts)) {
-		fmt.Fprintf(&text, "| %s | %d |\n", result, r.LastAttempts[result])
+	text := "| deliveries | succeeded | failed | cancelled | handed over |\n|--:|--:|--:|--:|--:|\n" +
+		fmt.Sprintf("| %d | %d | %d | %d | %d |\n", r.Deliveries, r.Succeeded, r.Failed, r.Cancelled, r.HandedOver) +
+		"\n| last attempt | deliveries |\n|:--|--:|\n"
+	for _, result := range postrider.Results() {
+		if n := r.LastAttempts[result]; n > 0 {
+			text += fmt.Sprintf("| %s | %d |\n", result, n)
+		}
 	}
-	return text.String()
+	return text
 }
 
 // Overview is the answer to the query of a workflow of many deliveries that names none.
@@ -100,9 +99,10 @@ func (c *carrier) overview() Overview {
 // interface asks for it by a query.
 func (c *carrier) tell(ctx workflow.Context) {
 	open := c.unfinished()
-	var text strings.Builder
-	fmt.Fprintf(&text, "%d of %s left to be made.\n", len(open), count(len(c.members), "delivery"))
-	text.WriteString("\n| delivery | state | attempts | last | next attempt |\n|:--|:--|--:|:--|:--|\n")
+	lines := []string{
+		fmt.Sprintf("%d of %s left to be made.\n", len(open), count(len(c.members), "delivery")),
+		"| delivery | state | attempts | last | next attempt |", "|:--|:--|--:|:--|:--|",
+	}
 	for _, m := range open[:min(len(open), maxListed)] {
 		last, next := string(m.last().Result), "under way"
 		if code := m.last().StatusCode; code != nil {
@@ -111,13 +111,13 @@ func (c *carrier) tell(ctx workflow.Context) {
 		if at := m.history.NextAttemptAt; at != nil {
 			next = at.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(&text, "| %s | %s | %d of %d | %s | %s |\n",
-			m.id, m.history.State, m.attempts(), 1+m.history.Policy.MaxRetries, last, next)
+		lines = append(lines, fmt.Sprintf("| %s | %s | %d of %d | %s | %s |",
+			m.id, m.history.State, m.attempts(), 1+m.history.Policy.MaxRetries, last, next))
 	}
 	if others := len(open) - maxListed; others > 0 {
-		fmt.Fprintf(&text, "\nAnd %d more: the query `%s` lists all.\n", others, queryHistory)
+		lines = append(lines, fmt.Sprintf("\nAnd %d more: the query `%s` lists all.", others, queryHistory))
 	}
-	workflow.SetCurrentDetails(ctx, text.String())
+	workflow.SetCurrentDetails(ctx, strings.Join(lines, "\n"))
 }
 
 // upcoming says what a timer waits for.
