@@ -44,15 +44,17 @@ func resultOf(members []*member) *Result {
 
 // describe returns the result as a table in Markdown.
 func (r *Result) describe() string {
-	text := "| deliveries | succeeded | failed | cancelled | handed over |\n|--:|--:|--:|--:|--:|\n" +
-		fmt.Sprintf("| %d | %d | %d | %d | %d |\n", r.Deliveries, r.Succeeded, r.Failed, r.Cancelled, r.HandedOver) +
-		"\n| last attempt | deliveries |\n|:--|--:|\n"
+	lines := []string{
+		"| deliveries | succeeded | failed | cancelled | handed over |", "|--:|--:|--:|--:|--:|",
+		fmt.Sprintf("| %d | %d | %d | %d | %d |", r.Deliveries, r.Succeeded, r.Failed, r.Cancelled, r.HandedOver), "",
+		"| last attempt | deliveries |", "|:--|--:|",
+	}
 	for _, result := range postrider.Results() {
 		if n := r.LastAttempts[result]; n > 0 {
-			text += fmt.Sprintf("| %s | %d |\n", result, n)
+			lines = append(lines, fmt.Sprintf("| %s | %d |", result, n))
 		}
 	}
-	return text
+	return strings.Join(lines, "\n")
 }
 
 // Overview is the answer to the query of a workflow of many deliveries that names none.
