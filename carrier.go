@@ -119,6 +119,9 @@ type Handover struct {
 	WorkflowID string
 	Deliveries []Delivery           // with the same policy
 	Attempts   map[string][]Attempt // so far, by delivery; it may hold other deliveries too
+	// URL is the webhook's. It may hold credentials, so no more than its host may go into a
+	// workflow or a log.
+	URL string
 }
 
 // Cancellation asks to cancel a workflow that carries a delivery which the database has

@@ -155,6 +155,30 @@ type Report struct {
 	Expired bool `json:"expired,omitempty"`
 	// Policy is the delivery's policy, unless its workflow knows it.
 	Policy *postrider.Policy `json:"policy,omitempty"`
+	// Subject says what failed for good, for whoever looks at its workflow.
+	Subject *Subject `json:"subject,omitempty"`
+}
+
+// Subject is what a delivery brings, and where.
+type Subject struct {
+	WorkspaceID string `json:"workspace_id,omitempty"`
+	WebhookID   string `json:"webhook_id,omitempty"`
+	EventID     string `json:"event_id,omitempty"`
+	EventType   string `json:"event_type,omitempty"`
+}
+
+// SubjectOf returns a delivery's subject.
+func SubjectOf(d postrider.Delivery) Subject {
+	return Subject{WorkspaceID: d.WorkspaceID, WebhookID: d.WebhookID, EventID: d.EventID, EventType: d.EventType}
+}
+
+// about returns the report with its subject, if the delivery failed for good.
+func (r Report) about(d postrider.Delivery) Report {
+	if r.State == postrider.StateFailed {
+		subject := SubjectOf(d)
+		r.Subject = &subject
+	}
+	return r
 }
 
 // Reports are the result of an activity, or the content of a signal.

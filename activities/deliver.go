@@ -209,5 +209,5 @@ func (d *firstAttempts) attempt(ctx context.Context, arrival Arrival, answered f
 	if len(d.in.DeliveryIDs) == 0 {
 		report.Policy = &delivery.Policy
 	}
-	return report, err
+	return report.about(delivery), err
 }

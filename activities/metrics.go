@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/tracing"
 )
 
 // Metrics are the Prometheus metrics of attempts and deliveries. Labels have a fixed set of
@@ -84,7 +85,7 @@ func (m *Metrics) observe(d postrider.Delivery, o postrider.Outcome) {
 		m.deliveries.WithLabelValues(string(o.State)).Inc()
 	}
 	if o.State == postrider.StateSucceeded {
-		m.toDelivered.Observe(o.FinishedAt().Sub(d.DueAt).Seconds())
+		observe(m.toDelivered, o.FinishedAt().Sub(d.DueAt), d)
 	}
 }
 
@@ -92,10 +93,21 @@ func (m *Metrics) observe(d postrider.Delivery, o postrider.Outcome) {
 func (m *Metrics) observeAttempt(d postrider.Delivery, made postrider.Attempt) {
 	result := string(made.Result)
 	m.attempts.WithLabelValues(result).Inc()
-	m.attemptDuration.WithLabelValues(result).Observe((time.Duration(made.DurationMS) * time.Millisecond).Seconds())
+	observe(m.attemptDuration.WithLabelValues(result), time.Duration(made.DurationMS)*time.Millisecond, d)
 	if made.Number == 1 {
-		m.toFirstAttempt.Observe(made.StartedAt.Sub(d.DueAt).Seconds())
+		observe(m.toFirstAttempt, made.StartedAt.Sub(d.DueAt), d)
 	}
+}
+
+// observe adds to a histogram, with the delivery's trace as an example if it has one: a delivery
+// keeps the context only of a publish that was sampled.
+func observe(histogram prometheus.Observer, took time.Duration, d postrider.Delivery) {
+	exemplary, can := histogram.(prometheus.ExemplarObserver)
+	if traceID := tracing.TraceID(d.TraceContext); can && traceID != "" {
+		exemplary.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": traceID})
+		return
+	}
+	histogram.Observe(took.Seconds())
 }
 
 // Expired counts deliveries that the database has made failed because they expired.

@@ -55,3 +55,29 @@ func TestMetricsAgreeWithTheDatabase(t *testing.T) {
 		}
 	}
 }
+
+// An operator goes from a slow bucket to a trace of it.
+func TestLatenciesHaveTheTraceAsAnExample(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.trace()
+	b.deliver(b.publishTraced(publishTrace))
+	families, err := b.registry.Gather()
+	require.NoError(t, err)
+	found := map[string]string{}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			for _, bucket := range metric.GetHistogram().GetBucket() {
+				for _, label := range bucket.GetExemplar().GetLabel() {
+					found[family.GetName()] = label.GetName() + "=" + label.GetValue()
+				}
+			}
+		}
+	}
+	traced := "trace_id=" + publishTrace[3:35]
+	require.Equal(t, map[string]string{
+		"postrider_attempt_duration_seconds":        traced,
+		"postrider_accept_to_first_attempt_seconds": traced,
+		"postrider_accept_to_delivered_seconds":     traced,
+	}, found)
+}

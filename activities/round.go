@@ -94,7 +94,7 @@ func (r *round) classify(in RetryInput, targets []postrider.Target) {
 			}
 		}
 		r.index[m.DeliveryID] = len(r.reports)
-		r.reports = append(r.reports, report)
+		r.reports = append(r.reports, report.about(d))
 	}
 	slices.SortStableFunc(r.due, func(a, b postrider.Target) int { return dueAt(a.Delivery).Compare(dueAt(b.Delivery)) })
 }
@@ -172,7 +172,7 @@ func (r *round) add(res result) {
 	default:
 		r.attempted[id] = true
 		res.report.Attempts = postrider.MergeAttempts(report.Attempts, res.report.Attempts...)
-		*report = res.report
+		*report = res.report.about(res.target.Delivery)
 		if report.State == postrider.StateRetrying && !report.Left || report.State == postrider.StateFailed {
 			r.lastError = describe(res.report)
 		}

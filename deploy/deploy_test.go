@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/VictoriaMetrics/metricsql"
 	"github.com/compose-spec/compose-go/v2/cli"
@@ -145,7 +145,10 @@ func requireMemory(t *testing.T, container corev1.Container, needed int64) {
 }
 
 // metricName finds our metrics' names.
-var metricName = regexp.MustCompile(`postrider_[a-z_]+`)
+var metricName = regexp.MustCompile(`\bpostrider_[a-z_]+`)
+
+// recorded finds the names of recording rules.
+var recorded = regexp.MustCompile(`postrider:[a-z_:0-9]+`)
 
 // exported are the metrics that the code names.
 func exported(t *testing.T) map[string]bool {
@@ -161,6 +164,11 @@ func exported(t *testing.T) map[string]bool {
 		}
 		return err
 	}))
+	for _, group := range rulesOf(t, "rules.yml") {
+		for _, rule := range group.Rules {
+			names[rule.Record] = true
+		}
+	}
 	return names
 }
 
@@ -168,60 +176,102 @@ func requireExpression(t *testing.T, known map[string]bool, expression string) {
 	t.Helper()
 	_, err := metricsql.Parse(strings.ReplaceAll(expression, "$__rate_interval", "5m"))
 	require.NoError(t, err, expression)
+	for _, name := range recorded.FindAllString(expression, -1) {
+		require.True(t, known[name], "no such recording rule: %s", name)
+	}
+	expression = recorded.ReplaceAllString(expression, "")
 	names := metricName.FindAllString(expression, -1)
-	require.NotEmpty(t, names, expression)
 	for _, name := range names {
 		base := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_count"), "_sum")
 		require.True(t, known[name] || known[base], "no such metric: %s", name)
 	}
 }
 
-func TestAlerts(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile("../deploy/prometheus/alerts.yml")
-	require.NoError(t, err)
-	var rules struct {
-		Groups []struct {
-			Name  string
-			Rules []struct {
-				Alert       string
-				Expr        string
-				For         string
-				Labels      map[string]string
-				Annotations map[string]string
-			}
-		}
+// group is a group of rules, of Prometheus.
+type group struct {
+	Name     string
+	Interval string
+	Rules    []struct {
+		Record      string
+		Alert       string
+		Expr        string
+		For         string
+		Labels      map[string]string
+		Annotations map[string]string
 	}
+}
+
+func rulesOf(t *testing.T, file string) []group {
+	t.Helper()
+	text, err := os.ReadFile("../deploy/prometheus/" + file)
+	require.NoError(t, err)
+	var rules struct{ Groups []group }
 	require.NoError(t, yaml.UnmarshalStrict(text, &rules))
 	require.NotEmpty(t, rules.Groups)
+	return rules.Groups
+}
+
+func TestAlerts(t *testing.T) {
+	t.Parallel()
 	known := exported(t)
-	for _, group := range rules.Groups {
-		for _, rule := range group.Rules {
-			requireExpression(t, known, rule.Expr)
-			_, err := time.ParseDuration(rule.For)
-			require.NoError(t, err, rule.Alert)
-			require.NotEmpty(t, rule.Annotations["action"], rule.Alert)
+	for _, file := range []string{"rules.yml", "alerts.yml"} {
+		for _, group := range rulesOf(t, file) {
+			for _, rule := range group.Rules {
+				requireExpression(t, known, rule.Expr)
+				require.NotEqual(t, rule.Record == "", rule.Alert == "")
+				if rule.Alert != "" {
+					require.NotEmpty(t, rule.Annotations["action"], rule.Alert)
+				}
+			}
 		}
 	}
 }
 
-func TestDashboard(t *testing.T) {
+// TestPromtool has Prometheus's own tool read the configuration and play faults to the rules: each
+// alert fires by its fault, ends with it, and is not heard of before.
+func TestPromtool(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../deploy/grafana/dashboards/postrider.json")
-	require.NoError(t, err)
-	var dashboard struct {
-		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
+	var tested []byte
+	for _, file := range []string{"rules_test.yml", "rules_days_test.yml"} {
+		text, err := os.ReadFile("../deploy/prometheus/" + file)
+		require.NoError(t, err)
+		tested = append(tested, text...)
+	}
+	for _, group := range rulesOf(t, "alerts.yml") {
+		for _, rule := range group.Rules {
+			require.GreaterOrEqual(t, strings.Count(string(tested), "alertname: "+rule.Alert), 2, "%s is tested, firing and not", rule.Alert)
 		}
 	}
-	require.NoError(t, json.Unmarshal(text, &dashboard))
-	require.NotEmpty(t, dashboard.Panels)
+	for _, arguments := range [][]string{{"check", "config", "prometheus.yml"}, {"test", "rules", "rules_test.yml", "rules_days_test.yml"}} {
+		promtool := exec.CommandContext(t.Context(), "promtool", arguments...)
+		promtool.Dir = "../deploy/prometheus"
+		said, err := promtool.CombinedOutput()
+		require.NoError(t, err, "%s\npromtool is of Debian's package prometheus, which .ci/run installs", said)
+	}
+}
+
+func TestDashboards(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../deploy/grafana/dashboards/*.json")
+	require.NoError(t, err)
+	require.Len(t, files, 3)
 	known := exported(t)
-	for _, panel := range dashboard.Panels {
-		require.NotEmpty(t, panel.Targets, panel.Title)
-		for _, target := range panel.Targets {
-			requireExpression(t, known, target.Expr)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var dashboard struct {
+			Panels []struct {
+				Title   string
+				Targets []struct{ Expr string }
+			}
+		}
+		require.NoError(t, json.Unmarshal(text, &dashboard))
+		require.NotEmpty(t, dashboard.Panels)
+		for _, panel := range dashboard.Panels {
+			require.NotEmpty(t, panel.Targets, panel.Title)
+			for _, target := range panel.Targets {
+				requireExpression(t, known, target.Expr)
+			}
 		}
 	}
 }

@@ -59,6 +59,8 @@ type Client struct {
 	now       func() time.Time
 	userAgent string
 	transport *http.Transport
+
+	certificates certificates
 }
 
 // New returns a client.
@@ -128,7 +130,9 @@ func (c *Client) Post(ctx context.Context, request Request) (postrider.Attempt, 
 	var seen progress
 	limited, cancel := context.WithTimeout(withDialing(ctx, request.Timeout, &seen), request.Timeout)
 	defer cancel()
-	got, err := c.exchange(httptrace.WithClientTrace(limited, seen.trace()), request)
+	trace := seen.trace()
+	trace.TLSHandshakeDone = func(state tls.ConnectionState, err error) { c.certificates.note(request.URL, state, err) }
+	got, err := c.exchange(httptrace.WithClientTrace(limited, trace), request)
 	if err != nil && ctx.Err() != nil {
 		return postrider.Attempt{}, 0, ctx.Err()
 	}

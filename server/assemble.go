@@ -32,6 +32,7 @@ func (s *Server) assemble() error {
 		s.assembleWorker(poster)
 	}
 	s.shed = newShedCounter(s.registry)
+	s.registry.MustRegister(newDependencies(s.checks()))
 	s.metrics = metricsHandler(s.registry, api.Health(s.checks(), s.stopping.Load, s.role.Logger))
 	return nil
 }
@@ -71,7 +72,8 @@ func (s *Server) assembleWorker(poster *egress.Client) {
 		Drain:      s.settings.ShutdownTimeout,
 		Deployment: s.role.Deployment.Name, Build: s.role.Deployment.Build(),
 	})
-	s.registry.MustRegister(worker.NewBacklog(s.store, s.clock.Now, logger), prometheus.NewCounterFunc(prometheus.CounterOpts{
+	s.registry.MustRegister(newCertificates(poster, logger), worker.NewBacklog(s.store, s.clock.Now, logger))
+	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "postrider_recovered_deliveries_total",
 		Help: "Deliveries given to another workflow because theirs was lost: terminated, forgotten by Temporal, or with a process that died.",
 	}, func() float64 { return float64(s.store.Recovered()) }))

@@ -20,6 +20,7 @@ type frontend struct {
 	authorizations chan []string
 	started        chan string
 	noNamespace    bool
+	noAttributes   bool
 }
 
 func newFrontend() *frontend {
@@ -51,6 +52,15 @@ func (f *frontend) DescribeNamespace(
 	default:
 	}
 	return &workflowservice.DescribeNamespaceResponse{}, nil
+}
+
+func (f *frontend) CountWorkflowExecutions(
+	context.Context, *workflowservice.CountWorkflowExecutionsRequest,
+) (*workflowservice.CountWorkflowExecutionsResponse, error) {
+	if f.noAttributes {
+		return nil, serviceerror.ToStatus(serviceerror.NewInvalidArgument("invalid query: PostriderWebhooks")).Err()
+	}
+	return &workflowservice.CountWorkflowExecutionsResponse{}, nil
 }
 
 func (f *frontend) StartWorkflowExecution(

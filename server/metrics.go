@@ -28,11 +28,12 @@ func newShedCounter(registry prometheus.Registerer) prometheus.Counter {
 	return counter
 }
 
-// metricsHandler serves the metrics listener: /metrics and the health routes.
+// metricsHandler serves the metrics listener: /metrics and the health routes. Exemplars are seen by
+// those who ask for OpenMetrics, as Prometheus does.
 func metricsHandler(registry *prometheus.Registry, health http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", health)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	return mux
 }
 

@@ -208,6 +208,21 @@ func TestMissingNamespaceEndsTheProcess(t *testing.T) {
 	require.ErrorContains(t, server.store.Ping(t.Context()), "closed", "Run has closed the database")
 }
 
+// TestMissingSearchAttributesEndTheProcess guards an upgrade before which nobody prepared the namespace:
+// Temporal would refuse some workflows, and others for ever.
+func TestMissingSearchAttributesEndTheProcess(t *testing.T) {
+	t.Parallel()
+	f := newFrontend()
+	f.noAttributes = true
+	address := f.serve(t, "127.0.0.1:0")
+	s, role, _ := testRole(t, t.TempDir(), func(_ *Settings, r *Role) { r.Temporal.Address = address })
+	server, err := New(t.Context(), s, role)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.ErrorContains(t, server.Run(ctx), "temporal at "+address+": run `postrider temporal setup`")
+}
+
 // TestEndpointsFile guards the file by which programs find a standalone process: it is complete
 // when it appears, only its owner can read it, and it goes before the process ends.
 func TestEndpointsFile(t *testing.T) {

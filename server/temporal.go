@@ -17,6 +17,8 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	temporallog "go.temporal.io/sdk/log"
+
+	"postrider.dev/postrider/workflows"
 )
 
 // TemporalSettings say how a process reaches Temporal.
@@ -120,16 +122,22 @@ func checkNamespace(ctx context.Context, temporal client.Client, namespace strin
 const temporalPause = time.Second
 
 // awaitTemporal returns when Temporal answers, which may be long after the start of this
-// process. It returns an error when the namespace does not exist, and nil when ctx is done.
+// process. It returns an error when the namespace does not exist or lacks search attributes, and
+// nil when ctx is done.
 func (s *Server) awaitTemporal(ctx context.Context) error {
 	for ctx.Err() == nil {
 		check, cancel := context.WithTimeout(ctx, 10*temporalPause)
 		err := checkNamespace(check, s.temporal, s.role.Temporal.Namespace)
+		if err == nil {
+			err = s.workflows.CheckSearchAttributes(check)
+		}
 		cancel()
 		var missing *serviceerror.NamespaceNotFound
 		switch {
 		case err == nil:
 			return nil
+		case errors.Is(err, workflows.ErrNoSearchAttributes):
+			return fmt.Errorf("temporal at %s: run `postrider temporal setup`: %w", s.role.Temporal.Address, err)
 		case errors.As(err, &missing):
 			return fmt.Errorf("temporal at %s has no namespace %q: run `postrider temporal setup`, or choose another with --temporal-namespace",
 				s.role.Temporal.Address, s.role.Temporal.Namespace)

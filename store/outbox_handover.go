@@ -38,15 +38,48 @@ func (s *Store) ClaimRetries(ctx context.Context, request postrider.HandoverRequ
 		return nil, errors.Join(err, s.Release(ctx, h.handedOver()))
 	}
 	s.retries.ended(h.shares, h.claimed == request.Limit)
-	attempts, err := s.AttemptsOf(ctx, h.handedOver())
-	if err != nil {
+	if err := h.complete(ctx); err != nil {
 		return nil, errors.Join(sqldb.Failure("claim retries", err), s.Release(ctx, h.handedOver()))
-	}
-	for i := range h.made {
-		h.made[i].Attempts = attempts
 	}
 	return h.made, nil
 }
+
+// complete reads what a start tells of the deliveries' past, and of their receivers.
+func (h *handover) complete(ctx context.Context) error {
+	if len(h.made) == 0 {
+		return nil
+	}
+	attempts, err := h.s.AttemptsOf(ctx, h.handedOver())
+	if err != nil {
+		return err
+	}
+	webhookIDs := make([]string, len(h.made))
+	for i, m := range h.made {
+		webhookIDs[i] = m.Deliveries[0].WebhookID
+	}
+	urls := map[string]string{}
+	for part := range slices.Chunk(slices.Compact(slices.Sorted(slices.Values(webhookIDs))), sqldb.ChunkSize) {
+		rows, err := keyed(ctx, h.s.db.Delivering.Reading, "SELECT id, url FROM webhooks WHERE ", "id", part, receiverRow.key)
+		if err != nil {
+			return err
+		}
+		for id, row := range rows {
+			urls[id] = row.URL
+		}
+	}
+	for i := range h.made {
+		h.made[i].Attempts, h.made[i].URL = attempts, urls[webhookIDs[i]]
+	}
+	return nil
+}
+
+// receiverRow is where a webhook's deliveries go.
+type receiverRow struct {
+	ID  string `db:"id"`
+	URL string `db:"url"`
+}
+
+func (r receiverRow) key() string { return r.ID }
 
 // handover is one run of [Store.ClaimRetries].
 type handover struct {

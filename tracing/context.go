@@ -39,3 +39,12 @@ func Context(ctx context.Context, text string) context.Context {
 	parent, state, _ := strings.Cut(text, " ")
 	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{fieldParent: parent, fieldState: state})
 }
+
+// TraceID returns the trace of a text that [Text] returned; "" for any other text.
+func TraceID(text string) string {
+	const begin, end = 3, 35 // of the id, in version-id-span-flags
+	if len(text) <= end || text[begin-1] != '-' || text[end] != '-' {
+		return ""
+	}
+	return text[begin:end]
+}

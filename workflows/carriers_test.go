@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
 	temporallog "go.temporal.io/sdk/log"
@@ -30,6 +31,7 @@ type carrierBench struct {
 	members   [][]string // of each round
 	attempts  map[string]int
 	cancelled [][]string
+	found     temporal.SearchAttributes // of a batch that ended
 }
 
 // left lets a delivery leave its carrier.
@@ -170,7 +172,7 @@ func TestEachMemberEndsByItself(t *testing.T) {
 	var details []workflows.Failure
 	require.NoError(t, typed.Details(&details))
 	require.Equal(t, []workflows.Failure{
-		{DeliveryID: "dlv_lost", WebhookID: "wh_1", Attempts: 4, LastResult: postrider.ResultServerError},
+		{DeliveryID: "dlv_lost", WebhookID: "wh_1", Attempts: 4, LastResult: postrider.ResultServerError, StatusCode: new(500)},
 	}, details)
 	require.Equal(t, [][]string{{"dlv_fine", "dlv_left", "dlv_lost"}, {"dlv_left", "dlv_lost"}, {"dlv_lost"}}, b.members)
 	require.Len(t, b.history("dlv_lost").Attempts, 4)
@@ -222,6 +224,10 @@ func openBatch(t *testing.T, reports activities.Reports, err error) (*carrierBen
 		require.Equal(t, "default-test-workflow-id", in.WorkflowID)
 		return reports, err
 	}, activity.RegisterOptions{Name: "Deliver"})
+	b.OnUpsertTypedSearchAttributes(mock.MatchedBy(func(found temporal.SearchAttributes) bool {
+		b.found = found
+		return true
+	})).Return(nil).Maybe()
 	b.ExecuteWorkflow("Delivery", workflows.DeliveryInput{Batch: &workflows.BatchOfFirsts{LongestMS: 43000}})
 	require.True(t, b.IsWorkflowCompleted())
 	return b, b.GetWorkflowError()
@@ -242,18 +248,34 @@ func TestBatchAnswersForItsDeliveriesAfterItsEnd(t *testing.T) {
 
 func TestBatchFailsWithItsFailedDeliveries(t *testing.T) {
 	t.Parallel()
-	gone, reason := 410, "410 Gone"
-	reports := append(bothReports(), activities.Report{
-		DeliveryID: "dlv_3", State: postrider.StateFailed,
-		Attempts: []postrider.Attempt{{Number: 1, StatusCode: &gone, Result: postrider.ResultClientError, Error: &reason}},
-	})
-	_, err := openBatch(t, reports, nil)
+	reason := "410 Gone"
+	reports := bothReports()
+	for _, id := range []string{"3", "4"} {
+		reports = append(reports, activities.Report{
+			DeliveryID: "dlv_" + id, State: postrider.StateFailed,
+			Attempts: []postrider.Attempt{{Number: 1, StatusCode: new(410), Result: postrider.ResultClientError, Error: &reason}},
+			Subject:  &activities.Subject{WorkspaceID: "ws_1", WebhookID: "wh_" + id, EventID: "evt_1", EventType: "call.ended"},
+		})
+	}
+	b, err := openBatch(t, reports, nil)
 	var typed *temporal.ApplicationError
 	require.ErrorAs(t, err, &typed)
 	require.Equal(t, workflows.ErrorGone, typed.Type())
+	require.Contains(t, typed.Message(), "2 deliveries failed for good, among them dlv_3 of event evt_1 (call.ended)")
 	var details []workflows.Failure
 	require.NoError(t, typed.Details(&details))
-	require.Equal(t, []workflows.Failure{{DeliveryID: "dlv_3", Attempts: 1, LastResult: postrider.ResultClientError}}, details)
+	failure := workflows.Failure{
+		DeliveryID: "dlv_3", WebhookID: "wh_3", EventID: "evt_1", EventType: "call.ended", Attempts: 1,
+		LastResult: postrider.ResultClientError, StatusCode: new(410),
+	}
+	other := failure
+	other.DeliveryID, other.WebhookID = "dlv_4", "wh_4"
+	require.Equal(t, []workflows.Failure{failure, other}, details)
+	require.Equal(t, temporal.NewSearchAttributes(
+		temporal.NewSearchAttributeKeyKeyword("PostriderWorkspace").ValueSet("ws_1"),
+		temporal.NewSearchAttributeKeyKeywordList("PostriderWebhooks").ValueSet([]string{"wh_3", "wh_4"}),
+		temporal.NewSearchAttributeKeyKeyword("PostriderEventType").ValueSet("call.ended"),
+	).GetUntypedValues(), b.found.GetUntypedValues(), "it is found by what failed")
 }
 
 // Guards against a batch that makes attempts again and again when their records fail. Their

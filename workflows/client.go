@@ -9,7 +9,6 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/activities"
@@ -63,6 +62,7 @@ func (c *Client) StartOwn(ctx context.Context, d postrider.Dispatch) error {
 	if d.Slow {
 		options.WorkflowTaskTimeout = taskTimeout(d.Policy.Timeout())
 	}
+	describeOwn(&options, d)
 	return c.start(ctx, options, []postrider.Delivery{d.Delivery}, DeliveryInput{
 		DeliveryID: d.ID, WebhookID: d.WebhookID, EventType: d.EventType, Policy: d.Policy,
 	})
@@ -82,6 +82,7 @@ func (c *Client) StartBatch(ctx context.Context, workflowID string, known []post
 	if slow {
 		options.WorkflowTaskTimeout = taskTimeout(timeout)
 	}
+	describeBatch(&options, known)
 	return c.start(ctx, options, deliveries, DeliveryInput{Batch: &BatchOfFirsts{LongestMS: int(longest.Milliseconds())}})
 }
 
@@ -92,7 +93,9 @@ func (c *Client) StartRetries(ctx context.Context, h postrider.Handover) error {
 	for i, d := range h.Deliveries {
 		in.Retries[i] = Retried{DeliveryID: d.ID, Attempts: h.Attempts[d.ID], NextAttemptAt: d.NextAttemptAt}
 	}
-	return c.start(ctx, c.startOptions(h.WorkflowID, h.Deliveries), h.Deliveries, in)
+	options := c.startOptions(h.WorkflowID, h.Deliveries)
+	describeRetries(&options, h)
+	return c.start(ctx, options, h.Deliveries, in)
 }
 
 // startOptions returns the options of a workflow that carries the deliveries.
@@ -133,21 +136,6 @@ func commonValue(deliveries []postrider.Delivery, field func(postrider.Delivery)
 // traceOf returns the trace context if all deliveries share it; else "".
 func traceOf(deliveries []postrider.Delivery) string {
 	return commonValue(deliveries, func(d postrider.Delivery) string { return d.TraceContext })
-}
-
-// searchAttributes returns the search attributes whose values all deliveries share.
-func searchAttributes(deliveries []postrider.Delivery) temporal.SearchAttributes {
-	var known []temporal.SearchAttributeUpdate
-	for key, field := range map[temporal.SearchAttributeKeyKeyword]func(postrider.Delivery) string{
-		attributeWorkspace: func(d postrider.Delivery) string { return d.WorkspaceID },
-		attributeWebhook:   func(d postrider.Delivery) string { return d.WebhookID },
-		attributeEventType: func(d postrider.Delivery) string { return d.EventType },
-	} {
-		if value := commonValue(deliveries, field); value != "" {
-			known = append(known, key.ValueSet(value))
-		}
-	}
-	return temporal.NewSearchAttributes(known...)
 }
 
 // Cancel asks a workflow to cancel itself and its deliveries. It returns nil when the workflow

@@ -82,32 +82,32 @@ func TestSlowAttemptFitsIntoOneWorkflowTask(t *testing.T) {
 	require.Equal(t, 40*time.Second, start(true, postrider.MaxTimeoutMS), "the timeout and 2 s are 80 % of it, when the SDK asks for more")
 }
 
-// Guards against search attributes that are true of only some of a workflow's deliveries.
+// Guards what operators find workflows by: the one value that all deliveries share, or the list.
 func TestSearchAttributesHoldForAllDeliveries(t *testing.T) {
 	t.Parallel()
 	one := postrider.Delivery{ID: "dlv_1", WorkspaceID: "ws_1", WebhookID: "wh_1", EventType: "a"}
 	other := postrider.Delivery{ID: "dlv_2", WorkspaceID: "ws_1", WebhookID: "wh_2", EventType: "a"}
 	for name, c := range map[string]struct {
 		known []postrider.Dispatch
-		want  map[string]string
+		want  map[string]any
 	}{
-		"none": {nil, map[string]string{}},
+		"none": {nil, map[string]any{}},
 		"one": {
 			[]postrider.Dispatch{{Delivery: one}},
-			map[string]string{"PostriderWorkspace": "ws_1", "PostriderWebhook": "wh_1", "PostriderEventType": "a"},
+			map[string]any{"PostriderWorkspace": "ws_1", "PostriderWebhook": "wh_1", "PostriderEventType": "a"},
 		},
 		"several": {
 			[]postrider.Dispatch{{Delivery: one}, {Delivery: other}},
-			map[string]string{"PostriderWorkspace": "ws_1", "PostriderEventType": "a"},
+			map[string]any{"PostriderWorkspace": "ws_1", "PostriderWebhooks": []string{"wh_1", "wh_2"}, "PostriderEventType": "a"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			temporal := &connection{}
 			require.NoError(t, workflows.NewClient(temporal, "postrider").StartBatch(t.Context(), "batch/bat_1", c.known, 43*time.Second))
-			found := map[string]string{}
+			found := map[string]any{}
 			for key, value := range temporal.options.TypedSearchAttributes.GetUntypedValues() {
-				found[key.GetName()] = value.(string)
+				found[key.GetName()] = value
 			}
 			require.Equal(t, c.want, found)
 			in := workflows.DeliveryInput{Batch: &workflows.BatchOfFirsts{LongestMS: 43000}}

@@ -191,5 +191,9 @@ func TestSearchAttributesAreKeywords(t *testing.T) {
 		"PostriderWorkspace": enumspb.INDEXED_VALUE_TYPE_KEYWORD,
 		"PostriderWebhook":   enumspb.INDEXED_VALUE_TYPE_KEYWORD,
 		"PostriderEventType": enumspb.INDEXED_VALUE_TYPE_KEYWORD,
+
+		"PostriderWorkspaces": enumspb.INDEXED_VALUE_TYPE_KEYWORD_LIST,
+		"PostriderWebhooks":   enumspb.INDEXED_VALUE_TYPE_KEYWORD_LIST,
+		"PostriderEventTypes": enumspb.INDEXED_VALUE_TYPE_KEYWORD_LIST,
 	}, workflows.SearchAttributes())
 }

@@ -28,7 +28,7 @@ type DeliveryInput struct {
 	DeliveryID string           `json:"delivery_id,omitempty"`
 	WebhookID  string           `json:"webhook_id,omitempty"` // "" for deliveries of several webhooks
 	EventType  string           `json:"event_type,omitempty"` // "" for deliveries of several event types
-	Policy     postrider.Policy `json:"policy"`
+	Policy     postrider.Policy `json:"policy,omitzero"`
 	Batch      *BatchOfFirsts   `json:"batch,omitempty"`
 	Retries    []Retried        `json:"retries,omitempty"`
 }
@@ -47,7 +47,7 @@ type Retried struct {
 
 // Delivery delivers events to webhooks. It fails with a typed error when a delivery failed for
 // good, it ends as cancelled when its deliveries were cancelled, and it completes otherwise.
-func Delivery(ctx workflow.Context, in DeliveryInput) error {
+func Delivery(ctx workflow.Context, in DeliveryInput) (*Result, error) {
 	return newCarrier(in, workflow.GetInfo(ctx).WorkflowExecution.RunID).run(ctx)
 }
 
@@ -81,9 +81,12 @@ func (c *carrier) add(deliveryID string, history postrider.History) {
 	c.byID[deliveryID] = m
 }
 
-func (c *carrier) run(ctx workflow.Context) error {
-	if err := workflow.SetQueryHandler(ctx, queryHistory, c.answer); err != nil {
-		return err
+func (c *carrier) run(ctx workflow.Context) (*Result, error) {
+	described := workflow.QueryHandlerOptions{
+		Description: "The attempts of a delivery, by its id; without one, all deliveries of this workflow.",
+	}
+	if err := workflow.SetQueryHandlerWithOptions(ctx, queryHistory, c.answer, described); err != nil {
+		return nil, err
 	}
 	c.receiveReports(ctx)
 	c.receiveActions(ctx)
@@ -94,27 +97,30 @@ func (c *carrier) run(ctx workflow.Context) error {
 		}
 	}
 	if ctx.Err() != nil {
-		return errors.Join(c.recordCancel(ctx), ctx.Err())
+		return nil, errors.Join(c.recordCancel(ctx), ctx.Err())
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.conclude()
+	return c.conclude(ctx)
 }
 
-// answer answers the query with all that the workflow knows of a delivery. A workflow of one
-// delivery needs no id.
-func (c *carrier) answer(deliveryID string) (postrider.History, error) {
+// answer answers the query with all that the workflow knows of a delivery, or without an id with
+// what there is to ask for. A workflow of one delivery needs no id.
+func (c *carrier) answer(deliveryID string) (any, error) {
 	if deliveryID == "" && len(c.members) == 1 {
 		deliveryID = c.members[0].id
 	}
 	if m, found := c.byID[deliveryID]; found {
 		return m.answer(), nil
 	}
+	if deliveryID == "" {
+		return c.overview(), nil
+	}
 	if c.in.Batch != nil {
 		return c.firsts.answer(deliveryID, c.runID)
 	}
-	return postrider.History{}, notCarried(deliveryID)
+	return nil, notCarried(deliveryID)
 }
 
 func notCarried(deliveryID string) error {
@@ -123,12 +129,15 @@ func notCarried(deliveryID string) error {
 
 // receiveReports applies the reports that come as signals while an activity goes on.
 func (c *carrier) receiveReports(ctx workflow.Context) {
-	reports := workflow.GetSignalChannel(ctx, signalReport)
+	reports := workflow.GetSignalChannelWithOptions(ctx, signalReport, workflow.SignalChannelOptions{
+		Description: "Attempts that the activity has made; it goes on with others. Not for operators.",
+	})
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		for {
 			var received activities.Reports
 			reports.Receive(ctx, &received)
 			c.apply(received)
+			c.tell(ctx)
 		}
 	})
 }
@@ -138,7 +147,9 @@ func (c *carrier) receiveReports(ctx workflow.Context) {
 // that was first signalled under a version that did not listen, as in a rolling upgrade, stays deaf:
 // it waits for its time, and its activity finds what it carries no more.
 func (c *carrier) receiveActions(ctx workflow.Context) {
-	actions := workflow.GetSignalChannel(ctx, signalActed)
+	actions := workflow.GetSignalChannelWithOptions(ctx, signalActed, workflow.SignalChannelOptions{
+		Description: "What operators did to deliveries over the API. Not for operators: the database goes by it already.",
+	})
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		for {
 			var received []postrider.Acted
@@ -152,6 +163,7 @@ func (c *carrier) receiveActions(ctx workflow.Context) {
 				}
 			}
 			c.told = true
+			c.tell(ctx)
 		}
 	})
 }
@@ -207,14 +219,15 @@ func (c *carrier) makeFirstAttempts(ctx workflow.Context) error {
 // its deliveries succeed, it is a single workflow task.
 func (c *carrier) runDeliver(ctx workflow.Context) error {
 	in := activities.DeliverInput{WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID}
-	longest := c.in.Policy.Timeout() + attemptGrace
+	longest, summary := c.in.Policy.Timeout()+attemptGrace, "First attempt"
 	if c.in.Batch != nil {
+		summary = "First attempts, of what is claimed within a second"
 		longest = time.Duration(c.in.Batch.LongestMS) * time.Millisecond
 	} else {
 		in.DeliveryIDs = []string{c.in.DeliveryID}
 	}
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
-		StartToCloseTimeout: longest, RetryPolicy: noRetry(),
+		StartToCloseTimeout: longest, RetryPolicy: noRetry(), Summary: summary,
 	})
 	var acts *activities.Activities
 	made := workflow.ExecuteLocalActivity(ctx, acts.Deliver, in)
@@ -237,8 +250,9 @@ func (c *carrier) pause(ctx workflow.Context, round int) error {
 	if next := earliest(c.unfinished()); next != nil {
 		wait = next.Sub(workflow.Now(ctx))
 	}
+	c.tell(ctx)
 	timing, cancel := workflow.WithCancel(ctx)
-	timer := workflow.NewTimer(timing, wait)
+	timer := workflow.NewTimerWithOptions(timing, wait, workflow.TimerOptions{Summary: c.upcoming()})
 	if c.wait(ctx, timer, cancel) {
 		return nil
 	}
@@ -261,20 +275,21 @@ func earliest(members []*member) *time.Time {
 // internal failures have used up Temporal's tries and attempts remain.
 func (c *carrier) retry(ctx workflow.Context) error {
 	open, policy := c.unfinished(), c.in.Policy
-	least := open[0].attempts()
+	fewest := least(open)
 	in := activities.RetryInput{Policy: &policy}
 	for _, m := range open {
-		least = min(least, m.attempts())
 		in.Members = append(in.Members, activities.RetryMember{DeliveryID: m.id, Known: m.attempts()})
 		m.history.NextAttemptAt = nil
 	}
+	c.tell(ctx)
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		Summary:             c.remaining(),
 		StartToCloseTimeout: activities.RetryTimeout(policy.Timeout()),
 		RetryPolicy: &temporal.RetryPolicy{
-			InitialInterval:    policy.Backoff(least + 1), // rounds that fail say themselves when the next one is due
+			InitialInterval:    policy.Backoff(fewest + 1), // rounds that fail say themselves when the next one is due
 			BackoffCoefficient: 2,
-			MaximumInterval:    max(policy.Backoff(least+1), postrider.MaxBackoff),
-			MaximumAttempts:    int32(max(1+policy.MaxRetries-least, 1)),
+			MaximumInterval:    max(policy.Backoff(fewest+1), postrider.MaxBackoff),
+			MaximumAttempts:    int32(max(1+policy.MaxRetries-fewest, 1)),
 		},
 	})
 	var acts *activities.Activities
@@ -319,7 +334,9 @@ func (c *carrier) recordCancel(ctx workflow.Context) error {
 	}
 	ctx, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
-	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: cancelTimeout})
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: cancelTimeout, Summary: "Record that " + count(len(ids), "delivery") + " are cancelled",
+	})
 	var acts *activities.Activities
 	if len(ids) == 1 {
 		return workflow.ExecuteActivity(ctx, acts.Cancel, ids[0]).Get(ctx, nil)

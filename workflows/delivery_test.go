@@ -177,7 +177,10 @@ func TestExhaustedDeliveryFailsWithATypedError(t *testing.T) {
 	require.Equal(t, workflows.ErrorExhausted, typed.Type())
 	var details workflows.Failure
 	require.NoError(t, typed.Details(&details))
-	want := workflows.Failure{DeliveryID: "dlv_1", WebhookID: "wh_1", Attempts: 4, LastResult: postrider.ResultServerError}
+	want := workflows.Failure{
+		DeliveryID: "dlv_1", WebhookID: "wh_1", EventType: "call.ended", Attempts: 4, LastResult: postrider.ResultServerError,
+		StatusCode: new(500),
+	}
 	require.Equal(t, want, details)
 	require.Equal(t, postrider.StateFailed, b.history().State)
 	require.Len(t, b.history().Attempts, 4)
@@ -308,7 +311,7 @@ func TestSkippedAttemptFailsWithItsOwnError(t *testing.T) {
 	var typed *temporal.ApplicationError
 	require.ErrorAs(t, b.run(), &typed)
 	require.Equal(t, workflows.ErrorCalledOff, typed.Type())
-	require.Equal(t, "the receiver said no", typed.Message())
+	require.Equal(t, "dlv_1: the receiver said no", typed.Message())
 	require.True(t, typed.NonRetryable())
 	var details workflows.Failure
 	require.NoError(t, typed.Details(&details))

@@ -9,9 +9,11 @@
 //   - [Replay] is the workflow that makes the deliveries of a replay job (replay.go).
 //   - [Batch] (legacy.go) exists only for workflows that earlier versions started.
 //   - [Client] starts, queries and cancels workflows (client.go).
+//   - What a person reads in Temporal's web interface: summaries (summary.go), [Result] and
+//     [Overview] (result.go), search attributes (findable.go).
 //
 // Invariants:
-//   - Only ids, policies and attempts go into a workflow. Payloads and secrets stay in the
+//   - Only ids, types of events, hosts, policies and attempts go into a workflow. Payloads and secrets stay in the
 //     database, where the activities read them.
 //   - Code that a running workflow may have executed is changed only behind
 //     workflow.GetVersion. testdata/ holds recorded histories, and a test replays each against

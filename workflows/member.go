@@ -1,10 +1,12 @@
 package workflows
 
 import (
+	"cmp"
 	"fmt"
 
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
 
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/activities"
@@ -16,6 +18,7 @@ type member struct {
 	history postrider.History // the answer to the query
 	left    bool              // this workflow does not carry it any more
 	expired bool              // it failed because it expired
+	subject activities.Subject
 }
 
 func (m *member) answer() postrider.History {
@@ -33,6 +36,9 @@ func (m *member) apply(report activities.Report) {
 	m.history.Attempts = postrider.MergeAttempts(m.history.Attempts, report.Attempts...)
 	m.left = m.left || report.Left
 	m.expired = m.expired || report.Expired
+	if report.Subject != nil {
+		m.subject = *report.Subject
+	}
 	if m.history.State.Finished() || (m.attempts() == before && !report.State.Finished()) {
 		return
 	}
@@ -74,7 +80,7 @@ func (m *member) cause() (kind, message string) {
 	case last.Result == postrider.ResultCancelled:
 		return ErrorCalledOff, reason
 	}
-	return ErrorExhausted, fmt.Sprintf("attempt %d of %d failed: %s", m.attempts(), 1+m.history.Policy.MaxRetries, reason)
+	return ErrorExhausted, fmt.Sprintf("attempt %d of %d failed (%s): %s", m.attempts(), 1+m.history.Policy.MaxRetries, last.Result, reason)
 }
 
 // Failure describes a delivery that failed for good. The first detail of a Delivery workflow's
@@ -82,15 +88,22 @@ func (m *member) cause() (kind, message string) {
 type Failure struct {
 	DeliveryID string           `json:"delivery_id"`
 	WebhookID  string           `json:"webhook_id,omitempty"`
+	EventID    string           `json:"event_id,omitempty"`
+	EventType  string           `json:"event_type,omitempty"`
 	Attempts   int              `json:"attempts"`
 	LastResult postrider.Result `json:"last_result"`
+	StatusCode *int             `json:"status_code,omitempty"` // of the last attempt, if it was answered
 }
 
 // details returns the first detail of the workflow's error.
 func (c *carrier) details(members []*member) any {
 	failures := make([]Failure, len(members))
 	for i, m := range members {
-		failures[i] = Failure{DeliveryID: m.id, WebhookID: c.in.WebhookID, Attempts: m.attempts(), LastResult: m.last().Result}
+		failures[i] = Failure{
+			DeliveryID: m.id, WebhookID: cmp.Or(c.in.WebhookID, m.subject.WebhookID),
+			EventID: m.subject.EventID, EventType: cmp.Or(c.in.EventType, m.subject.EventType),
+			Attempts: m.attempts(), LastResult: m.last().Result, StatusCode: m.last().StatusCode,
+		}
 	}
 	if c.in.DeliveryID != "" {
 		return failures[0]
@@ -98,40 +111,54 @@ func (c *carrier) details(members []*member) any {
 	return failures
 }
 
+// named returns what the workflow's error says of a delivery beside the cause.
+func (m *member) named() string {
+	if m.subject.EventID == "" {
+		return m.id
+	}
+	return fmt.Sprintf("%s of event %s (%s)", m.id, m.subject.EventID, m.subject.EventType)
+}
+
 func failure(kind, message string, details any) error {
 	return temporal.NewNonRetryableApplicationError(message, kind, nil, details)
 }
 
-// conclude returns the error with which the workflow ends after its last attempt; nil when no
-// delivery failed for good and not all were cancelled.
-func (c *carrier) conclude() error {
+// conclude returns how the workflow ends after its last attempt: with an error when a delivery
+// failed for good, or when all were cancelled.
+func (c *carrier) conclude(ctx workflow.Context) (*Result, error) {
 	all := c.members
 	if c.in.Batch != nil {
-		all = c.firsts.failed(c.runID)
+		all = c.firsts.members(c.runID)
 	}
 	var failed []*member
-	cancelled := 0
 	for _, m := range all {
 		m.history.NextAttemptAt = nil
-		switch {
-		case m.left:
-		case m.history.State == postrider.StateFailed:
+		if !m.left && m.history.State == postrider.StateFailed {
 			failed = append(failed, m)
-		case m.history.State == postrider.StateCancelled:
-			cancelled++
 		}
 	}
+	result := resultOf(all)
+	workflow.SetCurrentDetails(ctx, result.describe())
 	switch {
 	case len(failed) > 0:
-		kind, message := failed[0].cause()
-		if c.in.DeliveryID == "" {
-			message = fmt.Sprintf("%d deliveries failed for good, among them %s: %s", len(failed), failed[0].id, message)
+		if err := c.listFailed(ctx, failed); err != nil {
+			return nil, err
 		}
-		return failure(kind, message, c.details(failed))
-	case cancelled > 0 && cancelled == len(all):
-		return temporal.NewCanceledError("cancelled in the database")
+		return nil, c.failed(failed)
+	case c.in.Batch == nil && result.Cancelled > 0 && result.Cancelled == len(all):
+		return nil, temporal.NewCanceledError("cancelled in the database")
 	}
-	return nil
+	return result, nil
+}
+
+// failed returns the error of a workflow with deliveries that failed for good.
+func (c *carrier) failed(members []*member) error {
+	kind, message := members[0].cause()
+	message = members[0].named() + ": " + message
+	if len(members) > 1 {
+		message = fmt.Sprintf("%s failed for good, among them %s", count(len(members), "delivery"), message)
+	}
+	return failure(kind, message, c.details(members))
 }
 
 // firstReports are the encoded result of the activity of first attempts.
@@ -148,11 +175,14 @@ func (f *firstReports) decode() (activities.Reports, error) {
 
 // memberOf returns the member that a report describes.
 func memberOf(report activities.Report, runID string) *member {
-	m := &member{id: report.DeliveryID, expired: report.Expired, history: postrider.History{
+	m := &member{id: report.DeliveryID, left: report.Left, expired: report.Expired, history: postrider.History{
 		State: report.State, Attempts: report.Attempts, NextAttemptAt: report.NextAttemptAt, RunID: runID,
 	}}
 	if report.Policy != nil {
 		m.history.Policy = *report.Policy
+	}
+	if report.Subject != nil {
+		m.subject = *report.Subject
 	}
 	return m
 }
@@ -174,17 +204,15 @@ func (f *firstReports) answer(deliveryID, runID string) (postrider.History, erro
 	return postrider.History{}, notCarried(deliveryID)
 }
 
-// failed returns the deliveries that failed for good at their first attempt.
-func (f *firstReports) failed(runID string) []*member {
+// members returns the deliveries of a batch whose first attempts have ended.
+func (f *firstReports) members(runID string) []*member {
 	reports, err := f.decode()
 	if err != nil {
 		return nil
 	}
-	var failed []*member
-	for _, report := range reports {
-		if report.State == postrider.StateFailed {
-			failed = append(failed, memberOf(report, runID))
-		}
+	all := make([]*member, len(reports))
+	for i, report := range reports {
+		all[i] = memberOf(report, runID)
 	}
-	return failed
+	return all
 }

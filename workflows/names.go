@@ -1,10 +1,5 @@
 package workflows
 
-import (
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/temporal"
-)
-
 // Names in Temporal's histories. A changed name orphans running workflows.
 const (
 	nameDelivery = "Delivery"
@@ -12,7 +7,8 @@ const (
 	queryHistory = "history"
 	signalReport = "attempt-report"
 	signalActed  = "acted"
-	changeActed  = "acted" // that the workflow goes by the signal
+	changeActed  = "acted"    // that the workflow goes by the signal
+	changeListed = "findable" // that a batch lists what failed in its search attributes
 
 	nameReplay    = "Replay"
 	queryProgress = "progress"
@@ -31,20 +27,3 @@ const (
 	ErrorExpired   = "DeliveryExpired"   // it was not delivered before its event's ttl_seconds were over
 	ErrorCalledOff = "DeliveryCalledOff" // the event's body is past its retention
 )
-
-// Search attributes of a Delivery workflow.
-var (
-	attributeWorkspace = temporal.NewSearchAttributeKeyKeyword("PostriderWorkspace")
-	attributeWebhook   = temporal.NewSearchAttributeKeyKeyword("PostriderWebhook")
-	attributeEventType = temporal.NewSearchAttributeKeyKeyword("PostriderEventType")
-)
-
-// SearchAttributes returns the custom search attributes by name. A namespace needs them before
-// workflows can be started in it.
-func SearchAttributes() map[string]enumspb.IndexedValueType {
-	attributes := map[string]enumspb.IndexedValueType{}
-	for _, key := range []temporal.SearchAttributeKey{attributeWorkspace, attributeWebhook, attributeEventType} {
-		attributes[key.GetName()] = key.GetValueType()
-	}
-	return attributes
-}

@@ -3,15 +3,18 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/workflowservice/v1"
 
 	"postrider.dev/postrider/store/pgtest"
 )
@@ -115,6 +118,53 @@ func TestReadmesSettings(t *testing.T) {
 		if flag := quoted.FindAllStringSubmatch(row[2], -1); strings.HasPrefix(row[3], "`") && len(flag) == 1 {
 			preset := quoted.FindStringSubmatch(row[3])[1]
 			require.Regexp(t, regexp.QuoteMeta(flag[0][1])+`="?`+regexp.QuoteMeta(preset)+`"? `, said)
+		}
+	}
+}
+
+// TestOperatorsSearches guards the searches of docs/operators.md: Temporal understands each, and finds
+// what the page says of some.
+func TestOperatorsSearches(t *testing.T) {
+	t.Parallel()
+	i := startWith(t, t.TempDir(), []string{"POSTRIDER_BATCHING=always"})
+	c := temporal(t, i)
+	failing, _ := answering(t, http.StatusBadGateway)
+	var hooks []string
+	for _, fields := range []map[string]any{
+		{"events": []string{"order.*"}, "max_retries": 0},
+		{"events": []string{"order.*"}, "max_retries": 0},
+		{"events": []string{"order.created"}, "backoff_ms": 3600000},
+	} {
+		hooks = append(hooks, webhook(t, i, failing, fields).ID)
+	}
+	events := []map[string]any{{"type": "order.created", "data": 1}, {"type": "order.paid", "data": 2}}
+	require.NoError(t, i.Call(t.Context(), http.MethodPost, "/api/v1/events/batch", map[string]any{"events": events}, nil))
+	failed := allInState(t, i, hooks[1], "failed", len(events))
+	allInState(t, i, hooks[2], "retrying", 1)
+
+	text, err := os.ReadFile("../../docs/operators.md")
+	require.NoError(t, err)
+	searches := regexp.MustCompile("(?s)([^\n]+):\n```sql\n(.*?)\n```").FindAllStringSubmatch(string(text), -1)
+	require.Greater(t, len(searches), 5)
+	found := func(query string) []string {
+		list, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: query})
+		require.NoError(t, err, query)
+		ids := []string{}
+		for _, execution := range list.GetExecutions() {
+			ids = append(ids, execution.GetExecution().GetWorkflowId())
+		}
+		return ids
+	}
+	for _, search := range searches {
+		query := strings.ReplaceAll(search[2], "wh_1", hooks[1])
+		switch {
+		case strings.Contains(search[1], "failed for good") && !strings.Contains(query, "ws_1"):
+			require.Eventually(t, func() bool { return slices.Contains(found(query), *failed[0].WorkflowID) }, patience, tick, query)
+		case strings.Contains(search[1], "being retried, of a webhook"):
+			query = strings.ReplaceAll(query, hooks[1], hooks[2])
+			require.Eventually(t, func() bool { return len(found(query)) == 1 }, patience, tick, query)
+		default:
+			found(query)
 		}
 	}
 }
