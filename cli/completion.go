@@ -80,6 +80,7 @@ func complete(node *kong.Node, words []string) []string {
 	default:
 		candidates = commandsOf(node)
 	}
+	slices.Sort(candidates)
 	return slices.DeleteFunc(candidates, func(text string) bool { return !strings.HasPrefix(text, last) })
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -179,9 +180,17 @@ func exampleOf(s *schema) string {
 	if len(s.Examples) == 0 {
 		return ""
 	}
-	text := string(s.Examples[0])
-	if s.kind() == "array" || s.kind() == "string" {
-		text = strings.NewReplacer(`"`, "", "[", "", "]", "", " ", "").Replace(text)
+	var words []string
+	if json.Unmarshal(s.Examples[0], &words) == nil {
+		return strings.Join(words, ",")
 	}
-	return text
+	var text string
+	if json.Unmarshal(s.Examples[0], &text) == nil {
+		return text
+	}
+	var compact bytes.Buffer
+	if json.Compact(&compact, s.Examples[0]) != nil {
+		return ""
+	}
+	return compact.String()
 }
