@@ -106,3 +106,6 @@ func pathOf(format string, ids ...any) string {
 	}
 	return fmt.Sprintf(format, ids...)
 }
+
+// CloseIdleConnections closes connections that wait for a next request, as the method of [http.Client] does.
+func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
