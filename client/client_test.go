@@ -75,7 +75,8 @@ func TestListsAreReadToTheirEnd(t *testing.T) {
 	require.Equal(t, []string{"4", "3", "2", "1", "0"}, names)
 	require.Equal(t, 3, requests)
 
-	for range c.ListWebhooks(t.Context(), client.ListWebhooksParams{Limit: 2}) {
+	for _, err := range c.ListWebhooks(t.Context(), client.ListWebhooksParams{Limit: 2}) {
+		require.NoError(t, err)
 		break
 	}
 	require.Equal(t, 4, requests, "a loop that ends reads no more")

@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"crypto/rand"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -31,14 +30,15 @@ func newAPI(t *testing.T, wrap ...func(http.Handler) http.Handler) *client.Clien
 	require.NoError(t, err)
 	keys, err := store.ParseKeyring(encryptionKey)
 	require.NoError(t, err)
-	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
+	logger := slog.New(slog.DiscardHandler)
 	db, err := store.Open(t.Context(), storetest.NewFile(t), store.Options{Keys: keys, Now: time.Now, IDs: ids, Logger: logger})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 
 	workspace := postrider.Workspace{ID: ids.New(postrider.PrefixWorkspace), Name: "test", CreatedAt: postrider.Timestamp(time.Now())}
 	require.NoError(t, db.CreateWorkspace(t.Context(), workspace))
-	key, secret, err := postrider.APIKey{WorkspaceID: workspace.ID, Name: "test", Scopes: postrider.Scopes()}.Issue(ids, rand.Reader, time.Now())
+	key := postrider.APIKey{WorkspaceID: workspace.ID, Name: "test", Scopes: postrider.Scopes()}
+	key, secret, err := key.Issue(ids, rand.Reader, time.Now())
 	require.NoError(t, err)
 	require.NoError(t, db.CreateAPIKey(t.Context(), key))
 

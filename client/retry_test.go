@@ -60,7 +60,9 @@ type repeat struct{ text string }
 func (r *repeat) Read(p []byte) (int, error) { return copy(p, r.text), nil }
 
 func broken(op string) func(*http.Request) (*http.Response, error) {
-	return func(*http.Request) (*http.Response, error) { return nil, &net.OpError{Op: op, Err: io.ErrUnexpectedEOF} }
+	return func(*http.Request) (*http.Response, error) {
+		return nil, &net.OpError{Op: op, Err: io.ErrUnexpectedEOF}
+	}
 }
 
 func (a *answers) client(retries int) *client.Client {

@@ -75,14 +75,14 @@ func tree(parser *kong.Kong) string {
 	for _, noun := range parser.Model.Children {
 		fmt.Fprintf(&text, "%s: %s\n", noun.Name, noun.Help)
 		for _, verb := range noun.Children {
-			line := "  " + verb.Name
+			text.WriteString("  " + verb.Name)
 			for _, p := range verb.Positional {
-				line += " <" + p.Name + ">"
+				text.WriteString(" <" + p.Name + ">")
 			}
 			for _, f := range verb.Flags {
-				line += " --" + f.Name
+				text.WriteString(" --" + f.Name)
 			}
-			text.WriteString(line + "\n")
+			text.WriteString("\n")
 		}
 	}
 	return text.String()

@@ -87,7 +87,8 @@ func verbType(o operation) reflect.Type {
 		add("", "name", "interval", "default", "2s", "placeholder", "TIME", "help", "How often --watch looks.")
 	}
 	if o.hasBody() {
-		add("", "name", "body", "placeholder", "JSON", "help", "The whole request body: JSON, @FILE, or - for standard input. Flags go before it, field by field.")
+		add("", "name", "body", "placeholder", "JSON", "help", "The whole request body: JSON, @FILE, or - for standard input. "+
+			"Flags go before it, field by field.")
 	}
 	if nullable := o.nullable(); len(nullable) > 0 {
 		add([]string{}, "name", "unset", "placeholder", "FIELD", "words", strings.Join(nullable, ","), "help", "Fields that become null.")

@@ -56,7 +56,9 @@ func (o operation) takes() []field {
 	if !o.Pages {
 		return o.Fields
 	}
-	return slices.DeleteFunc(slices.Clone(o.Fields), func(f field) bool { return f.In == "query" && (f.Name == "limit" || f.Name == "cursor") })
+	return slices.DeleteFunc(slices.Clone(o.Fields), func(f field) bool {
+		return f.In == "query" && (f.Name == "limit" || f.Name == "cursor")
+	})
 }
 
 // in returns the fields of a place.

@@ -154,8 +154,9 @@ func progress(object gjson.Result) (line string, counts bool) {
 		share = min(1, sent.Float()/matched.Float())
 	}
 	full := int(share * barWidth)
-	line = fmt.Sprintf("%s [%s%s] %3.0f %% %s of %s, %s failed, %s", receiver.Escape(object.Get("id").String()), strings.Repeat("#", full),
-		strings.Repeat(".", barWidth-full), share*100, sent.Raw, matched.Raw, orNone(object.Get("failed")), receiver.Escape(object.Get("state").String()))
+	bar := strings.Repeat("#", full) + strings.Repeat(".", barWidth-full)
+	id, state := receiver.Escape(object.Get("id").String()), receiver.Escape(object.Get("state").String())
+	line = fmt.Sprintf("%s [%s] %3.0f %% %s of %s, %s failed, %s", id, bar, share*100, sent.Raw, matched.Raw, orNone(object.Get("failed")), state)
 	if eta, err := time.Parse(time.RFC3339, object.Get("eta").String()); err == nil {
 		line += ", done about " + eta.Format(time.TimeOnly) + " UTC"
 	}

@@ -23,7 +23,9 @@ func TestAWatchedListTellsWhatIsNew(t *testing.T) {
 	var out buffer
 	done := make(chan result)
 	watcher := *b
-	go func() { done <- watcher.runUntil(ctx, &out, "webhook", "list", "--watch", "--interval", "100ms", "-o", "json") }()
+	go func() {
+		done <- watcher.runUntil(ctx, &out, "webhook", "list", "--watch", "--interval", "100ms", "-o", "json")
+	}()
 	require.Eventually(t, func() bool { return strings.Contains(out.String(), first) }, patience, time.Millisecond)
 	second := b.newWebhook()
 	require.Eventually(t, func() bool { return strings.Contains(out.String(), second) }, patience, time.Millisecond)
@@ -44,7 +46,9 @@ func TestAWatchedDeliveryEnds(t *testing.T) {
 	done := make(chan result)
 	watcher := *b
 	var out buffer
-	go func() { done <- watcher.runUntil(t.Context(), &out, "delivery", "get", dlv, "--watch", "--interval", "100ms") }()
+	go func() {
+		done <- watcher.runUntil(t.Context(), &out, "delivery", "get", dlv, "--watch", "--interval", "100ms")
+	}()
 	require.Eventually(t, func() bool { return strings.Contains(out.String(), "pending") }, patience, time.Millisecond)
 	b.ok("delivery", "cancel", dlv)
 	r := <-done
@@ -64,7 +68,7 @@ func stages(t *testing.T, bodies ...string) *bundle {
 }
 
 func job(state string, sent int, finished string) string {
-	return fmt.Sprintf(`{"id":"rpl_1","state":%q,"matched":20000,"sent":%d,"succeeded":%[2]d,"failed":0,"finished_at":%s,"eta":"2026-08-03T12:00:09Z"}`,
+	return fmt.Sprintf(`{"id":"rpl_1","state":%q,"matched":20000,"sent":%d,"failed":0,"finished_at":%s,"eta":"2026-08-03T12:00:09Z"}`,
 		state, sent, finished)
 }
 

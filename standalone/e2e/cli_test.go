@@ -85,7 +85,9 @@ func TestCommandsOverTheAPI(t *testing.T) {
 	require.Contains(t, o.run("webhook", "pause", wh), "paused")
 	require.Regexp(t, `(?m)^parked +1$`, o.run("event", "publish", "--type", "call.ended", "--data", "1"))
 	o.run("webhook", "resume", wh)
-	require.Eventually(t, func() bool { return strings.Count(o.run("webhook", "list-deliveries", wh, "--state", "succeeded"), "dlv_") == 2 }, patience, tick)
+	require.Eventually(t, func() bool {
+		return strings.Count(o.run("webhook", "list-deliveries", wh, "--state", "succeeded"), "dlv_") == 2
+	}, patience, tick)
 	require.Contains(t, o.run("audit", "list", "--resource", wh), "webhook.pause")
 	require.Contains(t, o.run("stats", "get", "--step", "1m"), "DELIVERED")
 
@@ -113,9 +115,10 @@ func TestTheGoClient(t *testing.T) {
 
 	w, err := c.CreateWebhook(t.Context(), client.CreateWebhook{URL: receiver.URL, Events: []string{"*"}, MaxRetries: new(0)})
 	require.NoError(t, err)
-	receipt, err := c.PublishEvent(t.Context(), client.PublishEvent{Type: "call.ended", Data: json.RawMessage(`1.50`)}, client.WithIdempotencyKey("k"))
+	event, key := client.PublishEvent{Type: "call.ended", Data: json.RawMessage(`1.50`)}, client.WithIdempotencyKey("k")
+	receipt, err := c.PublishEvent(t.Context(), event, key)
 	require.NoError(t, err)
-	again, err := c.PublishEvent(t.Context(), client.PublishEvent{Type: "call.ended", Data: json.RawMessage(`1.50`)}, client.WithIdempotencyKey("k"))
+	again, err := c.PublishEvent(t.Context(), event, key)
 	require.NoError(t, err)
 	require.Equal(t, receipt.ID, again.ID)
 	require.Eventually(t, func() bool {

@@ -23,7 +23,7 @@ type document struct {
 
 // operation is what a path does for a method.
 type operation struct {
-	ID                   string `json:"operationId"`
+	ID                   string `json:"operationId"` //nolint:tagliatelle // OpenAPI's own name
 	Summary, Description string
 	Tags                 []string
 	Parameters           []parameter
