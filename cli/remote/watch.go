@@ -156,7 +156,8 @@ func progress(object gjson.Result) (line string, counts bool) {
 	full := int(share * barWidth)
 	bar := strings.Repeat("#", full) + strings.Repeat(".", barWidth-full)
 	id, state := receiver.Escape(object.Get("id").String()), receiver.Escape(object.Get("state").String())
-	line = fmt.Sprintf("%s [%s] %3.0f %% %s of %s, %s failed, %s", id, bar, share*100, sent.Raw, matched.Raw, orNone(object.Get("failed")), state)
+	failed := orNone(object.Get("failed"))
+	line = fmt.Sprintf("%s [%s] %3.0f %% %s of %s, %s failed, %s", id, bar, share*100, sent.Raw, matched.Raw, failed, state)
 	if eta, err := time.Parse(time.RFC3339, object.Get("eta").String()); err == nil {
 		line += ", done about " + eta.Format(time.TimeOnly) + " UTC"
 	}
