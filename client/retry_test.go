@@ -20,7 +20,7 @@ import (
 // time is a test's own.
 type answers struct {
 	mu       sync.Mutex
-	next     []func(*http.Request) (*http.Response, error)
+	next     []reply
 	requests []*http.Request
 	bodies   []string
 	at       []time.Time
@@ -34,23 +34,30 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	a.requests, a.bodies, a.at = append(a.requests, r), append(a.bodies, string(body)), append(a.at, time.Now())
-	if len(a.next) == 0 {
-		return answer(http.StatusOK, `{"id":"evt_1"}`)(r)
+	now := answer(http.StatusOK, `{"id":"evt_1"}`)
+	if len(a.next) > 0 {
+		now, a.next = a.next[0], a.next[1:]
 	}
-	now := a.next[0]
-	a.next = a.next[1:]
-	return now(r)
+	if now.err != nil {
+		return nil, now.err
+	}
+	w := &http.Response{StatusCode: now.status, Header: http.Header{}, Body: io.NopCloser(newReader(now.body))}
+	for i := 0; i < len(now.headers); i += 2 {
+		w.Header.Set(now.headers[i], now.headers[i+1])
+	}
+	return w, nil
 }
 
-// answer returns an answer; headers are names and values in turn.
-func answer(status int, body string, headers ...string) func(*http.Request) (*http.Response, error) {
-	return func(*http.Request) (*http.Response, error) {
-		w := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(newReader(body))}
-		for i := 0; i < len(headers); i += 2 {
-			w.Header.Set(headers[i], headers[i+1])
-		}
-		return w, nil
-	}
+// reply is what comes back, or the error for which nothing does.
+type reply struct {
+	status  int
+	body    string
+	headers []string // names and values in turn
+	err     error
+}
+
+func answer(status int, body string, headers ...string) reply {
+	return reply{status: status, body: body, headers: headers}
 }
 
 func newReader(text string) io.Reader { return io.LimitReader(&repeat{text}, int64(len(text))) }
@@ -59,11 +66,7 @@ type repeat struct{ text string }
 
 func (r *repeat) Read(p []byte) (int, error) { return copy(p, r.text), nil }
 
-func broken(op string) func(*http.Request) (*http.Response, error) {
-	return func(*http.Request) (*http.Response, error) {
-		return nil, &net.OpError{Op: op, Err: io.ErrUnexpectedEOF}
-	}
-}
+func broken(op string) reply { return reply{err: &net.OpError{Op: op, Err: io.ErrUnexpectedEOF}} }
 
 func (a *answers) client(retries int) *client.Client {
 	return client.New(client.Config{URL: "http://api.test", APIKey: "secret", Retries: retries, HTTPClient: &http.Client{Transport: a}})
@@ -72,7 +75,7 @@ func (a *answers) client(retries int) *client.Client {
 func TestAPublishIsMadeAgainUnderOneKey(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := &answers{next: []func(*http.Request) (*http.Response, error){
+		a := &answers{next: []reply{
 			answer(http.StatusServiceUnavailable, "", "Retry-After", "7"),
 			answer(http.StatusTooManyRequests, "", "Retry-After", "Mon, 03 Aug 2026 12:00:09 GMT", "Date", "Mon, 03 Aug 2026 12:00:00 GMT"),
 			broken("read"),
@@ -111,7 +114,7 @@ func TestWhatIsMadeAgain(t *testing.T) {
 	once := client.Request{Method: http.MethodGet, Path: "/readyz", Once: true}
 	for name, c := range map[string]struct {
 		request client.Request
-		failure func(*http.Request) (*http.Response, error)
+		failure reply
 		times   int
 	}{
 		"reading":              {read, unavailable, 2},
@@ -127,7 +130,7 @@ func TestWhatIsMadeAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				a := &answers{next: []func(*http.Request) (*http.Response, error){c.failure}}
+				a := &answers{next: []reply{c.failure}}
 				_, err := a.client(0).Do(t.Context(), c.request)
 				require.Equal(t, c.times == 1, err != nil, "%v", err)
 				require.Len(t, a.requests, c.times)
@@ -140,7 +143,7 @@ func TestRetriesEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		fail := answer(http.StatusServiceUnavailable, "away", "X-Request-Id", "req_1")
-		a := &answers{next: []func(*http.Request) (*http.Response, error){fail, fail, fail, fail, fail, fail}}
+		a := &answers{next: []reply{fail, fail, fail, fail, fail, fail}}
 		_, err := a.client(2).GetWebhook(t.Context(), "wh_1")
 		var p *client.Problem
 		require.ErrorAs(t, err, &p)
@@ -159,7 +162,7 @@ func TestAContextEndsTheWait(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
 		defer stop()
 		begun := time.Now()
-		a := &answers{next: []func(*http.Request) (*http.Response, error){answer(http.StatusServiceUnavailable, "", "Retry-After", "60")}}
+		a := &answers{next: []reply{answer(http.StatusServiceUnavailable, "", "Retry-After", "60")}}
 		_, err := a.client(0).GetWebhook(ctx, "wh_1")
 		var p *client.Problem
 		require.ErrorAs(t, err, &p, "what the API said is told, and not that the time is over")
@@ -171,7 +174,7 @@ func TestAContextEndsTheWait(t *testing.T) {
 // TestTheKeyGoesNowhereElse guards against a redirect that would take the API key to another host.
 func TestTheKeyGoesNowhereElse(t *testing.T) {
 	t.Parallel()
-	a := &answers{next: []func(*http.Request) (*http.Response, error){
+	a := &answers{next: []reply{
 		answer(http.StatusFound, "", "Location", "http://elsewhere.test/"),
 	}}
 	_, err := a.client(0).GetWebhook(t.Context(), "a/../b?c")
