@@ -177,6 +177,10 @@ histories: ## Record the workflow histories that the replay tests read, after a 
 metrics: ## Print how the code of each module reads in figures, and hold the first to its limits; ARGS=--list names the places
 	@go -C tools run ./metrics --check $(ARGS) ..
 
+.PHONY: generate
+generate: ## Write the code that follows from the API's document: package client, and the commands that call the API
+	@go -C tools run ./apigen ..
+
 .PHONY: openapi-baseline
 openapi-baseline: ## Promise the API as it is documented now, at a release or when a break is meant
 	cp $(OPENAPI) $(OPENAPI_BASELINE)

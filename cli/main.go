@@ -9,10 +9,13 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"postrider.dev/postrider/cli/remote"
 )
 
 // gcPercent is how much may be allocated between garbage collections, in percent of the memory
@@ -44,9 +47,10 @@ func Main(name, description string, commands any, options ...kong.Option) {
 	if err := unsetEmpty(); err != nil {
 		fail(exitFailed, name+": "+err.Error())
 	}
-	parser := kong.Must(commands, append(options,
-		kong.Name(name), kong.Description(description+"\n\n"+exitCodes), kong.BindTo(ctx, (*context.Context)(nil)),
-	)...)
+	parser := kong.Must(commands, slices.Concat(options, []kong.Option{
+		kong.Name(name), kong.Description(description + "\n\n" + exitCodes), kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.ConfigureHelp(kong.HelpOptions{NoExpandSubcommands: true}),
+	}, remote.Commands(streams(), os.Args[1:]))...)
 	parsed, err := parser.Parse(os.Args[1:])
 	if err == nil {
 		err = ValidateSettings(parsed)

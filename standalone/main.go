@@ -17,6 +17,9 @@ type commands struct {
 	Listen   cli.ListenCommand  `cmd:"" help:"Receive webhooks on this machine, verify their signatures and print them."`
 	Demo     demo.Command       `cmd:"" help:"Run the whole job on real input in a temporary folder, check it, and end."`
 	Version  cli.VersionCommand `cmd:"" help:"Print the version."`
+
+	Completion cli.CompletionCommand `cmd:"" help:"Print what makes a shell complete these commands."`
+	Complete   cli.CompleteCommand   `cmd:"" hidden:"" help:"Answer a shell's question for what may come next."`
 }
 
 func main() {

@@ -73,6 +73,8 @@ func (r room) folder() string {
 		return "standalone/embedded"
 	case "sqldb":
 		return "store/sqldb"
+	case "remote":
+		return "cli/remote"
 	case "rest":
 		return "api/rest"
 	}

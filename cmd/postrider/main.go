@@ -26,6 +26,9 @@ type commands struct {
 	Health  cli.HealthCommand  `cmd:"" group:"Tools" help:"Ask a process on this machine whether it is ready."`
 	Listen  cli.ListenCommand  `cmd:"" group:"Tools" help:"Receive webhooks on this machine, verify their signatures and print them."`
 	Version cli.VersionCommand `cmd:"" group:"Tools" help:"Print the version."`
+
+	Completion cli.CompletionCommand `cmd:"" group:"Tools" help:"Print what makes a shell complete these commands."`
+	Complete   cli.CompleteCommand   `cmd:"" group:"Tools" hidden:"" help:"Answer a shell's question for what may come next."`
 }
 
 func main() {
