@@ -70,9 +70,7 @@ func AuditActions() []AuditAction {
 		ActionCreateReplay, ActionPauseReplay, ActionResumeReplay, ActionCancelReplay,
 	}
 	for _, kind := range ActionKinds() {
-		if kind != ActionSkip { // which is always refused
-			actions = append(actions, kind.Audited())
-		}
+		actions = append(actions, kind.Audited())
 	}
 	return actions
 }

@@ -223,10 +223,15 @@ func (o Outcome) FinishedAt() time.Time {
 	return Timestamp(o.Attempt.StartedAt.Add(time.Duration(o.Attempt.DurationMS) * time.Millisecond))
 }
 
-// CountsForHealth reports whether the attempt says something about its receiver. One without a request, or
-// whose failure may be this side's, does not. Nor does a 410, which is an answer and has its own effect.
+// CountsForHealth reports whether the attempt says something about its receiver. One without a request (its
+// address may not be delivered to, say), or whose failure may be this side's, does not. Nor does a 410, which is an answer and has its own effect.
 func (o Outcome) CountsForHealth() bool {
-	return !o.Unblamed && !o.Attempt.Gone() && o.Attempt.Result != ResultCancelled && o.Attempt.Result != ResultTransform
+	switch o.Attempt.Result {
+	case ResultBlocked, ResultCancelled, ResultTransform:
+		return false
+	default:
+		return !o.Unblamed && !o.Attempt.Gone()
+	}
 }
 
 // Backlog is the deliveries that are due and that no workflow carries yet.

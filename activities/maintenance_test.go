@@ -189,5 +189,5 @@ func TestMetricsExistBeforeTheFirstAttempt(t *testing.T) {
 	require.ElementsMatch(t, results, series["postrider_attempts_total"])
 	require.ElementsMatch(t, results, series["postrider_attempt_duration_seconds"])
 	require.ElementsMatch(t, outcomes, series["postrider_deliveries_total"])
-	require.Len(t, families, 6)
+	require.Len(t, families, 7)
 }

@@ -34,7 +34,8 @@ func (s *server) routeCatalogue() {
 	rest.HandleBody(s.rest, rest.Route{
 		Method: http.MethodPost, Path: "/api/v1/event-types", ID: "create-event-type", Tag: tagCatalogue, Scope: postrider.ScopeManage,
 		Summary: "Create Event Type", Status: http.StatusCreated, Errors: []int{http.StatusConflict},
-		Description: "Adds a type to the catalogue of the workspace, which may have 1,000. Events of types that are not there are accepted as well. " +
+		Description: "Adds a type to the catalogue of the workspace, which may have 1,000. " +
+			"Events of types that are not there are accepted as well. " +
 			"A `schema` is checked when events are published, as `enforcement` says.",
 	}, rest.JSONBody(s.rest, newEventType), s.createEventType)
 	rest.Handle(s.rest, rest.Route{
@@ -204,7 +205,7 @@ func checkEventType(ctx context.Context, e *postrider.EventType) error {
 	if e.Schema[0] != '{' {
 		return postrider.Invalid(append(broken, postrider.FieldError{Field: "schema", Message: "must be an object"}))
 	}
-	schema, err := catalogue.Compile(e.Schema) //nolint:contextcheck // compiling does not wait
+	schema, err := catalogue.Compile(e.Schema)
 	if err != nil {
 		return postrider.Invalid(append(broken, postrider.FieldError{Field: "schema", Message: err.Error()}))
 	}

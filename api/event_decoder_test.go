@@ -62,7 +62,8 @@ func drawBody(t *rapid.T) string {
 		}
 		names := []string{"type", "data"}
 		others := []string{
-			"id", "persona_id", "timestamp", "deliver_at", "ttl_seconds", "ordering_key", "webhook_id", "headers", "id", "timestamp", "type", "data", "x", "Type",
+			"id", "persona_id", "timestamp", "deliver_at", "ttl_seconds", "ordering_key", "webhook_id", "headers", "id", "timestamp",
+			"type", "data", "x", "Type",
 			`t\u0079pe`,
 		}
 		names = append(names, rapid.SliceOfN(rapid.SampledFrom(others), 0, 3).Draw(t, "names")...)

@@ -80,7 +80,8 @@ func (s *cannedStore) webhook() postrider.Webhook {
 		ID: s.world.webhook, WorkspaceID: s.world.workspace, Status: postrider.WebhookActive,
 		WebhookSettings: postrider.WebhookSettings{
 			URL: "https://example.com/hook", Events: []string{"*"}, SigningMethod: "hmac_sha256", ScopeType: postrider.ScopeGlobal,
-			MaxInFlight: postrider.DefaultMaxInFlight, Ordering: postrider.OrderingNone, OnExhausted: postrider.ExhaustedSkip, Headers: map[string]string{"X-A": "1"},
+			MaxInFlight: postrider.DefaultMaxInFlight, Ordering: postrider.OrderingNone, OnExhausted: postrider.ExhaustedSkip,
+			Headers: map[string]string{"X-A": "1"},
 		},
 		Policy: postrider.Policy{TimeoutMS: 5000, MaxRetries: 3, BackoffMS: 1000},
 	}

@@ -47,8 +47,9 @@ func (s *server) testWebhook(ctx context.Context, in *WebhookPath, test webhookT
 		WorkspaceID: event.WorkspaceID, Events: []postrider.PublishedEvent{{Event: event}}, TraceContext: tracing.Text(ctx),
 		Audit: &postrider.AuditEntry{WorkspaceID: event.WorkspaceID, Action: postrider.ActionTestWebhook, ResourceID: in.ID},
 	})
-	var unknown *postrider.EventError
-	if errors.As(err, &unknown) {
+	var refused *postrider.EventError
+	var broken *postrider.Error
+	if errors.As(err, &refused) && errors.As(refused.Err, &broken) && len(broken.Fields) == 1 && broken.Fields[0].Field == "webhook_id" {
 		return nil, postrider.NotFound("webhook")
 	}
 	if err != nil {

@@ -136,7 +136,8 @@ func badReceivers() []scenario {
 		},
 		{
 			name: "hostile", about: "a webhook gets 20 events a second for 40 s, and webhooks whose receivers hang, drip, answer with a gigabyte, " +
-				"bombs or circles, or break off get 32 events each at the first moment: latency and memory, compared with the same alone (hostile-alone)",
+				"bombs or circles, or break off get 32 events each at the first moment: latency and memory, " +
+				"compared with the same alone (hostile-alone)",
 			extra: true, modes: product(), parts: besideHostile("hostile"),
 		},
 		{
@@ -146,8 +147,8 @@ func badReceivers() []scenario {
 			modes: product(), parts: neighbours(),
 		},
 		{
-			name: "sweeps", about: "400,000 deliveries wait for a webhook that is paused, resumed, disabled by a 410 and deleted: how long each takes, " +
-				"and the latency of another webhook with 20 events a second, compared with the same while nothing changes (sweeps-still)",
+			name: "sweeps", about: "400,000 deliveries wait for a webhook that is paused, resumed, disabled by a 410 and deleted: " +
+				"how long each takes, and the latency of another webhook with 20 events a second, compared with the same while nothing changes (sweeps-still)",
 			extra: true, modes: product(), parts: sweeps("sweeps", fresh),
 		},
 		{
@@ -155,8 +156,8 @@ func badReceivers() []scenario {
 			modes: product(), parts: sweeps("sweeps-sqlite", sqlite),
 		},
 		{
-			name: "wide", about: "an array of 500 events goes to 1,000 webhooks, the process is killed in the middle, and every delivery has to be made: " +
-				"the latency of another workspace's webhook with 20 events a second, compared with the same alone (wide-alone)",
+			name: "wide", about: "an array of 500 events goes to 1,000 webhooks, the process is killed in the middle, and " +
+				"every delivery has to be made: the latency of another workspace's webhook with 20 events a second, compared with the same alone (wide-alone)",
 			extra: true, modes: product(), parts: wide("wide"),
 		},
 	}

@@ -119,7 +119,8 @@ func explain(err error) error {
 		found := describe("", nil, invalid)
 		return fmt.Errorf("is no JSON Schema (2020-12): at %s: %s", strings.TrimPrefix(found[0].Field, "."), found[0].Message)
 	}
-	return fmt.Errorf("is no JSON Schema (2020-12): %s", strings.ReplaceAll(strings.ReplaceAll(err.Error(), location+"#", ""), location, "schema"))
+	why := strings.ReplaceAll(strings.ReplaceAll(err.Error(), location+"#", ""), location, "schema")
+	return fmt.Errorf("is no JSON Schema (2020-12): %s", why)
 }
 
 // decode returns JSON with its numbers as they are written. Numbers that take long to compute with are refused.

@@ -153,7 +153,9 @@ func TestSilentProxyEndsWithTheTimeout(t *testing.T) {
 
 func TestParseProxyHidesTheURL(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{"proxy:3128", "https://u:hush@proxy", "http://u:hush@", "http://u:hush@proxy/path", "socks5://u:hush@proxy", "http://u:hush@[::1"} {
+	for _, text := range []string{
+		"proxy:3128", "https://u:hush@proxy", "http://u:hush@", "http://u:hush@proxy/path", "socks5://u:hush@proxy", "http://u:hush@[::1",
+	} {
 		_, err := egress.ParseProxy(text)
 		require.ErrorContains(t, err, "must be a URL such as")
 		require.NotContains(t, err.Error(), "hush")

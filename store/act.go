@@ -241,7 +241,8 @@ func (a *acting) loadLatest(ctx context.Context, deliveryIDs []string) error {
 // loadWebhooks reads webhooks. Their status may change before the commit: claims look at it again,
 // and what is parked for one that is not active now is swept.
 func (a *acting) loadWebhooks(ctx context.Context, webhookIDs []string) (map[string]actedWebhook, error) {
-	const selectActed = "SELECT id, status, deleted_at IS NOT NULL AS deleted, shape_id, ordering, timeout_ms, max_retries, backoff_ms, retry_schedule_ms" +
+	const selectActed = "SELECT id, status, deleted_at IS NOT NULL AS deleted, shape_id, ordering," +
+		" timeout_ms, max_retries, backoff_ms, retry_schedule_ms" +
 		" FROM webhooks WHERE id IN"
 	var found []actedWebhook
 	if err := sqldb.SQL(selectActed).In(webhookIDs).Select(ctx, a.tx, &found); err != nil {

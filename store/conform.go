@@ -170,7 +170,7 @@ func (s *Store) schema(ctx context.Context, rule typeRule) (*catalogue.Schema, e
 	if err != nil {
 		return nil, sqldb.Failure("read a schema", err)
 	}
-	compiled, err := catalogue.Compile([]byte(source)) //nolint:contextcheck // compiling does not wait
+	compiled, err := catalogue.Compile([]byte(source))
 	if err == nil {
 		s.schemas.Put(*rule.SchemaID, compiled)
 	}

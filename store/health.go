@@ -21,12 +21,16 @@ import (
 type healthDelta struct {
 	succeededAt *time.Time // the latest success
 	failedAt    []time.Time
+	tells       bool // of another delivery than an operational event's: those never make another event
 }
 
-func (h *healthDelta) add(o postrider.Outcome) {
+func (h *healthDelta) add(o postrider.Outcome, eventType string) {
+	if !o.CountsForHealth() {
+		return
+	}
 	at := o.FinishedAt()
+	h.tells = h.tells || !postrider.Operational(eventType)
 	switch {
-	case !o.CountsForHealth():
 	case o.Attempt.Result != postrider.ResultSuccess:
 		h.failedAt = append(h.failedAt, at)
 	case h.succeededAt == nil || at.After(*h.succeededAt):
@@ -164,6 +168,8 @@ const failingPart = 10
 func (r *recorder) tellHealth(ctx context.Context, w followedWebhook) error {
 	var told postrider.OperationalEvent
 	switch {
+	case !r.stats[w.ID].health.tells:
+		return nil
 	case !w.FailingTold && w.failsFor(w.disableAfter()/failingPart, r.s.now()):
 		told = w.event(postrider.EventWebhookFailing, nil, r.s.now())
 	case w.FailingTold && r.stats[w.ID].health.succeededAt != nil:
@@ -192,11 +198,15 @@ func (w followedWebhook) event(eventType string, reason *string, at time.Time) p
 	return postrider.OperationalEvent{WorkspaceID: w.WorkspaceID, Type: eventType, ResourceID: w.ID, Data: data}
 }
 
+// mostDisabled is how many webhooks one record disables, since others wait for it; the next failures bring back
+// the rest.
+const mostDisabled = 8
+
 // disableOverdue disables webhooks whose every attempt has failed for too long. It comes after the record:
 // webhooks are locked before deliveries. When it fails, or the process dies, the next failure
 // brings it back.
 func (s *Store) disableOverdue(ctx context.Context, webhookIDs []string) {
-	for _, id := range webhookIDs {
+	for _, id := range webhookIDs[:min(len(webhookIDs), mostDisabled)] {
 		err := s.db.Delivering.Write(ctx, "disable a failing webhook", func(tx *sqlx.Tx) error { return s.disableFailing(ctx, tx, id) })
 		if err != nil && ctx.Err() == nil {
 			s.Logger.LogAttrs(ctx, slog.LevelWarn, "could not disable a failing webhook, will do so at its next failure",

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -93,16 +94,27 @@ func (s *Store) PublishOperational(ctx context.Context) (more bool, err error) {
 	if err != nil || len(waiting) == 0 {
 		return false, sqldb.Failure("look for operational events", err)
 	}
-	for n := len(waiting); n > 0; n /= 2 { // filters may take too long for so many
+	n := len(waiting)
+	for ; n > 0; n /= 2 { // filters may take too long for so many, or more deliveries have an order than a publication may make
 		err = s.publishOperational(ctx, waiting[:n])
-		if postrider.CodeOf(err) != postrider.CodeUnavailable {
+		if code := postrider.CodeOf(err); code != postrider.CodeUnavailable && code != postrider.CodeInvalid {
 			break
 		}
+	}
+	if n == 0 && postrider.CodeOf(err) == postrider.CodeInvalid { // the others must not wait for it for ever
+		err = errors.Join(err, s.dropOperational(ctx, waiting[0].ID))
 	}
 	if err != nil {
 		err = fmt.Errorf("operational events of workspace %s: %w", waiting[0].WorkspaceID, err)
 	}
 	return true, err
+}
+
+// dropOperational gives up an operational event that cannot be published.
+func (s *Store) dropOperational(ctx context.Context, id string) error {
+	return s.db.Delivering.Write(ctx, "drop an operational event", func(tx *sqlx.Tx) error {
+		return sqldb.SQL("DELETE FROM operational_events WHERE id = ?", id).Run(ctx, tx)
+	})
 }
 
 // nextOperational reads the oldest events of the workspace whose turn it is.

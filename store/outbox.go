@@ -275,7 +275,8 @@ func (s *Store) Backlog(ctx context.Context) (postrider.Backlog, error) {
 		Open    int64
 	}
 	const query = "SELECT COUNT(*) AS pending, MIN(due_at) AS oldest," +
-		" (SELECT COUNT(*) FROM webhook_gates WHERE allowance = 0 AND openings > 0) AS open FROM outbox" +
+		" (SELECT COUNT(*) FROM webhook_gates g JOIN webhooks w ON w.id = g.webhook_id WHERE g.allowance = 0 AND g.openings > 0" +
+		" AND w.status = " + sqlActive + " AND w.deleted_at IS NULL) AS open FROM outbox" +
 		" WHERE kind <> " + sqlCancel + " AND (hold_until IS NULL OR hold_until <= ?) AND webhook_id NOT IN (" + atTheirLimits + ")"
 	now := s.now()
 	err := sqldb.SQL(query, now, now, now.Add(-time.Second)).Get(ctx, s.db.Delivering.Reading, &row)

@@ -56,7 +56,7 @@ func (r *recorder) apply(o postrider.Outcome) {
 	if o.Attempt.Error != nil {
 		stats.lastError = o.Attempt.Error
 	}
-	stats.health.add(o)
+	stats.health.add(o, d.EventType)
 	r.rollups.add(r.s.process, d, o.Attempt.Result, o.FinishedAt(), countsOfAttempt(o.Attempt))
 	latest := o.Attempt.Number > d.AttemptCount
 	d.AttemptCount = max(d.AttemptCount, o.Attempt.Number)

@@ -236,7 +236,7 @@ func TestLimitsAcrossWorkers(t *testing.T) {
 	perSecond := rate(slow.times, 10*time.Second)
 	_, fewTwice := few.arrived()
 	_, quickTwice := quick.arrived()
-	t.Logf("max_in_flight 5: %d at once at most, over %d requests, %d twice; 4: %d, %d twice; rate_limit 20: %.1f a second over the first 10 s",
+	t.Logf("max_in_flight 5: %d at once at most, over %d requests, %d twice; 4: %d, %d twice; rate_limit 20: %.1f a second over 10 s",
 		few.most, few.requests, fewTwice, quick.most, quickTwice, perSecond)
 	require.LessOrEqual(t, few.most, 5)
 	require.LessOrEqual(t, quick.most, 4)

@@ -42,15 +42,16 @@ func changes(b *Bundle, webhookID, keyID, newWorkspaceID string) []change {
 		ID: keyID, WorkspaceID: b.Workspace, Name: "key", Hash: "hash", Scopes: postrider.Scopes(), CreatedAt: b.Clock.Now(),
 	}
 	w := b.Settings()
-	w.ID = webhookID
+	w.ID, w.Ordering = webhookID, postrider.OrderingFIFO
 	event := b.NewEventTo(webhookID)
-	test := b.Publication(event)
-	var tested postrider.Receipt
-	act := func(kind postrider.ActionKind) change {
+	test := b.Publication(event, b.NewEventTo(webhookID))
+	var tested, next postrider.Receipt
+	var job postrider.Replay
+	of := func(receipt *postrider.Receipt, kind postrider.ActionKind) change {
 		return change{kind.Audited(), func(ctx context.Context) error {
 			retries := 7
 			results, err := b.Act(ctx, postrider.ActionRequest{
-				WorkspaceID: b.Workspace, Kind: kind, DeliveryIDs: tested.DeliveryIDs, Edit: postrider.TermsEdit{MaxRetries: &retries},
+				WorkspaceID: b.Workspace, Kind: kind, DeliveryIDs: receipt.DeliveryIDs, Edit: postrider.TermsEdit{MaxRetries: &retries},
 			})
 			if err == nil {
 				err = results[0].Err
@@ -58,6 +59,7 @@ func changes(b *Bundle, webhookID, keyID, newWorkspaceID string) []change {
 			return err
 		}}
 	}
+	act := func(kind postrider.ActionKind) change { return of(&tested, kind) }
 	test.Audit = &postrider.AuditEntry{WorkspaceID: b.Workspace, Action: postrider.ActionTestWebhook, ResourceID: webhookID}
 	return []change{
 		{postrider.ActionCreateWebhook, func(ctx context.Context) error { return second(b.CreateWebhook(ctx, w, "a secret")) }},
@@ -72,17 +74,39 @@ func changes(b *Bundle, webhookID, keyID, newWorkspaceID string) []change {
 		{postrider.ActionTestWebhook, func(ctx context.Context) error {
 			receipts, err := b.Publish(ctx, test)
 			if err == nil {
-				tested = receipts[0]
+				tested, next = receipts[0], receipts[1]
 			}
 			return err
 		}},
 		act(postrider.ActionRetry), act(postrider.ActionEdit), act(postrider.ActionPause), act(postrider.ActionResume),
-		act(postrider.ActionCancel),
+		act(postrider.ActionCancel), of(&next, postrider.ActionSkip),
 		{postrider.ActionCancelEvent, func(ctx context.Context) error { return second(b.CancelEvent(ctx, b.Workspace, event.ID)) }},
 		{postrider.ActionRevealSecret, func(ctx context.Context) error { return second(b.Secret(ctx, b.Workspace, webhookID)) }},
 		{postrider.ActionRotateSecret, func(ctx context.Context) error {
 			return second(b.RotateSecret(ctx, b.Workspace, webhookID, postrider.Rotation{Value: "another", Grace: time.Hour}))
 		}},
+		{postrider.ActionCreateReplay, func(ctx context.Context) (err error) {
+			job, err = b.CreateReplay(ctx, postrider.ReplaySpec{
+				WorkspaceID: b.Workspace, WebhookID: webhookID, Since: b.Clock.Now().Add(-time.Hour), Until: b.Clock.Now(),
+				States: []postrider.ReplayOf{postrider.ReplayOfFailed}, Rate: 1,
+			})
+			return err
+		}},
+		{postrider.ActionPauseReplay, func(ctx context.Context) error { return second(b.PauseReplay(ctx, b.Workspace, job.ID)) }},
+		{postrider.ActionResumeReplay, func(ctx context.Context) error { return second(b.ResumeReplay(ctx, b.Workspace, job.ID)) }},
+		{postrider.ActionCancelReplay, func(ctx context.Context) error { return second(b.CancelReplay(ctx, b.Workspace, job.ID)) }},
+		{postrider.ActionCreateEventType, func(ctx context.Context) error {
+			return second(b.CreateEventType(ctx, postrider.EventType{
+				WorkspaceID: b.Workspace, Type: "call.ended", EventTypeSettings: postrider.EventTypeSettings{Enforcement: postrider.EnforceOff},
+			}))
+		}},
+		{postrider.ActionUpdateEventType, func(ctx context.Context) error {
+			return second(b.UpdateEventType(ctx, b.Workspace, "call.ended", func(e *postrider.EventType) error {
+				e.Deprecated = true
+				return nil
+			}))
+		}},
+		{postrider.ActionDeleteEventType, func(ctx context.Context) error { return b.DeleteEventType(ctx, b.Workspace, "call.ended") }},
 		{postrider.ActionDeleteWebhook, func(ctx context.Context) error { return b.DeleteWebhook(ctx, b.Workspace, webhookID) }},
 		{postrider.ActionCreateAPIKey, func(ctx context.Context) error { return b.CreateAPIKey(ctx, key) }},
 		{postrider.ActionRevokeAPIKey, func(ctx context.Context) error { return b.RevokeAPIKey(ctx, keyID) }},
