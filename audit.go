@@ -63,7 +63,7 @@ const (
 
 // AuditActions returns every action.
 func AuditActions() []AuditAction {
-	actions := []AuditAction{
+	actions := []AuditAction{ //nolint:prealloc // it is read at a start
 		ActionCreateWebhook, ActionUpdateWebhook, ActionDeleteWebhook, ActionPauseWebhook, ActionResumeWebhook, ActionTestWebhook,
 		ActionRevealSecret, ActionRotateSecret, ActionCreateWorkspace, ActionCreateAPIKey, ActionRevokeAPIKey, ActionCancelEvent,
 		ActionCreateEventType, ActionUpdateEventType, ActionDeleteEventType,

@@ -224,7 +224,8 @@ func (o Outcome) FinishedAt() time.Time {
 }
 
 // CountsForHealth reports whether the attempt says something about its receiver. One without a request (its
-// address may not be delivered to, say), or whose failure may be this side's, does not. Nor does a 410, which is an answer and has its own effect.
+// address may not be delivered to, say), or whose failure may be this side's, does not. Nor does a 410, which
+// is an answer and has its own effect.
 func (o Outcome) CountsForHealth() bool {
 	switch o.Attempt.Result {
 	case ResultBlocked, ResultCancelled, ResultTransform:

@@ -105,6 +105,13 @@ type ReplayProgress struct {
 	Failed    int         `json:"failed" doc:"How many of these have failed or were cancelled."`
 }
 
+// DueReplay is a replay job whose workflow is to be started.
+type DueReplay struct {
+	ID          string
+	WorkspaceID string `db:"workspace_id"`
+	WebhookID   string `db:"webhook_id"`
+}
+
 // ReplayStep is what one step of a replay job came to.
 type ReplayStep struct {
 	ReplayProgress

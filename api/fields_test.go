@@ -21,6 +21,22 @@ type probe struct {
 	refused    bool
 }
 
+// arrayProbes returns arrays just inside and just outside a field's rule.
+func arrayProbes(s *schema) []probe {
+	all := []probe{{"a text", `"a"`, true}, {"an object", `{}`, true}}
+	if s.MinItems != nil && *s.MinItems > 0 {
+		all = append(all, probe{"too few", "[]", true})
+	}
+	if s.MaxItems != nil {
+		item := `"a"`
+		if s.Items != nil && s.Items.is("integer") {
+			item = strconv.Itoa(*s.Items.Minimum)
+		}
+		all = append(all, probe{"too many", "[" + strings.Repeat(item+",", *s.MaxItems) + item + "]", true})
+	}
+	return all
+}
+
 // probes returns values just inside and just outside a field's rule.
 func (c contract) probes(s *schema) []probe {
 	s = c.resolve(s)
@@ -61,17 +77,7 @@ func (c contract) probes(s *schema) []probe {
 		)
 	}
 	if s.is("array") {
-		all = append(all, probe{"a text", `"a"`, true}, probe{"an object", `{}`, true})
-		if s.MinItems != nil && *s.MinItems > 0 {
-			all = append(all, probe{"too few", "[]", true})
-		}
-		if s.MaxItems != nil {
-			item := `"a"`
-			if s.Items != nil && s.Items.is("integer") {
-				item = strconv.Itoa(*s.Items.Minimum)
-			}
-			all = append(all, probe{"too many", "[" + strings.Repeat(item+",", *s.MaxItems) + item + "]", true})
-		}
+		all = append(all, arrayProbes(s)...)
 	}
 	if s.is("object") {
 		all = append(all, probe{"a text", `"a"`, true}, probe{"an array", `[]`, true})

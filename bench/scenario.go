@@ -148,7 +148,8 @@ func badReceivers() []scenario {
 		},
 		{
 			name: "sweeps", about: "400,000 deliveries wait for a webhook that is paused, resumed, disabled by a 410 and deleted: " +
-				"how long each takes, and the latency of another webhook with 20 events a second, compared with the same while nothing changes (sweeps-still)",
+				"how long each takes, and the latency of another webhook with 20 events a second, " +
+				"compared with the same while nothing changes (sweeps-still)",
 			extra: true, modes: product(), parts: sweeps("sweeps", fresh),
 		},
 		{
@@ -157,7 +158,8 @@ func badReceivers() []scenario {
 		},
 		{
 			name: "wide", about: "an array of 500 events goes to 1,000 webhooks, the process is killed in the middle, and " +
-				"every delivery has to be made: the latency of another workspace's webhook with 20 events a second, compared with the same alone (wide-alone)",
+				"every delivery has to be made: the latency of another workspace's webhook with 20 events a second, " +
+				"compared with the same alone (wide-alone)",
 			extra: true, modes: product(), parts: wide("wide"),
 		},
 	}

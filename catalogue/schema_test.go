@@ -49,21 +49,27 @@ func TestCheckNamesPlaceAndRule(t *testing.T) {
 		"deep":            {`{"properties":{"l":{"items":{"required":["x"]}}}}`, `{"l":[{"x":1},{}]}`, []string{"data.l[1].x is required"}},
 		"name like index": {`{"properties":{"0":{"type":"null"}}}`, `{"0":1}`, []string{"data.0 must be of type null"}},
 		"all of them":     {`{"required":["a","b"]}`, `{}`, []string{"data.a is required", "data.b is required"}},
-		"no such property": {`{"properties":{"a":true},"additionalProperties":false}`, `{"b":1}`,
-			[]string{"data.b is no property that the schema allows"}},
+		"no such property": {
+			`{"properties":{"a":true},"additionalProperties":false}`, `{"b":1}`,
+			[]string{"data.b is no property that the schema allows"},
+		},
 		"enum":           {`{"enum":["x",1.50]}`, `"y"`, []string{`data must be one of "x", 1.50`}},
 		"enum by number": {`{"enum":["x",1.50]}`, `1.5`, nil},
 		"alternatives":   {`{"anyOf":[{"type":"string"},{"type":"null"}]}`, `1`, []string{"data does not keep to the schema's anyOf"}},
-		"reference": {`{"$defs":{"n":{"exclusiveMinimum":0}},"properties":{"a":{"$ref":"#/$defs/n"}}}`, `{"a":0}`,
-			[]string{"data.a must be more than 0"}},
+		"reference": {
+			`{"$defs":{"n":{"exclusiveMinimum":0}},"properties":{"a":{"$ref":"#/$defs/n"}}}`, `{"a":0}`,
+			[]string{"data.a must be more than 0"},
+		},
 		"2020-12's items":  {`{"prefixItems":[{"type":"string"}],"items":false}`, `["a",1]`, []string{"data[1] does not keep to the schema"}},
 		"formats annotate": {`{"format":"email"}`, `"none"`, nil},
 		"exact at the top": {`{"maximum":9007199254740992}`, `9007199254740993`, []string{"data must be at most 9007199254740992"}},
 		"exact fractions":  {`{"multipleOf":0.01}`, `1234567890123456.07`, nil},
 		"exact equality":   {`{"const":0.1}`, `0.10000000000000000001`, []string{"data must be 0.1"}},
 		"an integer":       {`{"type":"integer"}`, `1e2`, nil},
-		"a long number": {`{"type":"number"}`, `1e999999999`,
-			[]string{"data must have no number of more than 400 digits, for a type with a schema"}},
+		"a long number": {
+			`{"type":"number"}`, `1e999999999`,
+			[]string{"data must have no number of more than 400 digits, for a type with a schema"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -353,24 +353,28 @@ func (s *Store) WakeReplays() <-chan struct{} { return s.wakeReplays }
 
 // ClaimReplays returns jobs whose workflows are to be started, up to the limit. Another claim returns those
 // after the lease that make no step by then.
-func (s *Store) ClaimReplays(ctx context.Context, limit int, lease time.Duration) ([]string, error) {
+func (s *Store) ClaimReplays(ctx context.Context, limit int, lease time.Duration) ([]postrider.DueReplay, error) {
 	now := s.now()
 	var due bool
 	err := sqldb.SQL("SELECT EXISTS (SELECT 1 FROM replays WHERE start_at <= ?)", now).Get(ctx, s.db.Delivering.Reading, &due)
 	if err != nil || !due {
 		return nil, sqldb.Failure("look for replays", err)
 	}
-	var ids []string
+	var jobs []postrider.DueReplay
 	err = s.db.Delivering.Write(ctx, "claim replays", func(tx *sqlx.Tx) error {
-		var err error
-		ids, err = sqldb.SQL("SELECT id FROM replays WHERE start_at <= ? ORDER BY start_at LIMIT ?", now, limit).
-			Add(s.db.Lock("FOR UPDATE SKIP LOCKED")).Strings(ctx, tx)
-		if err != nil || len(ids) == 0 {
+		jobs = nil
+		err := sqldb.SQL("SELECT id, workspace_id, webhook_id FROM replays WHERE start_at <= ? ORDER BY start_at LIMIT ?", now, limit).
+			Add(s.db.Lock("FOR UPDATE SKIP LOCKED")).Select(ctx, tx, &jobs)
+		if err != nil || len(jobs) == 0 {
 			return err
+		}
+		ids := make([]string, len(jobs))
+		for i, job := range jobs {
+			ids[i] = job.ID
 		}
 		return sqldb.SQL("UPDATE replays SET start_at = ? WHERE id IN", now.Add(lease)).In(ids).Run(ctx, tx)
 	})
-	return ids, err
+	return jobs, err
 }
 
 // RetainReplays removes jobs that ended before the given time, in steps. It calls progress with how many

@@ -84,10 +84,10 @@ func (f *temporal) Tell(ctx context.Context, n postrider.Notice) error {
 }
 
 // StartReplay implements [worker.Starter].
-func (f *temporal) StartReplay(_ context.Context, replayID string) error {
+func (f *temporal) StartReplay(_ context.Context, job postrider.DueReplay) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.replays = append(f.replays, replayID)
+	f.replays = append(f.replays, job.ID)
 	if len(f.replays) <= f.refusedReplays {
 		return errors.New("temporal is away")
 	}

@@ -66,7 +66,7 @@ type Queue interface {
 	WakeNotices() <-chan struct{}
 	// ClaimReplays returns replay jobs whose workflows are to be started. Another claim returns those after the
 	// lease that made no step.
-	ClaimReplays(ctx context.Context, limit int, lease time.Duration) ([]string, error)
+	ClaimReplays(ctx context.Context, limit int, lease time.Duration) ([]postrider.DueReplay, error)
 	// WakeReplays gets a value when there is one to start.
 	WakeReplays() <-chan struct{}
 }
@@ -81,7 +81,7 @@ type Starter interface {
 	// Tell tells a workflow of operators' actions.
 	Tell(ctx context.Context, n postrider.Notice) error
 	// StartReplay starts the workflow of a replay job.
-	StartReplay(ctx context.Context, replayID string) error
+	StartReplay(ctx context.Context, job postrider.DueReplay) error
 }
 
 // Timing of the dispatcher.

@@ -17,15 +17,15 @@ const (
 // startReplays starts the workflows of replay jobs that have none: new ones, resumed ones, and those whose workflow
 // is lost. It reports whether there may be more.
 func (d *Dispatcher) startReplays(ctx context.Context) (more bool, err error) {
-	ids, err := d.Queue.ClaimReplays(ctx, maxReplayStarts, replayStartLease)
+	jobs, err := d.Queue.ClaimReplays(ctx, maxReplayStarts, replayStartLease)
 	if err != nil {
 		return false, err
 	}
-	for _, id := range ids {
-		startErr := d.start(ctx, func(ctx context.Context) error { return d.Starter.StartReplay(ctx, id) })
+	for _, job := range jobs {
+		startErr := d.start(ctx, func(ctx context.Context) error { return d.Starter.StartReplay(ctx, job) })
 		if startErr != nil && !errors.Is(startErr, workflows.ErrAlreadyStarted) {
 			err = errors.Join(err, startErr)
 		}
 	}
-	return len(ids) == maxReplayStarts, err
+	return len(jobs) == maxReplayStarts, err
 }

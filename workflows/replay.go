@@ -82,13 +82,16 @@ func stopIfCancelled(ctx workflow.Context, in ReplayInput, cause error) error {
 }
 
 // StartReplay starts the workflow of a replay job. It returns [ErrAlreadyStarted] while one runs.
-func (c *Client) StartReplay(ctx context.Context, replayID string) error {
+func (c *Client) StartReplay(ctx context.Context, job postrider.DueReplay) error {
+	found := findBy([]activities.Subject{{WorkspaceID: job.WorkspaceID, WebhookID: job.WebhookID}})
 	_, err := c.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:                                       postrider.ReplayWorkflowID(replayID),
+		ID:                                       postrider.ReplayWorkflowID(job.ID),
+		TypedSearchAttributes:                    temporal.NewSearchAttributes(found...),
+		StaticSummary:                            "replay to " + job.WebhookID,
 		TaskQueue:                                c.taskQueue,
 		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
-	}, nameReplay, ReplayInput{ReplayInput: activities.ReplayInput{ReplayID: replayID}})
+	}, nameReplay, ReplayInput{ReplayInput: activities.ReplayInput{ReplayID: job.ID}})
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &started) {
 		return ErrAlreadyStarted

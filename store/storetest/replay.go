@@ -333,9 +333,9 @@ func replayPaused(t *testing.T, b *Bundle) {
 	b.Clock.Advance(time.Hour)
 	require.True(t, b.step(t, job.ID).Over, "its workflow ends")
 	require.Equal(t, sent, b.replay(t, job.ID).Sent)
-	ids, err := b.ClaimReplays(t.Context(), 10, time.Second)
+	due, err := b.ClaimReplays(t.Context(), 10, time.Second)
 	require.NoError(t, err)
-	require.Empty(t, ids)
+	require.Empty(t, due)
 	// What it made goes on, and is counted though nobody makes steps.
 	b.ended(t, b.outboxOf(t, w.ID), postrider.StateSucceeded)
 	require.Equal(t, sent, b.replay(t, job.ID).Succeeded)
@@ -343,9 +343,9 @@ func replayPaused(t *testing.T, b *Bundle) {
 	resumed, err := b.ResumeReplay(t.Context(), b.Workspace, job.ID)
 	require.NoError(t, err)
 	require.Equal(t, postrider.ReplayRunning, resumed.State)
-	ids, err = b.ClaimReplays(t.Context(), 10, time.Second)
+	due, err = b.ClaimReplays(t.Context(), 10, time.Second)
 	require.NoError(t, err)
-	require.Equal(t, []string{job.ID}, ids)
+	require.Equal(t, []postrider.DueReplay{{ID: job.ID, WorkspaceID: b.Workspace, WebhookID: w.ID}}, due)
 	require.Len(t, b.deliver(t, job.ID), 40-sent)
 	done := b.replay(t, job.ID)
 	require.Equal(t, []int{40, 40}, []int{done.Sent, done.Succeeded})
@@ -381,9 +381,9 @@ func replayCancelled(t *testing.T, b *Bundle) {
 	require.Equal(t, postrider.StateCancelled, b.State(t, made[1]))
 	require.True(t, b.step(t, job.ID).Over)
 	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM replay_deliveries"))
-	ids, err := b.ClaimReplays(t.Context(), 10, time.Second)
+	due, err := b.ClaimReplays(t.Context(), 10, time.Second)
 	require.NoError(t, err)
-	require.Empty(t, ids)
+	require.Empty(t, due)
 	requireCode(t, postrider.CodeConflict, func() error { _, err := b.ResumeReplay(t.Context(), b.Workspace, job.ID); return err }())
 	require.NoError(t, b.CancelAnyReplay(t.Context(), job.ID))
 	require.NoError(t, b.CancelAnyReplay(t.Context(), "rpl_unknown"))
@@ -463,8 +463,12 @@ func replayStarts(t *testing.T, b *Bundle) {
 	b.ended(t, b.PublishTo(t, w.ID, 40), postrider.StateFailed)
 	job := b.createReplay(t, b.replaySpec(w, postrider.ReplayOfFailed))
 	claim := func() []string {
-		ids, err := b.ClaimReplays(t.Context(), 10, 3*time.Second)
+		due, err := b.ClaimReplays(t.Context(), 10, 3*time.Second)
 		require.NoError(t, err)
+		var ids []string
+		for _, job := range due {
+			ids = append(ids, job.ID)
+		}
 		return ids
 	}
 	require.Equal(t, []string{job.ID}, claim())
