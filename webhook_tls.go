@@ -59,7 +59,8 @@ func (t *WebhookTLS) Parse() (client *tls.Certificate, authorities *x509.CertPoo
 			add("client_key", message)
 		}
 	case t.CA == nil:
-		broken = append(broken, FieldError{Field: "tls", Message: "must have client_certificate and client_key, or ca, or all three; null for none"})
+		const message = "must have client_certificate and client_key, or ca, or all three; null for none"
+		broken = append(broken, FieldError{Field: "tls", Message: message})
 	}
 	if t.CA != nil {
 		certificates, message := parseCertificates(*t.CA, MaxAuthoritiesLength)

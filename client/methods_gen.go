@@ -466,10 +466,10 @@ func (c *Client) GetWebhook(ctx context.Context, id string) (WebhookWithOrder, e
 // refused. Changing signing_method to an HMAC method makes a secret when there is none, or when the
 // one that there is was sent with each request. Changing it to bearer or basic_auth needs a secret,
 // since a key that signed must not be sent. Where requests have the secret itself, moving url to
-// another origin or another ca in tls needs a secret or a key with the scope secrets. With a client
-// certificate, moving url to another origin needs tls or a key with the scope secrets. Setting
-// scope_type to global clears persona_id. Deliveries already accepted keep the timeout and retries
-// they were accepted with.
+// another origin, or another ca in tls, needs a secret or a key with the scope secrets. With a
+// client certificate, moving url to another origin needs tls or a key with the scope secrets.
+// Setting scope_type to global clears persona_id. Deliveries already accepted keep the timeout and
+// retries they were accepted with.
 //
 // The key needs the scope manage.
 func (c *Client) UpdateWebhook(ctx context.Context, id string, body UpdateWebhook) (Webhook, error) {

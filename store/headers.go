@@ -73,7 +73,8 @@ func (s *Store) unsealHeaders(workspaceID, ownerID string, row headersRow) (head
 // decrypted keep nobody from seeing it, nor the others of its list: their values are masked.
 func (s *Store) shown(ctx context.Context, w postrider.Webhook, err error) (postrider.Webhook, error) {
 	if errors.Is(err, errUndecryptable) {
-		s.Logger.LogAttrs(ctx, slog.LevelError, "cannot read a webhook's headers or client key", slog.String("webhook_id", w.ID), slog.Any("error", err))
+		const text = "cannot read a webhook's headers or client key"
+		s.Logger.LogAttrs(ctx, slog.LevelError, text, slog.String("webhook_id", w.ID), slog.Any("error", err))
 		return w, nil
 	}
 	return w, err

@@ -186,10 +186,10 @@ func (c changeover) endVersions(ctx context.Context, tx *sqlx.Tx) error {
 // reencryptChunk is how many rows are encrypted anew in one transaction.
 const reencryptChunk = 500
 
-// Reencrypt encrypts every secret, all headers, of webhooks and of events, and every client key anew that are not encrypted with the keyring's
-// newest key, headers that are not encrypted too, and returns how many there were. It calls progress
-// now and then with how many are done. After it no other key is needed. It goes on past what cannot
-// be decrypted; the error names each.
+// Reencrypt encrypts every secret, every client key and all headers, of webhooks and of events, anew
+// that are not encrypted with the keyring's newest key, headers that are not encrypted too, and returns
+// how many there were. It calls progress now and then with how many are done. After it no other key is
+// needed. It goes on past what cannot be decrypted; the error names each.
 func (s *Store) Reencrypt(ctx context.Context, progress func(done int)) (int, error) {
 	total := 0
 	var failed []error

@@ -30,7 +30,7 @@ func (s *Store) sealTLS(workspaceID, webhookID string, own *postrider.WebhookTLS
 	if own == nil {
 		return row, nil
 	}
-	text, err := json.Marshal(own.Masked())
+	text, err := json.Marshal(own.Masked()) //nolint:gosec // it has no key
 	if err != nil {
 		return row, err
 	}

@@ -21,22 +21,22 @@ type Authority struct {
 	Certificate *x509.Certificate
 	PEM         string
 
-	t   testing.TB
+	tb  testing.TB
 	key *ecdsa.PrivateKey
 }
 
 // NewAuthority returns an authority that nobody else trusts.
-func NewAuthority(t testing.TB) *Authority {
-	t.Helper()
-	a := &Authority{t: t, key: newKey(t)}
+func NewAuthority(tb testing.TB) *Authority {
+	tb.Helper()
+	a := &Authority{tb: tb, key: newKey(tb)}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: rand.Text()}, NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	a.Certificate, err = x509.ParseCertificate(der)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	a.PEM = encode("CERTIFICATE", der)
 	return a
 }
@@ -44,16 +44,16 @@ func NewAuthority(t testing.TB) *Authority {
 // Issue returns a certificate of a client or of the server 127.0.0.1, and its key, in PEM. It ends
 // after a time, or ended before now.
 func (a *Authority) Issue(name string, lifetime time.Duration) (certificate, key string) {
-	a.t.Helper()
-	private := newKey(a.t)
+	a.tb.Helper()
+	private := newKey(a.tb)
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(lifetime),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"example.com"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, a.Certificate, private.Public(), a.key)
-	require.NoError(a.t, err)
+	require.NoError(a.tb, err)
 	sealed, err := x509.MarshalPKCS8PrivateKey(private)
-	require.NoError(a.t, err)
+	require.NoError(a.tb, err)
 	return encode("CERTIFICATE", der), encode("PRIVATE KEY", sealed)
 }
 
@@ -64,10 +64,10 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
+func newKey(tb testing.TB) *ecdsa.PrivateKey {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return key
 }
 

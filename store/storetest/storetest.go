@@ -27,9 +27,10 @@ const lease = 45 * time.Second
 func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 	t.Helper()
 	for _, part := range []map[string]func(*testing.T, *Bundle){
-		workspaceTests(), webhookTests(), secretTests(), headerTests(), tlsTests(), publishTests(), matchTests(), idempotencyTests(), groupTests(),
+		workspaceTests(), webhookTests(), secretTests(), headerTests(), publishTests(), matchTests(), idempotencyTests(), groupTests(),
 		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(),
 		sweepTests(), fanOutTests(), filterTests(), eventTypeTests(), listTests(), expiryTests(), eventCancelTests(), eventHeaderTests(),
+		tlsTests(),
 		replayTests(), actTests(), orderTests(), orderActTests(), breakerTests(), failingTests(), searchTests(), auditTests(), statsTests(), seamTests(), operationalTests(),
 		lifecycleTests(), propertyTests(),
 	} {

@@ -66,7 +66,8 @@ func clientKeyEncrypted(t *testing.T, b *Bundle) {
 	require.NotEmpty(t, row["tls_key_id"])
 
 	setTLS(t, b.Store, b, w.ID, func(w *postrider.Webhook) { w.TLS = &postrider.WebhookTLS{CA: w.TLS.CA} })
-	require.Equal(t, 1, b.count(t.Context(), t, "SELECT COUNT(*) FROM webhooks WHERE tls_ciphertext IS NULL AND tls_key_id IS NULL AND tls IS NOT NULL"))
+	require.Equal(t, 1, b.count(t.Context(), t,
+		"SELECT COUNT(*) FROM webhooks WHERE tls_ciphertext IS NULL AND tls_key_id IS NULL AND tls IS NOT NULL"))
 	setTLS(t, b.Store, b, w.ID, func(w *postrider.Webhook) { w.TLS = nil })
 	require.Equal(t, 1, b.count(t.Context(), t, "SELECT COUNT(*) FROM webhooks WHERE tls IS NULL"))
 }
