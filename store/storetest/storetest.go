@@ -30,9 +30,8 @@ func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 		workspaceTests(), webhookTests(), secretTests(), headerTests(), publishTests(), matchTests(), idempotencyTests(), groupTests(),
 		claimTests(), capacityTests(), fairnessTests(), handoverTests(), permitTests(), migrateTests(), retentionTests(), recordTests(),
 		sweepTests(), fanOutTests(), filterTests(), eventTypeTests(), listTests(), expiryTests(), eventCancelTests(), eventHeaderTests(),
-		tlsTests(),
 		replayTests(), actTests(), orderTests(), orderActTests(), breakerTests(), failingTests(), searchTests(), auditTests(), statsTests(), seamTests(), operationalTests(),
-		lifecycleTests(), propertyTests(),
+		lifecycleTests(), propertyTests(), tlsTests(),
 	} {
 		for name, test := range part {
 			t.Run(name, func(t *testing.T) {
