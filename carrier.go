@@ -138,6 +138,7 @@ type Target struct {
 	URL           string
 	Headers       map[string]string // the webhook's
 	EventHeaders  map[string]string // the event's own, which win over the webhook's
+	TLS           *WebhookTLS       // the webhook's own; nil for none
 	SigningMethod SigningMethod
 	Secrets       SecretVersions // those that sign now or will
 	Body          []byte         // of the event, see [RenderBody]

@@ -83,6 +83,7 @@ type WebhookSettings struct {
 	ScopeType     ScopeType         `json:"scope_type" db:"scope_type" enum:"global,persona" doc:"global: every event; persona: one persona's only."`
 	PersonaID     *string           `json:"persona_id" db:"persona_id" nullable:"true" minLength:"1" maxLength:"1024" doc:"Required when scope_type is persona, and goes with it only. At most 2,048 bytes in UTF-8."`
 	Headers       map[string]string `json:"headers" db:"headers" maxProperties:"32" doc:"Headers added to every request. Reserved names are refused: Postrider's own, the signature's, Authorization, and those of the HTTP connection. They are encrypted at rest. Answers show their values to keys with the scope manage; to others each value is ***, which is refused as a value."`
+	TLS           *WebhookTLS       `json:"tls" db:"-" doc:"For https alone: a client certificate to show, authorities to trust, or both. Replaced as a whole. Null for neither."`
 	RateLimit     *int              `json:"rate_limit" db:"rate_limit" nullable:"true" minimum:"1" maximum:"10000" doc:"Requests a second; null for no limit."`
 	MaxInFlight   int               `json:"max_in_flight" db:"max_in_flight" minimum:"1" maximum:"1000" doc:"Requests at once."`
 	Filter        *string           `json:"filter" db:"filter" nullable:"true" minLength:"1" maxLength:"2048" doc:"A CEL expression of type bool over event (id, type, persona_id, timestamp, data): only events for which it is true are sent. One that fails on an event, for example because a field is not there, does not match." example:"event.data.amount > 100"`
@@ -193,6 +194,7 @@ func (w *Webhook) Validate(methods []SigningMethod) []FieldError {
 	}
 	broken = append(broken, w.RetrySchedule.check()...)
 	broken = append(broken, CheckHeaders(w.Headers)...)
+	broken = append(broken, w.checkTLS()...)
 	if w.RateLimit != nil {
 		between("rate_limit", *w.RateLimit, MinRateLimit, MaxRateLimit)
 	}

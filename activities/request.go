@@ -39,6 +39,6 @@ func (a *Activities) request(target postrider.Target, number int, now time.Time,
 		}
 	}
 	return egress.Request{
-		URL: target.URL, Header: header, Body: body, Timeout: target.Delivery.Policy.Timeout(),
+		URL: target.URL, Header: header, Body: body, Timeout: target.Delivery.Policy.Timeout(), TLS: target.TLS,
 	}, nil
 }

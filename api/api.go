@@ -107,10 +107,10 @@ func document(version string) rest.Document {
 // event in a batch.
 var headersRule = regexp.MustCompile(`^body\.(events\[\d+\]\.)?headers`)
 
-// sensitive reports whether an error must not repeat a value: secrets, headers, and a URL
+// sensitive reports whether an error must not repeat a value: secrets, headers, what tls has, and a URL
 // that may carry a password.
 func sensitive(location string, value any) bool {
-	if location == "body.secret" || headersRule.MatchString(location) {
+	if location == "body.secret" || strings.HasPrefix(location, "body.tls") || headersRule.MatchString(location) {
 		return true
 	}
 	text, isText := value.(string)

@@ -124,7 +124,7 @@ type webhookStats struct {
 }
 
 // showWebhook returns a webhook as the caller may see it: the values of custom headers, which often
-// are credentials, need the scope manage.
+// are credentials, need the scope manage, and nobody sees a client key.
 func showWebhook(ctx context.Context, w postrider.Webhook) Webhook {
 	shown := Webhook{
 		ID: w.ID, WebhookSettings: w.WebhookSettings, SecretID: w.SecretID, DeliverySettings: w.Policy,
@@ -137,7 +137,7 @@ func showWebhook(ctx context.Context, w postrider.Webhook) Webhook {
 		LastDeliveryAt: w.Stats.LastDeliveryAt, LastError: w.Stats.LastError,
 		CreatedAt: w.CreatedAt, UpdatedAt: w.UpdatedAt,
 	}
-	shown.Headers = showHeaders(ctx, w.Headers)
+	shown.Headers, shown.TLS = showHeaders(ctx, w.Headers), w.TLS.Masked()
 	return shown
 }
 

@@ -56,13 +56,16 @@ func (s *server) routeWebhooks() {
 	rest.HandleBody(s.rest, rest.Route{
 		Method: http.MethodPatch, Path: "/api/v1/webhooks/{id}", ID: "update-webhook", Tag: tagWebhooks, Scope: postrider.ScopeManage,
 		Summary: "Update Webhook", Errors: []int{http.StatusNotFound},
-		Description: "Changes the fields that are sent; null clears those that may be null. `events` and `headers` are replaced as a whole. " +
+		Description: "Changes the fields that are sent; null clears those that may be null. " +
+			"`events`, `headers` and `tls` are replaced as a whole, `tls` with its `client_key`, which is not shown. " +
 			"A `secret` replaces the current one at once, without a grace period, and one that is to come; " +
 			"it cannot be removed, so null is refused. " +
 			"Changing `signing_method` to an HMAC method makes a secret when there is none, " +
 			"or when the one that there is was sent with each request. " +
 			"Changing it to `bearer` or `basic_auth` needs a `secret`, since a key that signed must not be sent. " +
-			"Where requests have the secret itself, moving `url` to another origin needs a `secret` or a key with the scope `secrets`. " +
+			"Where requests have the secret itself, moving `url` to another origin, or another `ca` in `tls`, " +
+			"needs a `secret` or a key with the scope `secrets`. " +
+			"With a client certificate, moving `url` to another origin needs `tls` or a key with the scope `secrets`. " +
 			"Setting `scope_type` to global clears `persona_id`. " +
 			"Deliveries already accepted keep the timeout and retries they were accepted with.",
 	}, rest.PatchBody[updateWebhook](s.rest), s.updateWebhook)
@@ -199,35 +202,48 @@ func (s *server) updateWebhook(ctx context.Context, in *WebhookPath, patch rest.
 	return &rest.Output[Webhook]{Body: showWebhook(ctx, w)}, err
 }
 
-// editWebhook changes a stored webhook as the patch says.
-func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, patch rest.Patch[updateWebhook], refusal error) error {
-	w := edit.Webhook
+// patched returns a webhook's settings as the patch says, as the body of a request.
+func patched(w *postrider.Webhook, patch rest.Patch[updateWebhook]) (CreateWebhook, error) {
 	settings, err := settingsOf(w)
 	if err != nil {
-		return err
+		return settings, err
 	}
 	if patch.Has("headers") {
 		settings.Headers = nil // else the patch's headers would be added to them
 	}
-	if err := patch.ApplyTo(&settings); err != nil {
-		return err
+	if patch.Has("tls") {
+		settings.TLS = nil // likewise
 	}
-	if err := patchSchedule(&settings.Policy, w.Policy, patch.Has); err != nil {
-		return err
+	if err := patch.ApplyTo(&settings); err != nil {
+		return settings, err
 	}
 	if settings.ScopeType == postrider.ScopeGlobal && !patch.Has("persona_id") {
 		settings.PersonaID = nil
 	}
+	return settings, patchSchedule(&settings.Policy, w.Policy, patch.Has)
+}
+
+// editWebhook changes a stored webhook as the patch says.
+func (s *server) editWebhook(ctx context.Context, edit *postrider.WebhookEdit, patch rest.Patch[updateWebhook], refusal error) error {
+	w := edit.Webhook
+	settings, err := patched(w, patch)
+	if err != nil {
+		return err
+	}
 	before := *w
 	settings.apply(w)
 	w.UpdatedAt = postrider.Timestamp(s.Now())
+	if movesClientKey(before, *w) && !patch.Has("tls") && !rest.Allows(ctx, postrider.ScopeSecrets) {
+		return rest.BrokenField("body.tls", "must be given when url moves to another origin, which is then shown the client certificate; "+
+			"a key with the scope secrets may leave it out", nil)
+	}
 	var secret string
 	switch {
 	case settings.Secret != nil:
 		secret = *settings.Secret
 	case before.SigningMethod == w.SigningMethod && movesSecret(before, *w) && !rest.Allows(ctx, postrider.ScopeSecrets):
-		return rest.BrokenField("body.secret", "must be given when url moves to another origin, which gets the secret with each request; "+
-			"a key with the scope secrets may leave it out", nil)
+		return rest.BrokenField("body.secret", "must be given when url moves to another origin or tls trusts others, "+
+			"who get the secret with each request; a key with the scope secrets may leave it out", nil)
 	case mayServe(before.SigningMethod, w.SigningMethod):
 		secret = edit.Secret
 	}
@@ -276,9 +292,24 @@ func mayServe(before, after postrider.SigningMethod) bool {
 	return before == after || !signing.RevealsSecret(before) && !signing.RevealsSecret(after)
 }
 
-// movesSecret reports whether another receiver than before would be sent the webhook's secret.
+// movesSecret reports whether another receiver than before would be sent the webhook's secret: at another
+// origin, or one for which other authorities vouch.
 func movesSecret(before, after postrider.Webhook) bool {
-	return signing.RevealsSecret(after.SigningMethod) && originOf(before.URL) != originOf(after.URL)
+	return signing.RevealsSecret(after.SigningMethod) &&
+		(originOf(before.URL) != originOf(after.URL) || authoritiesOf(before) != authoritiesOf(after))
+}
+
+// movesClientKey reports whether the webhook's client certificate would be shown at another origin.
+func movesClientKey(before, after postrider.Webhook) bool {
+	return after.TLS != nil && after.TLS.ClientKey != nil && originOf(before.URL) != originOf(after.URL)
+}
+
+// authoritiesOf returns the authorities that a webhook trusts in place of the system's, or "".
+func authoritiesOf(w postrider.Webhook) string {
+	if w.TLS == nil || w.TLS.CA == nil {
+		return ""
+	}
+	return *w.TLS.CA
 }
 
 // originOf returns the scheme, host and port of a URL, without the scheme's own port; the URL itself

@@ -34,6 +34,7 @@ func TestCreateWebhookAnswersTheContractsShape(t *testing.T) {
 		"name": nil, "description": nil, "signing_method": "hmac_sha256", "scope_type": "global", "persona_id": nil,
 		"delivery_settings": map[string]any{"timeout_ms": 5000.0, "max_retries": 3.0, "backoff_ms": 1000.0},
 		"headers":           map[string]any{}, "rate_limit": nil, "max_in_flight": 32.0, "park_seconds": 604800.0,
+		"tls":    nil,
 		"filter": nil, "transform": nil, "format": "envelope", "ordering": "none", "on_exhausted": "skip",
 		"circuit_breaker": true, "disable_after_seconds": 432000.0,
 		"status": "active", "disabled_reason": nil,

@@ -155,7 +155,7 @@ func TestRotateEncryptionKey(t *testing.T) { //nolint:paralleltest // standard o
 
 	newer := strings.TrimSpace(c.run("secrets", "new-key"))
 	_, err = c.try("secrets", "reencrypt", "--encryption-keys", newer)
-	require.ErrorContains(t, err, "0 secrets and sets of headers encrypted anew, and not all: ")
+	require.ErrorContains(t, err, "0 secrets, sets of headers and client keys encrypted anew, and not all: ")
 	c.run("secrets", "reencrypt", "--encryption-keys", newer+","+older)
 	db, err = server.OpenStore(t.Context(), c.url, newer, store.Options{IDs: server.NewIDs(), Logger: (&server.LogSettings{}).Logger(0)})
 	require.NoError(t, err)

@@ -11,7 +11,7 @@ import (
 	"postrider.dev/postrider/store"
 )
 
-// SecretsCommand looks after the encryption of signing secrets and custom headers.
+// SecretsCommand looks after the encryption of signing secrets, custom headers and client keys.
 type SecretsCommand struct {
 	NewKey    NewKeyCommand    `cmd:"" help:"Print a new encryption key for POSTRIDER_ENCRYPTION_KEYS."`
 	Reencrypt ReencryptCommand `cmd:"" help:"Encrypt with the first key of POSTRIDER_ENCRYPTION_KEYS what an older one still encrypts. Safe to repeat, and while everything runs."`
@@ -29,7 +29,7 @@ func (NewKeyCommand) Run() error {
 	fmt.Println(key)
 	notef("An installation's first key: set it as POSTRIDER_ENCRYPTION_KEYS of every process. " +
 		"Beside older ones: add it last and restart every process, then put it first and restart; docs/operations.md. " +
-		"Keep it: without it stored signing secrets and custom headers are lost.")
+		"Keep it: without it stored signing secrets, custom headers and client keys are lost.")
 	return nil
 }
 
@@ -54,11 +54,11 @@ func (c *ReencryptCommand) Run(ctx context.Context) error {
 		return err
 	}
 	begun := time.Now()
-	n, err := db.Reencrypt(ctx, func(done int) { notef("%d secrets and sets of headers encrypted anew …", done) })
+	n, err := db.Reencrypt(ctx, func(done int) { notef("%d secrets, sets of headers and client keys encrypted anew …", done) })
 	if err != nil {
-		return fmt.Errorf("%d secrets and sets of headers encrypted anew, and not all: %w", n, err)
+		return fmt.Errorf("%d secrets, sets of headers and client keys encrypted anew, and not all: %w", n, err)
 	}
-	notef("%d secrets and sets of headers encrypted anew in %s. All that is stored needs the first key only: "+
+	notef("%d secrets, sets of headers and client keys encrypted anew in %s. All that is stored needs the first key only: "+
 		"the others can go from POSTRIDER_ENCRYPTION_KEYS, once every process runs with the first one.",
 		n, time.Since(begun).Round(time.Millisecond))
 	return nil

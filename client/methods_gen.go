@@ -460,14 +460,16 @@ func (c *Client) GetWebhook(ctx context.Context, id string) (WebhookWithOrder, e
 
 // UpdateWebhook is PATCH /api/v1/webhooks/{id}: Update Webhook.
 //
-// Changes the fields that are sent; null clears those that may be null. events and headers are
-// replaced as a whole. A secret replaces the current one at once, without a grace period, and one
-// that is to come; it cannot be removed, so null is refused. Changing signing_method to an HMAC
-// method makes a secret when there is none, or when the one that there is was sent with each
-// request. Changing it to bearer or basic_auth needs a secret, since a key that signed must not be
-// sent. Where requests have the secret itself, moving url to another origin needs a secret or a key
-// with the scope secrets. Setting scope_type to global clears persona_id. Deliveries already
-// accepted keep the timeout and retries they were accepted with.
+// Changes the fields that are sent; null clears those that may be null. events, headers and tls are
+// replaced as a whole, tls with its client_key, which is not shown. A secret replaces the current
+// one at once, without a grace period, and one that is to come; it cannot be removed, so null is
+// refused. Changing signing_method to an HMAC method makes a secret when there is none, or when the
+// one that there is was sent with each request. Changing it to bearer or basic_auth needs a secret,
+// since a key that signed must not be sent. Where requests have the secret itself, moving url to
+// another origin, or another ca in tls, needs a secret or a key with the scope secrets. With a
+// client certificate, moving url to another origin needs tls or a key with the scope secrets.
+// Setting scope_type to global clears persona_id. Deliveries already accepted keep the timeout and
+// retries they were accepted with.
 //
 // The key needs the scope manage.
 func (c *Client) UpdateWebhook(ctx context.Context, id string, body UpdateWebhook) (Webhook, error) {

@@ -253,6 +253,9 @@ type CreateWebhook struct {
 	// One deadline in milliseconds over connecting, TLS, sending, headers and body. 1000 to 30000;
 	// default 5000.
 	TimeoutMs *int `json:"timeout_ms,omitzero"`
+	// For https alone: a client certificate to show, authorities to trust, or both. Replaced as a
+	// whole. Null for neither.
+	TLS *WebhookTLS `json:"tls,omitzero"`
 	// A CEL expression over event whose result is sent as the body, in JSON of at most 256 KiB. Where
 	// it fails on an event the delivery fails with the result transform, without a request. Not
 	// together with a format other than envelope. 1 to 8192 characters.
@@ -878,6 +881,9 @@ type UpdateWebhook struct {
 	SigningMethod string `json:"signing_method,omitzero"`
 	// One deadline in milliseconds over connecting, TLS, sending, headers and body. 1000 to 30000.
 	TimeoutMs *int `json:"timeout_ms,omitzero"`
+	// For https alone: a client certificate to show, authorities to trust, or both. Replaced as a
+	// whole. Null for neither.
+	TLS Nullable[WebhookTLS] `json:"tls,omitzero"`
 	// A CEL expression over event whose result is sent as the body, in JSON of at most 256 KiB. Where
 	// it fails on an event the delivery fails with the result transform, without a request. Not
 	// together with a format other than envelope. 1 to 8192 characters.
@@ -929,6 +935,9 @@ type Webhook struct {
 	// Authorization, and those of the HTTP connection. They are encrypted at rest. Answers show their
 	// values to keys with the scope manage; to others each value is ***, which is refused as a value.
 	Headers map[string]string `json:"headers"`
+	// For https alone: a client certificate to show, authorities to trust, or both. Replaced as a
+	// whole. Null for neither.
+	TLS *WebhookTLS `json:"tls"`
 	// Requests a second; null for no limit. 1 to 10000.
 	RateLimit *int `json:"rate_limit"`
 	// Requests at once. 1 to 1000.
@@ -1007,6 +1016,21 @@ type WebhookStats struct {
 	SuccessRate float64 `json:"success_rate"`
 }
 
+// WebhookTLS is what the API takes under that name.
+type WebhookTLS struct {
+	// Certificates in PEM of the authorities that may sign the receiver's, in place of the system's.
+	// Null for the system's. 1 to 65536 characters.
+	CA *string `json:"ca,omitzero"`
+	// The certificate that is shown to receivers who ask for one, in PEM, followed by its chain.
+	// Together with client_key only. One that has expired is accepted: the receiver decides. 1 to
+	// 16384 characters.
+	ClientCertificate *string `json:"client_certificate,omitzero"`
+	// The certificate's private key in PEM (PKCS 8, PKCS 1 or SEC 1), without a password. It is
+	// encrypted at rest; answers show *** in its place, which is refused as a value. 1 to 16384
+	// characters.
+	ClientKey *string `json:"client_key,omitzero"`
+}
+
 // WebhookTest is what the API takes under that name.
 type WebhookTest struct {
 	// A type of the catalogue that has an example; webhook.test when it is left out or null. An event
@@ -1060,6 +1084,9 @@ type WebhookWithOrder struct {
 	// Authorization, and those of the HTTP connection. They are encrypted at rest. Answers show their
 	// values to keys with the scope manage; to others each value is ***, which is refused as a value.
 	Headers map[string]string `json:"headers"`
+	// For https alone: a client certificate to show, authorities to trust, or both. Replaced as a
+	// whole. Null for neither.
+	TLS *WebhookTLS `json:"tls"`
 	// Requests a second; null for no limit. 1 to 10000.
 	RateLimit *int `json:"rate_limit"`
 	// Requests at once. 1 to 1000.

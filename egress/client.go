@@ -59,6 +59,7 @@ type Client struct {
 	now       func() time.Time
 	userAgent string
 	transport *http.Transport
+	own       ownTransports
 
 	certificates certificates
 }
@@ -100,7 +101,10 @@ func New(config Config) *Client {
 }
 
 // Close closes idle connections. The client can be used afterwards.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.transport.CloseIdleConnections()
+	c.own.closeIdle()
+}
 
 // Request is one POST.
 type Request struct {
@@ -110,6 +114,8 @@ type Request struct {
 	// Timeout is the deadline for resolving, connecting, TLS, sending, headers and body
 	// together: more than 0, and at most 30 s.
 	Timeout time.Duration
+	// TLS is what the connection has of its own; nil for what all others have.
+	TLS *postrider.WebhookTLS
 }
 
 // Post makes one attempt. It returns the attempt, without a number, and the wait that a 429 or
@@ -187,7 +193,11 @@ func (c *Client) exchange(ctx context.Context, request Request) (answer, error) 
 		r.Header.Set("User-Agent", c.userAgent)
 	}
 	limitRepeats(r)
-	response, err := c.transport.RoundTrip(r)
+	transport, err := c.transportOf(request.TLS)
+	if err != nil {
+		return answer{}, err
+	}
+	response, err := transport.RoundTrip(r)
 	if err != nil {
 		return answer{}, err
 	}

@@ -44,10 +44,15 @@ func withDialing(ctx context.Context, timeout time.Duration, seen *progress) con
 
 // noCertificate sends no certificate to a server that asks for one, and notes that it did.
 func noCertificate(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	if limit, is := asked.Context().Value(dialingKey{}).(*dialing); is {
-		limit.seen.certificateWanted()
-	}
+	noteWanted(asked, false)
 	return &tls.Certificate{}, nil
+}
+
+// noteWanted notes that a server asked for a client certificate, and whether it gets one.
+func noteWanted(asked *tls.CertificateRequestInfo, given bool) {
+	if limit, is := asked.Context().Value(dialingKey{}).(*dialing); is {
+		limit.seen.certificateWanted(given)
+	}
 }
 
 // stageError says at which stage connecting failed.

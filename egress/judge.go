@@ -25,6 +25,7 @@ type progress struct {
 	dialled     netip.Addr
 	handshaking bool // TLS began
 	wanted      bool // the server asked for a client certificate
+	given       bool // and got one
 	connected   bool // the request has a connection
 	answered    bool // the first byte of the answer came
 	proxying    int  // connections to the proxy that are being made
@@ -48,11 +49,11 @@ func (p *progress) proxyPending() bool {
 	return p.proxying > 0
 }
 
-// certificateWanted notes that the server asked for a client certificate.
-func (p *progress) certificateWanted() {
+// certificateWanted notes that the server asked for a client certificate, and whether it gets one.
+func (p *progress) certificateWanted(given bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.wanted = true
+	p.wanted, p.given = true, given
 }
 
 // dialling notes the address to which a connection is made. It is no hook of the trace, because the
@@ -117,12 +118,22 @@ func (p *progress) judge(err error, late bool, timeout time.Duration) (postrider
 		return postrider.ResultDNS, describeLookup(stage.err)
 	case stage != nil:
 		return postrider.ResultConnect, describeConnect(stage.err)
+	case errors.Is(err, errOwnTLS):
+		return postrider.ResultTLS, errOwnTLS.Error()
 	case p.handshaking && !p.connected, !p.answered && alertOf(err) != nil:
 		return postrider.ResultTLS, describeTLS(err)
 	case p.wanted && !p.answered && strings.HasSuffix(err.Error(), notEstablished):
-		return postrider.ResultTLS, "TLS: the server refused the handshake: it wants a client certificate"
+		return postrider.ResultTLS, "TLS: the server refused the handshake: it wants " + p.certificate()
 	}
 	return postrider.ResultProtocol, describeProtocol(err)
+}
+
+// certificate says what a server wants that asked for a certificate and refused the connection.
+func (p *progress) certificate() string {
+	if p.given {
+		return "another client certificate"
+	}
+	return "a client certificate"
 }
 
 func (p *progress) stage() string {

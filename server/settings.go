@@ -21,7 +21,7 @@ type Settings struct {
 	AllowNetworks   string        `env:"POSTRIDER_ALLOW_NETWORKS" placeholder:"CIDRS" help:"Comma-separated CIDRs that may be delivered to though they are loopback, private or otherwise special; 'none' refuses all of these. Default: ${allow_networks}."`
 	AllowHosts      string        `env:"POSTRIDER_ALLOW_HOSTS" placeholder:"NAMES" help:"Comma-separated host names, and suffixes such as .internal.example, that may be delivered to though they resolve to loopback or private addresses. Addresses where clouds serve credentials stay refused."`
 	EgressProxy     string        `env:"POSTRIDER_EGRESS_PROXY" placeholder:"URL" help:"HTTP proxy through which all deliveries go, by CONNECT, such as http://proxy.corp:3128. Names are looked up and addresses checked here, before. Prefer the environment to the flag if the URL has a password: other users can see a command line."`
-	EncryptionKeys  string        `env:"POSTRIDER_ENCRYPTION_KEYS" placeholder:"KEYS" help:"Comma-separated base64 keys of 32 bytes that encrypt signing secrets and custom headers: the first encrypts, all decrypt. Prefer the environment to the flag: other users can see a command line."`
+	EncryptionKeys  string        `env:"POSTRIDER_ENCRYPTION_KEYS" placeholder:"KEYS" help:"Comma-separated base64 keys of 32 bytes that encrypt signing secrets, custom headers and client keys: the first encrypts, all decrypt. Prefer the environment to the flag: other users can see a command line."`
 	ShutdownTimeout time.Duration `env:"POSTRIDER_SHUTDOWN_TIMEOUT" default:"${shutdown_timeout}" help:"How long requests and attempts under way may take to end after SIGTERM. What is cut off is attempted again, by another process or after the next start."`
 
 	TracesSettings

@@ -69,11 +69,12 @@ func (s *Store) unsealHeaders(workspaceID, ownerID string, row headersRow) (head
 	return headers, err
 }
 
-// shown returns a webhook that was read to be shown. Headers that cannot be decrypted keep nobody
-// from seeing it, nor the others of its list: their values are masked.
+// shown returns a webhook that was read to be shown. Headers and a client key that cannot be
+// decrypted keep nobody from seeing it, nor the others of its list: their values are masked.
 func (s *Store) shown(ctx context.Context, w postrider.Webhook, err error) (postrider.Webhook, error) {
 	if errors.Is(err, errUndecryptable) {
-		s.Logger.LogAttrs(ctx, slog.LevelError, "cannot read a webhook's headers", slog.String("webhook_id", w.ID), slog.Any("error", err))
+		const text = "cannot read a webhook's headers or client key"
+		s.Logger.LogAttrs(ctx, slog.LevelError, text, slog.String("webhook_id", w.ID), slog.Any("error", err))
 		return w, nil
 	}
 	return w, err

@@ -186,15 +186,15 @@ func (c changeover) endVersions(ctx context.Context, tx *sqlx.Tx) error {
 // reencryptChunk is how many rows are encrypted anew in one transaction.
 const reencryptChunk = 500
 
-// Reencrypt encrypts every secret and all headers, of webhooks and of events, anew that are not encrypted with the keyring's
-// newest key, headers that are not encrypted too, and returns how many there were. It calls progress
-// now and then with how many are done. After it no other key is needed. It goes on past what cannot
-// be decrypted; the error names each.
+// Reencrypt encrypts every secret, every client key and all headers, of webhooks and of events, anew
+// that are not encrypted with the keyring's newest key, headers that are not encrypted too, and returns
+// how many there were. It calls progress now and then with how many are done. After it no other key is
+// needed. It goes on past what cannot be decrypted; the error names each.
 func (s *Store) Reencrypt(ctx context.Context, progress func(done int)) (int, error) {
 	total := 0
 	var failed []error
 	for _, next := range []func(context.Context) (int, []error, error){
-		s.secretsByChunks(), s.headersByChunks(), s.eventHeadersByChunks(),
+		s.secretsByChunks(), s.headersByChunks(), s.eventHeadersByChunks(), s.clientKeysByChunks(),
 	} {
 		for {
 			found, failures, err := next(ctx)
@@ -255,11 +255,12 @@ func (s *Store) reencryptAfter(ctx context.Context, last versionRow) (old []vers
 	return old, err
 }
 
-// CheckKeys returns an error when a stored secret, or headers of a webhook or an event, were encrypted with a
+// CheckKeys returns an error when a stored secret, a client key, or headers of a webhook or an event, were encrypted with a
 // key that the keyring does not have: deliveries that need it could never be signed.
 func (s *Store) CheckKeys(ctx context.Context) error {
 	used, err := sqldb.SQL("SELECT key_id FROM secret_versions UNION"+
-		" SELECT headers_key_id FROM webhooks WHERE headers_key_id IS NOT NULL").Strings(ctx, s.db.Reading)
+		" SELECT headers_key_id FROM webhooks WHERE headers_key_id IS NOT NULL UNION"+
+		" SELECT tls_key_id FROM webhooks WHERE tls_key_id IS NOT NULL").Strings(ctx, s.db.Reading)
 	if err != nil {
 		return sqldb.Failure("look at the keys in use", err)
 	}

@@ -93,8 +93,8 @@ func (s *Store) target(delivery postrider.Delivery, row webhookRow, secrets map[
 		return postrider.Target{Delivery: delivery, Failure: fmt.Errorf("webhook %s: %w", delivery.WebhookID, err)}
 	}
 	t := postrider.Target{
-		Delivery: delivery, WebhookStatus: w.Status, URL: w.URL, Headers: w.Headers, SigningMethod: w.SigningMethod,
-		MaxInFlight: w.MaxInFlight,
+		Delivery: delivery, WebhookStatus: w.Status, URL: w.URL, Headers: w.Headers, TLS: w.TLS,
+		SigningMethod: w.SigningMethod, MaxInFlight: w.MaxInFlight,
 	}
 	if w.SecretID != nil {
 		secret := secrets[secretOwner{w.WorkspaceID, *w.SecretID}]

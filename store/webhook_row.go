@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 
 	"postrider.dev/postrider"
 	"postrider.dev/postrider/store/sqldb"
@@ -19,13 +20,14 @@ type storedWebhook struct {
 	Headers           string  // JSON, see headersRow
 	HeadersKeyID      *string `db:"headers_key_id"`
 	HeadersCiphertext []byte  `db:"headers_ciphertext"`
-	ShapeID           *string `db:"shape_id"` // of transform and format
-	SecretID          *string `db:"secret_id"`
-	Status            postrider.WebhookStatus
-	DisabledReason    *string     `db:"disabled_reason"`
-	InactiveSince     *sqldb.Time `db:"inactive_since"`
-	CreatedAt         sqldb.Time  `db:"created_at"`
-	UpdatedAt         sqldb.Time  `db:"updated_at"`
+	tlsRow
+	ShapeID        *string `db:"shape_id"` // of transform and format
+	SecretID       *string `db:"secret_id"`
+	Status         postrider.WebhookStatus
+	DisabledReason *string     `db:"disabled_reason"`
+	InactiveSince  *sqldb.Time `db:"inactive_since"`
+	CreatedAt      sqldb.Time  `db:"created_at"`
+	UpdatedAt      sqldb.Time  `db:"updated_at"`
 }
 
 // webhookStats are the columns of a row of the table webhook_stats beside its key.
@@ -71,7 +73,7 @@ func (r webhookRow) cursor() string { return r.ID }
 func (r webhookRow) item() (webhookRow, error) { return r, nil }
 
 // webhookOf returns the webhook of a row. With [errUndecryptable] it is complete but for the values
-// of its headers.
+// of its headers and its client key.
 func (s *Store) webhookOf(r webhookRow) (postrider.Webhook, error) {
 	w := postrider.Webhook{
 		ID: r.ID, WorkspaceID: r.WorkspaceID, WebhookSettings: r.WebhookSettings, Policy: r.Policy,
@@ -87,9 +89,10 @@ func (s *Store) webhookOf(r webhookRow) (postrider.Webhook, error) {
 	if err := json.Unmarshal([]byte(r.Events), &w.Events); err != nil {
 		return w, err
 	}
-	var err error
-	w.Headers, err = s.unsealHeaders(r.WorkspaceID, r.ID, headersRow{r.Headers, r.HeadersKeyID, r.HeadersCiphertext})
-	return w, err
+	var headersErr, tlsErr error
+	w.Headers, headersErr = s.unsealHeaders(r.WorkspaceID, r.ID, headersRow{r.Headers, r.HeadersKeyID, r.HeadersCiphertext})
+	w.TLS, tlsErr = s.unsealTLS(r.WorkspaceID, r.ID, r.tlsRow)
+	return w, errors.Join(headersErr, tlsErr)
 }
 
 // rowOf returns a webhook as it is stored.
@@ -108,5 +111,9 @@ func (s *Store) rowOf(w postrider.Webhook) (storedWebhook, error) {
 	row.Events = string(events)
 	sealed, err := s.sealHeaders(w.WorkspaceID, w.ID, w.Headers)
 	row.Headers, row.HeadersKeyID, row.HeadersCiphertext = sealed.Headers, sealed.HeadersKeyID, sealed.HeadersCiphertext
+	if err != nil {
+		return row, err
+	}
+	row.tlsRow, err = s.sealTLS(w.WorkspaceID, w.ID, w.TLS)
 	return row, err
 }

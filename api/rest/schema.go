@@ -49,7 +49,11 @@ func (c *schemaCheck) resolve(schema *huma.Schema) *huma.Schema {
 
 func (c *schemaCheck) object(raw json.RawMessage, schema *huma.Schema, location string) {
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &fields); err != nil || fields == nil {
+	err := json.Unmarshal(raw, &fields)
+	if err == nil && fields == nil && schema.Nullable {
+		return
+	}
+	if err != nil || fields == nil {
 		c.add(location, "must be an object", nil)
 		return
 	}

@@ -21,7 +21,7 @@ type commands struct {
 	Temporal  cli.TemporalCommand  `cmd:"" group:"Operation" help:"Prepare a Temporal cluster."`
 	Workspace cli.WorkspaceCommand `cmd:"" group:"Operation" help:"Manage workspaces."`
 	Key       cli.KeyCommand       `cmd:"" group:"Operation" help:"Manage API keys."`
-	Secrets   cli.SecretsCommand   `cmd:"" group:"Operation" help:"Look after the encryption of signing secrets and custom headers."`
+	Secrets   cli.SecretsCommand   `cmd:"" group:"Operation" help:"Look after the encryption of signing secrets, custom headers and client keys."`
 
 	Health  cli.HealthCommand  `cmd:"" group:"Tools" help:"Ask a process on this machine whether it is ready."`
 	Listen  cli.ListenCommand  `cmd:"" group:"Tools" help:"Receive webhooks on this machine, verify their signatures and print them."`

@@ -389,7 +389,7 @@ CREATE TABLE webhooks (
     created_at      TIMESTAMP NOT NULL,
     updated_at      TIMESTAMP NOT NULL,
     deleted_at      TIMESTAMP
-, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB, filter TEXT, transform TEXT, format TEXT NOT NULL DEFAULT 'envelope', shape_id TEXT, circuit_breaker BOOLEAN NOT NULL DEFAULT TRUE, disable_after_seconds INTEGER NOT NULL DEFAULT 432000, retry_schedule_ms TEXT, ordering TEXT NOT NULL DEFAULT 'none', on_exhausted TEXT NOT NULL DEFAULT 'skip');
+, park_seconds INTEGER NOT NULL DEFAULT 604800, inactive_since TIMESTAMP, headers_key_id TEXT, headers_ciphertext BLOB, filter TEXT, transform TEXT, format TEXT NOT NULL DEFAULT 'envelope', shape_id TEXT, circuit_breaker BOOLEAN NOT NULL DEFAULT TRUE, disable_after_seconds INTEGER NOT NULL DEFAULT 432000, retry_schedule_ms TEXT, ordering TEXT NOT NULL DEFAULT 'none', on_exhausted TEXT NOT NULL DEFAULT 'skip', tls TEXT, tls_key_id TEXT, tls_ciphertext BLOB);
 
 CREATE INDEX webhooks_persona ON webhooks (workspace_id, persona_id, id) WHERE deleted_at IS NULL AND persona_id IS NOT NULL;
 

@@ -9,15 +9,22 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"io"
+	"io/fs"
+	"log"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"postrider.dev/postrider/egress/tlstest"
 )
 
 // authority is a certificate authority.
@@ -198,4 +205,51 @@ func TestTemporalOverMTLS(t *testing.T) {
 	publish(t, &l.Client, "call.ended", nil)
 	await(t, func() bool { n, _ := receiver.arrived(); return n == 2 })
 	await(t, func() bool { return p.seen(101) >= 2 }) // the API and the worker
+}
+
+// TestWebhookWithTLSOfItsOwn guards that a receiver with a private authority that wants a client
+// certificate gets what it wants from one webhook, and nothing from another; and that the key is in no file.
+func TestWebhookWithTLSOfItsOwn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	i := startWith(t, dir, nil)
+	servers, clients := tlstest.NewAuthority(t), tlstest.NewAuthority(t)
+	certificate, key := servers.Issue("receiver", time.Hour)
+	pair, err := tls.X509KeyPair([]byte(certificate), []byte(key))
+	require.NoError(t, err)
+	names := make(chan string, 10)
+	receiver := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		names <- r.TLS.PeerCertificates[0].Subject.CommonName
+	}))
+	receiver.Config.ErrorLog = log.New(io.Discard, "", 0)
+	receiver.TLS = &tls.Config{
+		Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12,
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients.Pool(),
+	}
+	receiver.StartTLS()
+	t.Cleanup(receiver.Close)
+
+	certificate, key = clients.Issue("webhook", time.Hour)
+	own := map[string]any{"client_certificate": certificate, "client_key": key, "ca": servers.PEM}
+	fields := map[string]any{"events": []string{"for.all"}, "max_retries": 0}
+	plain := webhook(t, i, receiver.URL, fields)
+	fields["tls"] = own
+	proves := webhook(t, i, receiver.URL, fields)
+	publish(t, i, "for.all", nil)
+	refused := ended(t, i, only(t, i, plain.ID).ID)
+	require.Equal(t, "failed", refused.State)
+	require.Equal(t, "TLS: the certificate is signed by an unknown authority", *refused.LastError)
+	require.Equal(t, "succeeded", ended(t, i, only(t, i, proves.ID).ID).State)
+	require.Equal(t, "webhook", <-names)
+	require.Empty(t, names)
+
+	secret := strings.Split(key, "\n")[1]
+	require.NoError(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		require.NotContains(t, string(text), secret, path)
+		return err
+	}))
 }

@@ -56,3 +56,17 @@ func migrateNewer(t *testing.T, b *Bundle) {
 	require.NoError(t, err)
 	require.ErrorContains(t, b.CheckSchema(t.Context()), "run a newer build")
 }
+
+// downTo takes migrations back until a version is the last one. Where one of them cannot be, it is as
+// before, and downTo returns the error.
+func (b *Bundle) downTo(t *testing.T, version int64) error {
+	t.Helper()
+	for at := version + 1; at > version; {
+		var err error
+		if at, err = b.Unmigrate(t.Context()); err != nil {
+			require.NoError(t, b.Migrate(t.Context()))
+			return err
+		}
+	}
+	return nil
+}

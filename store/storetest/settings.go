@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"postrider.dev/postrider"
+	"postrider.dev/postrider/egress/tlstest"
 )
 
 // EverySetting returns a value other than the default for every setting of a webhook, as
@@ -59,6 +60,8 @@ func example(t *testing.T, name string, field reflect.StructField) any {
 		return []string{"of." + name, "call.*"}
 	case kind == reflect.TypeFor[map[string]string]():
 		return map[string]string{"X-Of": name}
+	case kind == reflect.TypeFor[postrider.WebhookTLS](): // a key would not be shown
+		return map[string]any{"client_certificate": nil, "client_key": nil, "ca": tlstest.NewAuthority(t).PEM}
 	}
 	require.Fail(t, "no value for a setting", "%s: teach example() the type %s", name, field.Type)
 	return nil

@@ -32,7 +32,7 @@ func Run(t *testing.T, newDatabase func(t *testing.T) string) {
 		sweepTests(), fanOutTests(), filterTests(), eventTypeTests(), listTests(), expiryTests(), eventCancelTests(), eventHeaderTests(),
 		replayTests(), actTests(), orderTests(), orderActTests(), breakerTests(), failingTests(), searchTests(), auditTests(),
 		statsTests(), seamTests(), operationalTests(),
-		lifecycleTests(), propertyTests(),
+		lifecycleTests(), propertyTests(), tlsTests(),
 	} {
 		for name, test := range part {
 			t.Run(name, func(t *testing.T) {
