@@ -336,17 +336,17 @@ func (r *replayedRows) insert(ctx context.Context, tx *sqlx.Tx, s *Store) error 
 // takePlaces lets the deliveries that have an order wait for their turn, after what was accepted before.
 func (r *replayedRows) takePlaces(ctx context.Context, tx *sqlx.Tx, s *Store) error {
 	ordered := map[string]deliveryRow{}
-	var places []placeRow
+	var again []deliveryRow
 	for _, d := range r.deliveries {
 		if d.Lane != nil {
 			ordered[d.ID] = d
-			places = append(places, placeRow{DeliveryID: d.ID, Lane: *d.Lane})
+			again = append(again, d)
 		}
 	}
-	if len(places) == 0 {
+	if len(again) == 0 {
 		return nil
 	}
-	lanes, err := s.takePlaces(ctx, tx, places)
+	lanes, err := s.takePlacesAgain(ctx, tx, again)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ func replayTests() map[string]func(*testing.T, *Bundle) {
 		"a fan-out's deliveries are not missing":            replayDuringFanOut,
 		"old replays are removed":                           replayRetention,
 		"a replay goes by event types":                      replayEventTypes,
+		"a replay of what blocks an order takes its place":  replayBlocking,
 	}
 }
 
@@ -532,4 +533,29 @@ func replayEventTypes(t *testing.T, b *Bundle) {
 		require.NoError(t, err)
 		require.Equal(t, 3, matched, what)
 	}
+}
+
+// Guards against a job that waits for what waits for itself.
+func replayBlocking(t *testing.T, b *Bundle) {
+	w := b.ordered(t, postrider.OrderingKey, blocking)
+	ids := b.inOrder(t, w.ID, "a", "a", "b", "b", "c")
+	b.ended(t, []string{ids[0], ids[2]}, postrider.StateFailed)
+	spec := b.replaySpec(w, postrider.ReplayOfFailed)
+	again := b.done(t, postrider.ActionRetry, ids[2]).ID
+	b.ended(t, []string{again}, postrider.StateFailed) // after the period of the job, and it blocks now
+	b.drain(t, w)
+	job := b.createReplay(t, spec)
+	for range 10 {
+		b.Clock.Advance(time.Second)
+		b.step(t, job.ID)
+	}
+	sent := b.claimed(t, w)
+	require.Len(t, sent, 2)
+	require.Equal(t, sent[0], b.read(t, ids[1]).BlockedBy)
+	require.Equal(t, sent[1], b.read(t, ids[3]).BlockedBy)
+	b.end(t, sent[0], postrider.StateSucceeded)
+	b.end(t, sent[1], postrider.StateFailed)
+	require.Equal(t, []string{ids[1]}, b.drain(t, w), "b is blocked by the new one")
+	require.Equal(t, postrider.ReplayFinished, b.step(t, job.ID).State)
+	require.Equal(t, sent[1], b.read(t, ids[3]).BlockedBy)
 }
