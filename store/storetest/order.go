@@ -27,6 +27,7 @@ func orderTests() map[string]func(*testing.T, *Bundle) {
 		"what expires or waits for too long leaves its order":    orderExpires,
 		"what is called off leaves its order":                    orderCalledOff,
 		"deleting a webhook leaves no order":                     orderDeleted,
+		"deleting a webhook ends what blocks its orders":         orderDeletedBlocked,
 		"what was accepted before a change keeps its order":      orderChanged,
 		"an upgrade is not taken back while orders wait":         orderUpgraded,
 		"an order that has stopped is mended":                    orderMended,
@@ -357,6 +358,29 @@ func orderDeleted(t *testing.T, b *Bundle) {
 	for _, table := range []string{"lanes", "lane_places", "outbox"} {
 		require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM "+table), table)
 	}
+}
+
+// Guards rows that nobody would remove, and days that would be kept for them.
+func orderDeletedBlocked(t *testing.T, b *Bundle) {
+	w := b.ordered(t, postrider.OrderingKey, blocking)
+	keys := make([]string, backlog)
+	for i := range keys {
+		keys[i] = strconv.Itoa(i)
+	}
+	failed := b.inOrder(t, w.ID, keys...)
+	b.ended(t, failed, postrider.StateFailed)
+	behind := b.inOrder(t, w.ID, keys[:3]...)
+	require.Equal(t, failed[0], b.read(t, behind[0]).BlockedBy)
+	require.NoError(t, b.DeleteWebhook(t.Context(), b.Workspace, w.ID))
+	b.SweepAll(t)
+	for _, table := range []string{"lanes", "lane_places", "outbox", "sweeps"} {
+		require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM "+table), table)
+	}
+	require.Equal(t, postrider.StateFailed, b.State(t, failed[0]), "failed is final")
+	require.Equal(t, postrider.StateCancelled, b.State(t, behind[0]))
+	b.Clock.Advance(40 * day)
+	b.retain(t, b.Clock.Now().Add(-30*day))
+	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM deliveries"))
 }
 
 func orderChanged(t *testing.T, b *Bundle) {
