@@ -243,6 +243,19 @@ func (l *life) ordered(t *testing.T) {
 	_, err = l.ResumeWebhook(t.Context(), l.Workspace, w.ID)
 	require.NoError(t, err)
 	l.SweepAll(t)
+	_, err = l.UpdateWebhook(t.Context(), l.Workspace, w.ID, func(e *postrider.WebhookEdit) error {
+		e.Webhook.Ordering = postrider.OrderingKey
+		return nil
+	})
+	require.NoError(t, err)
+	p := l.Publication(l.NewEventTo(w.ID), l.NewEventTo(w.ID))
+	p.Events[0].OrderingKey, p.Events[1].OrderingKey = &p.Events[0].Key, &p.Events[0].Key
+	receipts, err := l.Publish(t.Context(), p)
+	require.NoError(t, err)
+	require.NoError(t, l.Record(t.Context(), []postrider.Outcome{l.Outcome(t, receipts[0].DeliveryIDs[0], 1, postrider.StateFailed)}))
+	l.Clock.Advance(time.Second)
+	l.replay(t, w) // of what blocks
+	require.NoError(t, l.Record(t.Context(), []postrider.Outcome{l.Outcome(t, receipts[1].DeliveryIDs[0], 1, postrider.StateFailed)}))
 	require.NoError(t, l.DeleteWebhook(t.Context(), l.Workspace, w.ID))
 	l.SweepAll(t)
 }

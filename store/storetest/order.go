@@ -32,6 +32,7 @@ func orderTests() map[string]func(*testing.T, *Bundle) {
 		"an upgrade is not taken back while orders wait":         orderUpgraded,
 		"an order that has stopped is mended":                    orderMended,
 		"a delivery that blocks is kept as long as it does":      orderRetained,
+		"the event of a delivery that blocks is kept with it":    orderRetainedEvent,
 		"an order's head waits for the attempt of the one ended": orderWire,
 	}
 }
@@ -457,6 +458,27 @@ func orderRetained(t *testing.T, b *Bundle) {
 	require.NoError(t, err)
 	_, err = b.Delivery(t.Context(), b.Workspace, ids[0])
 	requireCode(t, postrider.CodeNotFound, err)
+}
+
+// Guards the retry of what was sent again long after its event, and blocks.
+func orderRetainedEvent(t *testing.T, b *Bundle) {
+	w := b.ordered(t, postrider.OrderingFIFO, blocking)
+	b.PublishTo(t, w.ID, 1)
+	pass := func(days time.Duration) {
+		b.Clock.Advance(days * day)
+		require.NoError(t, b.EnsurePartitions(t.Context(), b.Clock.Now()))
+		b.retain(t, b.Clock.Now().Add(-30*day))
+	}
+	first := b.failHead(t, w)
+	pass(20)
+	b.done(t, postrider.ActionRetry, first)
+	second := b.failHead(t, w)
+	pass(40)
+	b.done(t, postrider.ActionRetry, second)
+	require.Len(t, b.drain(t, w), 1)
+	pass(40)
+	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM events"))
+	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM deliveries"))
 }
 
 // Guards "one at a time" where somebody ends a delivery while a request of it is on the wire.

@@ -33,6 +33,8 @@ func replayTests() map[string]func(*testing.T, *Bundle) {
 		"old replays are removed":                           replayRetention,
 		"a replay goes by event types":                      replayEventTypes,
 		"a replay of what blocks an order takes its place":  replayBlocking,
+		"a replay is not held up by one key":                replayBehind,
+		"a replay leaves room in a fifo webhook's order":    replayFIFO,
 	}
 }
 
@@ -558,4 +560,39 @@ func replayBlocking(t *testing.T, b *Bundle) {
 	require.Equal(t, []string{ids[1]}, b.drain(t, w), "b is blocked by the new one")
 	require.Equal(t, postrider.ReplayFinished, b.step(t, job.ID).State)
 	require.Equal(t, sent[1], b.read(t, ids[3]).BlockedBy)
+}
+
+func replayBehind(t *testing.T, b *Bundle) {
+	w := b.ordered(t, postrider.OrderingKey, func(w *postrider.Webhook) { w.MaxInFlight = 20 })
+	ids := b.inOrder(t, w.ID, append(slices.Repeat([]string{"a"}, 50), "b", "c")...)
+	b.ended(t, ids, postrider.StateFailed)
+	head := b.inOrder(t, w.ID, "a")
+	b.end(t, b.claimed(t, w)[0], postrider.StateRetrying)
+	job := b.createReplay(t, b.replaySpec(w, postrider.ReplayOfFailed))
+	for range 20 {
+		b.Clock.Advance(100 * time.Millisecond)
+		b.step(t, job.ID)
+	}
+	require.Equal(t, 52, b.replay(t, job.ID).Sent)
+	require.Len(t, b.drain(t, w), 2, "b and c")
+	b.end(t, head[0], postrider.StateSucceeded)
+	require.Len(t, b.drain(t, w), 50)
+	require.Equal(t, postrider.ReplayFinished, b.step(t, job.ID).State)
+}
+
+// Guards what is published meanwhile, which comes behind all that the job has made.
+func replayFIFO(t *testing.T, b *Bundle) {
+	w := b.ordered(t, postrider.OrderingFIFO, func(w *postrider.Webhook) { w.MaxInFlight = 20 })
+	failed := b.PublishTo(t, w.ID, 50)
+	b.ended(t, failed, postrider.StateFailed)
+	job := b.createReplay(t, b.replaySpec(w, postrider.ReplayOfFailed))
+	for range 20 {
+		b.Clock.Advance(100 * time.Millisecond)
+		b.step(t, job.ID)
+	}
+	live := b.PublishTo(t, w.ID, 1)
+	made := b.drain(t, w)
+	require.Len(t, made, 11, "as many as may wait, and the live one")
+	require.Equal(t, live[0], made[10])
+	require.Len(t, b.deliver(t, job.ID), 40)
 }
