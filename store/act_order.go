@@ -75,16 +75,16 @@ func (a *acting) unblock(ctx context.Context, x *acted) error {
 	return a.s.passOn(ctx, a.tx, x.member())
 }
 
-// takePlace puts a delivery that sends an event again in order: in the place of the one that blocks, or
-// as the last. It returns until when the delivery is held.
+// takePlace puts a delivery that sends an event again in order: in the place of the one of that event that
+// blocks, or as the last. It returns until when the delivery is held.
 func (a *acting) takePlace(ctx context.Context, x *acted, again *deliveryRow, key *string) (*sqldb.Time, error) {
+	again.Lane = laneOf(x.WebhookID, x.webhook.Ordering, key)
 	if x.blocks() {
 		again.Lane = x.Lane
-		return nil, takeOver(ctx, a.tx, laneMember{x.ID, *x.Lane}, again.ID, a.now)
 	}
-	if again.Lane = laneOf(x.WebhookID, x.webhook.Ordering, key); again.Lane == nil {
+	if again.Lane == nil {
 		return nil, nil
 	}
-	lanes, err := a.s.takePlaces(ctx, a.tx, []placeRow{{DeliveryID: again.ID, Lane: *again.Lane}})
+	lanes, err := a.s.takePlacesAgain(ctx, a.tx, []deliveryRow{*again})
 	return lanes[*again.Lane].hold(again.ID, again.DueAt, a.now), err
 }

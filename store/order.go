@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -91,6 +92,49 @@ func (l laneRow) hold(deliveryID string, due sqldb.Time, now time.Time) *sqldb.T
 // takePlaces gives deliveries the next places in their lanes, in their order, and returns the lanes as
 // they are then, by id. The lanes stay locked.
 func (s *Store) takePlaces(ctx context.Context, tx *sqlx.Tx, places []placeRow) (map[string]laneRow, error) {
+	lanes, err := s.setAside(ctx, tx, places)
+	if err != nil {
+		return nil, err
+	}
+	_, err = placeRows.Write(ctx, s.db, tx, placesTable.Rows(places))
+	return lanes, err
+}
+
+// takePlacesAgain is takePlaces for deliveries that send events again. One whose event is that of the
+// delivery that blocks the lane takes its place: behind it, it would wait for itself.
+func (s *Store) takePlacesAgain(ctx context.Context, tx *sqlx.Tx, again []deliveryRow) (map[string]laneRow, error) {
+	places := make([]placeRow, len(again))
+	for i, d := range again {
+		places[i] = placeRow{DeliveryID: d.ID, Lane: *d.Lane}
+	}
+	lanes, err := s.setAside(ctx, tx, places)
+	if err != nil {
+		return nil, err
+	}
+	blocked := slices.DeleteFunc(slices.Collect(maps.Values(lanes)), func(l laneRow) bool { return !l.Blocked })
+	heads, err := s.headsOf(ctx, tx, blocked)
+	if err != nil {
+		return nil, err
+	}
+	last := make([]placeRow, 0, len(places))
+	for i, d := range again {
+		lane := lanes[*d.Lane]
+		if !lane.Blocked || heads[*lane.Head].EventKey != d.EventKey {
+			last = append(last, places[i])
+			continue
+		}
+		if err := takeOver(ctx, tx, laneMember{*lane.Head, lane.ID}, d.ID, s.now()); err != nil {
+			return nil, err
+		}
+		lane.Head, lane.Blocked = &d.ID, false
+		lanes[lane.ID] = lane
+	}
+	_, err = placeRows.Write(ctx, s.db, tx, placesTable.Rows(last))
+	return lanes, err
+}
+
+// setAside numbers the next places for deliveries, and returns their lanes, by id, which stay locked.
+func (s *Store) setAside(ctx context.Context, tx *sqlx.Tx, places []placeRow) (map[string]laneRow, error) {
 	wanted := s.numberPlaces(places)
 	rows := make([]laneRow, 0, len(wanted))
 	for _, lane := range wanted {
@@ -110,8 +154,7 @@ func (s *Store) takePlaces(ctx context.Context, tx *sqlx.Tx, places []placeRow) 
 	for i, p := range places {
 		places[i].Position += lanes[p.Lane].Last - wanted[p.Lane].Last
 	}
-	_, err := placeRows.Write(ctx, s.db, tx, placesTable.Rows(places))
-	return lanes, err
+	return lanes, nil
 }
 
 // numberPlaces numbers the places in each lane from 1 on, and returns the lanes as they are where nothing

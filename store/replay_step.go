@@ -192,6 +192,9 @@ func (s *Store) windUpReplay(ctx context.Context, job replayJob) (postrider.Repl
 // makeReplays makes the job's next deliveries, and notes which of those before have ended.
 func (s *Store) makeReplays(ctx context.Context, job replayJob) (postrider.ReplayStep, error) {
 	open, err := s.openReplay(ctx, job.ID)
+	if err == nil && job.webhook.Ordering != postrider.OrderingFIFO {
+		err = s.leaveOutBehind(ctx, &open)
+	}
 	if err != nil {
 		return postrider.ReplayStep{}, err
 	}
@@ -230,6 +233,21 @@ func (s *Store) storeStep(
 		}
 	}
 	return row, err
+}
+
+// leaveOutBehind does not count as waiting for an attempt what waits for its turn, so that one lane's head does not
+// stop the job for all others. With fifo all wait in one lane, and what is published is behind them.
+func (s *Store) leaveOutBehind(ctx context.Context, open *openDeliveries) error {
+	slices.Sort(open.ordered)
+	for part := range slices.Chunk(open.ordered, sqldb.ChunkSize) {
+		behind, err := sqldb.SQL("SELECT delivery_id FROM outbox WHERE hold_until >= ? AND delivery_id IN", behindUntil()).In(part).
+			Strings(ctx, s.db.Delivering.Reading)
+		if err != nil {
+			return sqldb.Failure("read what a replay made", err)
+		}
+		open.waiting -= len(behind)
+	}
+	return nil
 }
 
 // nextReplays returns what the job sends next, as far as it may now, and the place that it comes to with it.
@@ -336,17 +354,17 @@ func (r *replayedRows) insert(ctx context.Context, tx *sqlx.Tx, s *Store) error 
 // takePlaces lets the deliveries that have an order wait for their turn, after what was accepted before.
 func (r *replayedRows) takePlaces(ctx context.Context, tx *sqlx.Tx, s *Store) error {
 	ordered := map[string]deliveryRow{}
-	var places []placeRow
+	var again []deliveryRow
 	for _, d := range r.deliveries {
 		if d.Lane != nil {
 			ordered[d.ID] = d
-			places = append(places, placeRow{DeliveryID: d.ID, Lane: *d.Lane})
+			again = append(again, d)
 		}
 	}
-	if len(places) == 0 {
+	if len(again) == 0 {
 		return nil
 	}
-	lanes, err := s.takePlaces(ctx, tx, places)
+	lanes, err := s.takePlacesAgain(ctx, tx, again)
 	if err != nil {
 		return err
 	}
@@ -375,7 +393,8 @@ func (c candidate) delivery(id string, w replayedWebhook, now sqldb.Time) delive
 type openDeliveries struct {
 	states  map[string]postrider.DeliveryState // of all; a delivery that is past its retention counts as failed
 	ended   []string
-	waiting int // for an attempt, or for the webhook
+	waiting int      // for an attempt, or for the webhook
+	ordered []string // those of them that have a lane
 }
 
 func (o openDeliveries) unfinished() []string {
@@ -448,22 +467,25 @@ func openByJob(rows []replayDelivery, states map[string]endedDelivery) map[strin
 		if o.states == nil {
 			o.states = map[string]postrider.DeliveryState{}
 		}
-		o.add(row.DeliveryID, states[row.DeliveryID].State)
+		o.add(row.DeliveryID, states[row.DeliveryID])
 		byJob[row.ReplayID] = o
 	}
 	return byJob
 }
 
-// add adds a delivery in a state, which is "" when it is gone.
-func (o *openDeliveries) add(id string, state postrider.DeliveryState) {
-	if state == "" {
-		state = postrider.StateFailed
+// add adds a delivery, whose state is "" when it is gone.
+func (o *openDeliveries) add(id string, d endedDelivery) {
+	if d.State == "" {
+		d.State = postrider.StateFailed
 	}
-	o.states[id] = state
+	o.states[id] = d.State
 	switch {
-	case state.Finished():
+	case d.State.Finished():
 		o.ended = append(o.ended, id)
-	case state != postrider.StateRetrying:
+	case d.State != postrider.StateRetrying:
 		o.waiting++
+		if d.Lane != nil {
+			o.ordered = append(o.ordered, id)
+		}
 	}
 }

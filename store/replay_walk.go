@@ -80,6 +80,7 @@ type endedDelivery struct {
 	EventKey  string  `db:"event_key"`
 	EventType string  `db:"event_type"`
 	ReplayOf  *string `db:"replay_of"`
+	Lane      *string
 }
 
 func (s *Store) replayDeliveries(

@@ -97,13 +97,15 @@ func daysOf(partitions []string) []time.Time {
 	return days
 }
 
-// unfinished reports whether an event of the day has a delivery that is not finished, or one that
-// was scheduled for a time which is not past its retention. A delivery that sends an old event again
-// has an id of a later day: for those the index on events is read, beginning with that day.
+// unfinished reports whether an event of the day has a delivery that is not finished, or blocks its
+// lane, so that its event may have to be sent again, or one that was scheduled for a time which is not
+// past its retention. A delivery that sends an old event again has an id of a later day: for those the
+// index on events is read, beginning with that day.
 func (r *retention) unfinished(ctx context.Context, day time.Time) (bool, error) {
 	const query = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE id >= ? AND id < ? AND (finished_at IS NULL OR due_at >= ?))" +
 		" OR EXISTS (SELECT 1 FROM lane_places WHERE delivery_id >= ? AND delivery_id < ?)" +
-		" OR EXISTS (SELECT 1 FROM deliveries WHERE event_key >= ? AND event_key < ? AND id >= ? AND finished_at IS NULL)"
+		" OR EXISTS (SELECT 1 FROM deliveries d WHERE event_key >= ? AND event_key < ? AND id >= ?" +
+		" AND (finished_at IS NULL OR EXISTS (SELECT 1 FROM lane_places p WHERE p.delivery_id = d.id)))"
 	next := day.AddDate(0, 0, 1)
 	later := postrider.IDFloor(postrider.PrefixDelivery, next.Add(spill))
 	var open bool

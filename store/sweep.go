@@ -142,7 +142,9 @@ func (w *sweptWebhook) step(ctx context.Context) error {
 	var err error
 	switch {
 	case w.Deleted:
-		moved, err = w.cancel(ctx)
+		if moved, err = w.cancel(ctx); moved == 0 && err == nil {
+			moved, err = w.unblock(ctx)
+		}
 	case w.Status == postrider.WebhookActive:
 		moved, err = w.resume(ctx)
 		w.resumed = moved
@@ -289,6 +291,21 @@ func (w *sweptWebhook) cancel(ctx context.Context) (int, error) {
 	err = dropOutbox(ctx, w.tx, open)
 	_, insertErr := outboxTable.Insert(ctx, w.tx, rows...)
 	return len(open), errors.Join(err, insertErr)
+}
+
+// unblock takes deliveries that failed and block out of their lanes: nobody can say any more how to go on.
+func (w *sweptWebhook) unblock(ctx context.Context) (int, error) {
+	var blocked []laneRow
+	err := sqldb.SQL(selectLanes).PinnedTo("webhook_id", w.ID).Add(" AND blocked ORDER BY webhook_id, id LIMIT ?", sweepChunk).
+		Select(ctx, w.tx, &blocked)
+	if err != nil {
+		return 0, err
+	}
+	heads := make([]laneMember, len(blocked))
+	for i, lane := range blocked {
+		heads[i] = laneMember{*lane.Head, lane.ID}
+	}
+	return len(heads), w.s.passOn(ctx, w.tx, heads)
 }
 
 // carriersOf returns the workflows that carry deliveries, or may carry them, by delivery.

@@ -27,10 +27,12 @@ func orderTests() map[string]func(*testing.T, *Bundle) {
 		"what expires or waits for too long leaves its order":    orderExpires,
 		"what is called off leaves its order":                    orderCalledOff,
 		"deleting a webhook leaves no order":                     orderDeleted,
+		"deleting a webhook ends what blocks its orders":         orderDeletedBlocked,
 		"what was accepted before a change keeps its order":      orderChanged,
 		"an upgrade is not taken back while orders wait":         orderUpgraded,
 		"an order that has stopped is mended":                    orderMended,
 		"a delivery that blocks is kept as long as it does":      orderRetained,
+		"the event of a delivery that blocks is kept with it":    orderRetainedEvent,
 		"an order's head waits for the attempt of the one ended": orderWire,
 	}
 }
@@ -359,6 +361,29 @@ func orderDeleted(t *testing.T, b *Bundle) {
 	}
 }
 
+// Guards rows that nobody would remove, and days that would be kept for them.
+func orderDeletedBlocked(t *testing.T, b *Bundle) {
+	w := b.ordered(t, postrider.OrderingKey, blocking)
+	keys := make([]string, backlog)
+	for i := range keys {
+		keys[i] = strconv.Itoa(i)
+	}
+	failed := b.inOrder(t, w.ID, keys...)
+	b.ended(t, failed, postrider.StateFailed)
+	behind := b.inOrder(t, w.ID, keys[:3]...)
+	require.Equal(t, failed[0], b.read(t, behind[0]).BlockedBy)
+	require.NoError(t, b.DeleteWebhook(t.Context(), b.Workspace, w.ID))
+	b.SweepAll(t)
+	for _, table := range []string{"lanes", "lane_places", "outbox", "sweeps"} {
+		require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM "+table), table)
+	}
+	require.Equal(t, postrider.StateFailed, b.State(t, failed[0]), "failed is final")
+	require.Equal(t, postrider.StateCancelled, b.State(t, behind[0]))
+	b.Clock.Advance(40 * day)
+	b.retain(t, b.Clock.Now().Add(-30*day))
+	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM deliveries"))
+}
+
 func orderChanged(t *testing.T, b *Bundle) {
 	w := b.ordered(t, postrider.OrderingFIFO)
 	old := b.inOrder(t, w.ID, "a", "a")
@@ -430,6 +455,27 @@ func orderRetained(t *testing.T, b *Bundle) {
 	require.NoError(t, err)
 	_, err = b.Delivery(t.Context(), b.Workspace, ids[0])
 	requireCode(t, postrider.CodeNotFound, err)
+}
+
+// Guards the retry of what was sent again long after its event, and blocks.
+func orderRetainedEvent(t *testing.T, b *Bundle) {
+	w := b.ordered(t, postrider.OrderingFIFO, blocking)
+	b.PublishTo(t, w.ID, 1)
+	pass := func(days time.Duration) {
+		b.Clock.Advance(days * day)
+		require.NoError(t, b.EnsurePartitions(t.Context(), b.Clock.Now()))
+		b.retain(t, b.Clock.Now().Add(-30*day))
+	}
+	first := b.failHead(t, w)
+	pass(20)
+	b.done(t, postrider.ActionRetry, first)
+	second := b.failHead(t, w)
+	pass(40)
+	b.done(t, postrider.ActionRetry, second)
+	require.Len(t, b.drain(t, w), 1)
+	pass(40)
+	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM events"))
+	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM deliveries"))
 }
 
 // Guards "one at a time" where somebody ends a delivery while a request of it is on the wire.

@@ -13,6 +13,7 @@ func orderActTests() map[string]func(*testing.T, *Bundle) {
 	return map[string]func(*testing.T, *Bundle){
 		"a skip lets the next delivery of an order go":            skipHead,
 		"what failed and blocks can be retried":                   retryBlocked,
+		"what blocks can be retried by what it repeats":           retryRepeated,
 		"what failed and blocks can be skipped or cancelled":      releaseBlocked,
 		"a delivery that waits for its turn gets no other action": actBehind,
 		"what is sent again has its turn last":                    againInOrder,
@@ -57,6 +58,21 @@ func retryBlocked(t *testing.T, b *Bundle) {
 	b.done(t, postrider.ActionRetry, again.ID)
 	b.end(t, b.claimed(t, w)[0], postrider.StateSucceeded)
 	require.Equal(t, ids[1:], b.claimed(t, w))
+}
+
+// Guards a retry of what failed first that would wait for its own repetition.
+func retryRepeated(t *testing.T, b *Bundle) {
+	w := b.ordered(t, postrider.OrderingFIFO, blocking)
+	ids := b.PublishTo(t, w.ID, 2)
+	b.failHead(t, w)
+	b.done(t, postrider.ActionRetry, ids[0])
+	second := b.failHead(t, w)
+	third := b.done(t, postrider.ActionRetry, ids[0])
+	require.Equal(t, ids[0], *third.ReplayOf)
+	require.NotEqual(t, second, third.ID)
+	require.Equal(t, third.ID, b.read(t, ids[1]).BlockedBy)
+	require.Equal(t, []string{third.ID, ids[1]}, b.drain(t, w))
+	require.Zero(t, b.count(t.Context(), t, "SELECT COUNT(*) FROM lanes"))
 }
 
 func releaseBlocked(t *testing.T, b *Bundle) {

@@ -32,6 +32,9 @@ func replayTests() map[string]func(*testing.T, *Bundle) {
 		"a fan-out's deliveries are not missing":            replayDuringFanOut,
 		"old replays are removed":                           replayRetention,
 		"a replay goes by event types":                      replayEventTypes,
+		"a replay of what blocks an order takes its place":  replayBlocking,
+		"a replay is not held up by one key":                replayBehind,
+		"a replay leaves room in a fifo webhook's order":    replayFIFO,
 	}
 }
 
@@ -536,4 +539,64 @@ func replayEventTypes(t *testing.T, b *Bundle) {
 		require.NoError(t, err)
 		require.Equal(t, 3, matched, what)
 	}
+}
+
+// Guards against a job that waits for what waits for itself.
+func replayBlocking(t *testing.T, b *Bundle) {
+	w := b.ordered(t, postrider.OrderingKey, blocking)
+	ids := b.inOrder(t, w.ID, "a", "a", "b", "b", "c")
+	b.ended(t, []string{ids[0], ids[2]}, postrider.StateFailed)
+	spec := b.replaySpec(w, postrider.ReplayOfFailed)
+	again := b.done(t, postrider.ActionRetry, ids[2]).ID
+	b.ended(t, []string{again}, postrider.StateFailed) // after the period of the job, and it blocks now
+	b.drain(t, w)
+	job := b.createReplay(t, spec)
+	for range 10 {
+		b.Clock.Advance(time.Second)
+		b.step(t, job.ID)
+	}
+	sent := b.claimed(t, w)
+	require.Len(t, sent, 2)
+	require.Equal(t, sent[0], b.read(t, ids[1]).BlockedBy)
+	require.Equal(t, sent[1], b.read(t, ids[3]).BlockedBy)
+	b.end(t, sent[0], postrider.StateSucceeded)
+	b.end(t, sent[1], postrider.StateFailed)
+	require.Equal(t, []string{ids[1]}, b.drain(t, w), "b is blocked by the new one")
+	require.Equal(t, postrider.ReplayFinished, b.step(t, job.ID).State)
+	require.Equal(t, sent[1], b.read(t, ids[3]).BlockedBy)
+}
+
+func replayBehind(t *testing.T, b *Bundle) {
+	w := b.ordered(t, postrider.OrderingKey, func(w *postrider.Webhook) { w.MaxInFlight = 20 })
+	ids := b.inOrder(t, w.ID, append(slices.Repeat([]string{"a"}, 50), "b", "c")...)
+	b.ended(t, ids, postrider.StateFailed)
+	head := b.inOrder(t, w.ID, "a")
+	b.end(t, b.claimed(t, w)[0], postrider.StateRetrying)
+	job := b.createReplay(t, b.replaySpec(w, postrider.ReplayOfFailed))
+	for range 20 {
+		b.Clock.Advance(100 * time.Millisecond)
+		b.step(t, job.ID)
+	}
+	require.Equal(t, 52, b.replay(t, job.ID).Sent)
+	require.Len(t, b.drain(t, w), 2, "b and c")
+	b.end(t, head[0], postrider.StateSucceeded)
+	require.Len(t, b.drain(t, w), 50)
+	require.Equal(t, postrider.ReplayFinished, b.step(t, job.ID).State)
+}
+
+// Guards what is published meanwhile, which comes behind all that the job has made.
+func replayFIFO(t *testing.T, b *Bundle) {
+	w := b.ordered(t, postrider.OrderingFIFO, func(w *postrider.Webhook) { w.MaxInFlight = 20 })
+	failed := b.PublishTo(t, w.ID, 50)
+	b.ended(t, failed, postrider.StateFailed)
+	job := b.createReplay(t, b.replaySpec(w, postrider.ReplayOfFailed))
+	for range 20 {
+		b.Clock.Advance(100 * time.Millisecond)
+		b.step(t, job.ID)
+	}
+	live := b.PublishTo(t, w.ID, 1)
+	made := b.drain(t, w)
+	require.Len(t, made, 11, "as many as may wait, and the live one")
+	require.Equal(t, live[0], made[10])
+	require.Len(t, b.deliver(t, job.ID), 40)
 }
