@@ -89,7 +89,7 @@ check: $(TOOLS) ## The inner loop: lint and quick tests of the root module; not 
 	go test -short -vet=off -skip '$(SLOW)' ./...
 
 .PHONY: test
-test: test-root build-standalone ## Run all tests, the end-to-end ones too; needs the PostgreSQL programs
+test: test-root build-standalone ## Run all tests, the end-to-end ones too; needs the programs of PostgreSQL and Prometheus
 	@$(MAKE) --no-print-directory --output-sync=target -j2 test-standalone test-bench
 
 # The tests of the root module, raced, write the coverage profile as they go: a second
