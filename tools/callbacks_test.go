@@ -19,6 +19,7 @@ func callbacks() map[string]string {
 		"activities.Config.Now":       "the clock",
 		"activities.Config.Random":    "the dice",
 		"activities.Maintenance.Now":  "the clock",
+		"activities.Replays.Now":      "the clock",
 		"egress.Config.Now":           "the clock",
 		"postrider.NewIDs":            "the clock",
 		"receiver.Options.Now":        "the clock",
@@ -26,11 +27,15 @@ func callbacks() map[string]string {
 		"store.Options.Now":           "the clock",
 		"store.Options.OnCancelled":   "it counts what was committed, and does no I/O",
 		"store.Options.OnExpired":     "it counts what was committed, and does no I/O",
+		"store.Options.OnReplayEnded": "it counts what was committed, and does no I/O",
+		"store.Options.Random":        "the dice",
 		"store.Store.CompactStats":    "it is told how far the work is",
 		"store.Store.Reencrypt":       "it is told how far the work is",
 		"store.Store.Retain":          "it is told how far the work is",
 		"store.Store.RetainAudit":     "it is told how far the work is",
+		"store.Store.RetainReplays":   "it is told how far the work is",
 		"store.Store.RetainStats":     "it is told how far the work is",
+		"store.Store.UpdateEventType": "it decides from what is stored, and does no I/O",
 		"store.Store.UpdateWebhook":   "it decides from what is stored, and does no I/O",
 	}
 }
