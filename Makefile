@@ -17,7 +17,7 @@ VULNDB     ?= https://vuln.go.dev
 
 # A package of tests that take five minutes on two cores of their own may take three times as long
 # beside others' work.
-TEST_TIMEOUT := 30m
+TEST_TIMEOUT := 50m
 
 # The documented API, and the promise that it is compared with.
 OPENAPI          := api/testdata/openapi.json

@@ -123,7 +123,9 @@ func (r *run) measureBesideHostile(ctx context.Context, h *hostileReceivers) (_ 
 	bad := r.newRun(r.system, r.name+"-bad", len(hostile.Names()))
 	defer func() { err = errors.Join(err, bad.close()) }()
 	for _, name := range hostile.Names() {
-		w, err := r.CreateWebhook(ctx, map[string]any{"url": h.url(name), "events": []string{bad.eventType()}, "max_retries": 0})
+		w, err := r.CreateWebhook(ctx, map[string]any{
+			"url": h.url(name), "events": []string{bad.eventType()}, "max_retries": 0, "circuit_breaker": false,
+		})
 		if err != nil {
 			return nil, err
 		}

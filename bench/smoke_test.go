@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestEverythingRuns runs every scenario with a hundredth of its events, and checks that each
+// TestEverythingRuns runs every scenario but hostile, whose attempts wait for their timeouts, with a hundredth of its events, and checks that each
 // step gives a result in each mode. It says nothing about speed.
 func TestEverythingRuns(t *testing.T) {
 	t.Parallel()
@@ -32,9 +32,9 @@ func TestEverythingRuns(t *testing.T) {
 		{"storm-sqlite,hangs-sqlite", "single", []string{
 			"storm-sqlite-alone/single", "storm-sqlite/single", "hangs-sqlite-alone/single", "hangs-sqlite/single",
 		}},
-		{"sweeps-sqlite,wide,hostile", "batch", []string{
+		{"sweeps-sqlite,wide", "batch", []string{
 			"sweeps-sqlite-still/batch", "sweeps-sqlite-pause/batch", "sweeps-sqlite-resume/batch", "sweeps-sqlite-gone/batch",
-			"sweeps-sqlite-delete/batch", "wide-alone/batch", "wide/batch", "hostile-alone/batch", "hostile/batch",
+			"sweeps-sqlite-delete/batch", "wide-alone/batch", "wide/batch",
 		}},
 		{"curve,spread", "floor", []string{
 			"curve5/floor", "curve20/floor", "curve50/floor", "curve100/floor", "curve140/floor", "curve200/floor", "curve500/floor", "spread/floor",
