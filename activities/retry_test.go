@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"postrider.dev/postrider"
@@ -187,7 +188,13 @@ func TestGoneEndsTheRetriesOfAllMembers(t *testing.T) {
 	b.answer(http.StatusBadGateway)
 	members := b.handOver(3)
 	gone := members[1].DeliveryID
-	b.answerEach(map[string]http.HandlerFunc{gone: status(http.StatusGone)})
+	// The others have failed again by then: a webhook that 410 disabled parks them instead.
+	b.answerEach(map[string]http.HandlerFunc{gone: func(w http.ResponseWriter, _ *http.Request) {
+		for _, other := range []int{0, 2} {
+			assert.Eventually(t, func() bool { return b.delivery(members[other].DeliveryID).AttemptCount == 2 }, time.Minute, time.Millisecond)
+		}
+		w.WriteHeader(http.StatusGone)
+	}})
 	b.advance(time.Second)
 	reports, refused := b.round(members...)
 	require.False(t, refused.NonRetryable(), "the others still wait")
