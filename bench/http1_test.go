@@ -27,6 +27,8 @@ func TestLoadAgainstNetHTTP(t *testing.T) {
 		switch {
 		case r.Header.Get("X-API-Key") != "key":
 			w.WriteHeader(http.StatusUnauthorized)
+		case r.URL.Path == "/api/v1/webhooks":
+			_, _ = io.WriteString(w, `{"data":[]}`)
 		case r.URL.Path == "/api/v1/events/batch":
 			n := bytes.Count(body, []byte(`"type"`))
 			w.WriteHeader(http.StatusAccepted)

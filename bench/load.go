@@ -32,7 +32,8 @@ const (
 	arrayConnections = 8
 )
 
-// newLoad opens connections to an API.
+// newLoad opens connections to an API. Each makes a request: the API closes a connection that has said
+// nothing for some seconds, and a scenario may begin later than that.
 func newLoad(ctx context.Context, api instance.Client, connections int) (*load, error) {
 	l := &load{host: strings.TrimPrefix(api.API, "http://"), key: api.Key}
 	for range connections {
@@ -41,8 +42,23 @@ func newLoad(ctx context.Context, api instance.Client, connections int) (*load, 
 			return nil, errors.Join(err, l.close())
 		}
 		l.callers = append(l.callers, &caller{conn: conn, in: bufio.NewReaderSize(conn, wireBuffer)})
+		if err := l.callers[len(l.callers)-1].greet(l.host, l.key); err != nil {
+			return nil, errors.Join(err, l.close())
+		}
 	}
 	return l, nil
+}
+
+// greet makes a request that changes nothing.
+func (c *caller) greet(host, key string) error {
+	status, body, err := c.call(fmt.Appendf(nil, "GET /api/v1/webhooks?limit=1 HTTP/1.1\r\nHost: %s\r\nX-API-Key: %s\r\n\r\n", host, key))
+	if err != nil {
+		return fmt.Errorf("greet: %w", err)
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("greet: status %d: %s", status, body)
+	}
+	return nil
 }
 
 func (l *load) close() (err error) {
