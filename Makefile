@@ -94,7 +94,7 @@ test: test-root build-standalone ## Run all tests, the end-to-end ones too; need
 
 # The tests of the root module, raced, write the coverage profile as they go: a second
 # run for it would compile everything again. `make lint` has vetted already. SQLite's own code,
-# C that was translated to Go, is not watched for races: that took two thirds of the tests' time.
+# C that was translated to Go, is not watched for races: that made tests of SQLite take three times the CPU.
 .PHONY: test-root
 test-root: ## Run the tests that need no embedded Temporal
 	@mkdir -p bin

@@ -9,8 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestEverythingRuns runs every scenario but hostile, whose attempts wait for their timeouts, with a hundredth of its events, and checks that each
-// step gives a result in each mode. It says nothing about speed.
+// TestEverythingRuns runs every scenario but hostile, whose attempts wait for their timeouts,
+// with a hundredth of its events, and checks that each step gives a result in each mode. It
+// says nothing about speed.
 func TestEverythingRuns(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
